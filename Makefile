@@ -1,0 +1,44 @@
+# The commands of this project. `make demo` and `make test` each work on a fresh machine with Python 3.10 to 3.13.
+PYTHON ?= python3
+BIN := .venv/bin
+PAIR := experiments/tpe.yml experiments/evolution.yml
+
+.PHONY: help demo test test-fast lint format clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
+
+demo: .venv/ready  ## two real NNI experiments of 15 trials each on a generated sample, compared: under 10 minutes
+	$(BIN)/python -m data sample data/sample_photos
+	$(BIN)/python -m data prepare data/sample_photos --cache data/sample_cache --image-px 96
+	@mkdir -p runs/demo
+	$(BIN)/python -m experiments launch $(PAIR) --demo --parallel > runs/demo/experiments.txt; \
+	  code=$$?; cat runs/demo/experiments.txt; exit $$code
+	$(BIN)/python -m analysis compare $$(awk '/^experiment / {print $$3}' runs/demo/experiments.txt) --out runs/demo
+
+test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
+	$(BIN)/python -m pytest
+
+test-fast: .venv/test-ready  ## without the tests that start NNI
+	$(BIN)/python -m pytest -m "not nni"
+
+lint: .venv/test-ready  ## style, without changing anything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/test-ready  ## bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what demo and test made, except downloads and experiments
+	rm -rf runs data/sample_photos data/sample_cache .pytest_cache .ruff_cache
+
+.venv/ready: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info[:2] <= (3, 13) else "Python 3.10 to 3.13 is needed, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -r requirements.txt
+	@touch $@
+
+.venv/test-ready: .venv/ready tests/requirements.txt
+	$(BIN)/python -m pip install -r tests/requirements.txt
+	@touch $@

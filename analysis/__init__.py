@@ -1,0 +1,21 @@
+"""Reads NNI experiments from disk, offline, and says honestly what two of them show.
+
+`load(id_or_path)` gives an experiment with `.trials` and `.epochs` as pandas DataFrames. Nothing heavy is
+imported before it is needed, so that `analysis.startup` stays cheap for a check before a launch.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .frames import LoadedExperiment
+
+
+def load(id_or_path: str | os.PathLike[str]) -> LoadedExperiment:
+    """Reads the experiment of this id, folder or nni.sqlite file. Raises `analysis.locate.AnalysisError`."""
+    from .frames import LoadedExperiment
+    from .reader import load_experiment
+
+    return LoadedExperiment(load_experiment(id_or_path))

@@ -1,0 +1,89 @@
+"""Command line: `python -m analysis compare A B --out DIR` and `python -m analysis export A ...`."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+from .locate import AnalysisError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0, or 1 with one line for a mistake that a person can put right."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except AnalysisError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m analysis", allow_abbrev=False, description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    what = "experiment id, experiment folder, or nni.sqlite file"
+
+    compare = commands.add_parser("compare", allow_abbrev=False, help="compare two experiments: page, JSON, CSV")
+    compare.add_argument("first", metavar="ID_OR_PATH", help=what)
+    compare.add_argument("second", metavar="ID_OR_PATH", help=what)
+    compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for report.html and the rest")
+    compare.set_defaults(run=run_compare)
+
+    export = commands.add_parser("export", allow_abbrev=False, help="write the trials of one experiment to a file")
+    export.add_argument("experiment", metavar="ID_OR_PATH", help=what)
+    export.add_argument("--format", choices=("csv", "json", "parquet"), default="csv")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE", help="one row a trial")
+    export.add_argument("--epochs", type=Path, metavar="FILE", help="second table, one row an epoch")
+    export.set_defaults(run=run_export)
+    return parser
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    """Prints the verdict and the table of both arms; writes the files."""
+    from .arms import arm_rows
+    from .compare import compare
+    from .reader import load_experiment
+    from .report import write_comparison
+    from .words import arm_names
+
+    experiments = [load_experiment(options.first), load_experiment(options.second)]
+    summary = compare(*experiments)
+    page = write_comparison(experiments, summary, options.out)
+    print(f"verdict: {summary['comparison']['verdict']}")
+    print(summary["comparison"]["statement"])
+    for note in summary["comparison"]["notes"]:
+        print(f"note: {note}")
+    print()
+    print(_columns([("", arm_names(experiments)), *arm_rows(experiments)]))
+    print(f"\nreport: {page}")
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    from .export import export
+    from .reader import load_experiment
+
+    for path, rows in export(load_experiment(options.experiment), options.format, options.out, options.epochs):
+        print(f"{path}: {rows} rows")
+    return 0
+
+
+def _columns(rows: list[tuple[str, list[str]]]) -> str:
+    """A table as wide as the terminal; long cells go on in the next line."""
+    room, first = shutil.get_terminal_size((100, 24)).columns, 22
+    width = max(20, (room - first) // len(rows[0][1]) - 2)
+    lines = []
+    for label, cells in rows:
+        wrapped = [textwrap.wrap(label, first), *(textwrap.wrap(cell, width) for cell in cells)]
+        for parts in itertools.zip_longest(*wrapped, fillvalue=""):
+            padded = [part.ljust(size) for part, size in zip(parts, [first] + [width] * len(cells), strict=True)]
+            lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""What a person reads about each arm: the table of facts, the warnings, where the numbers come from."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from importlib import metadata
+from typing import Any
+
+from . import startup, words
+from .compare import evaluation
+from .logs import failure_reason, tuner_errors
+from .records import Experiment, Trial
+from .verdict import wilson
+
+
+def arm_rows(experiments: list[Experiment]) -> list[tuple[str, list[str]]]:
+    """The table of the arms: a label, and a text for each arm."""
+    percent = words.is_percent(experiments)
+    columns = [_arm_column(experiment, percent) for experiment in experiments]
+    return [(label, [column[label] for column in columns]) for label in columns[0]]
+
+
+def _arm_column(experiment: Experiment, percent: bool) -> dict[str, str]:
+    n, counts, chosen, best = len(experiment.trials), experiment.counts, experiment.chosen, experiment.best
+    durations = [trial.duration_s for trial in experiment.trials if trial.duration_s is not None]
+    spread = words.NONE
+    if durations:
+        low, middle, high = (words.seconds_text(f(durations)) for f in (min, statistics.median, max))
+        spread = f"{middle} ({low} to {high}, n = {len(durations)})"
+    states = ", ".join(f"{counts[state]} {state}" for state in ("succeeded", "failed", "cancelled"))
+    running = "running" if experiment.state == "RUNNING" else "unfinished"
+    states += f", {counts['running']} {running}"
+    return {
+        "Tuner": startup.label(experiment.tuner),
+        "State": f"{experiment.state.lower()}, {n} trials",
+        "Chosen by the tuner": words.NONE if chosen is None else f"{sum(chosen)} of {n} trials",
+        "Trials": f"{states} (n = {n})",
+        "Best trial": words.NONE if best is None else f"{best.trial_id} (no. {best.sequence})",
+        "Its hyperparameters": words.NONE if best is None else words.params_text(best.parameters),
+        "Validation accuracy" if percent else "Best score": _validation(best, percent, n),
+        "Evaluation accuracy of that trial": _evaluation(best),
+        "Seconds a trial, median (range)": spread,
+        "Trial-seconds in all": words.seconds_text(experiment.trial_seconds),
+        "Wall clock": words.seconds_text(experiment.wall_seconds),
+    }
+
+
+def _validation(best: Trial | None, percent: bool, n_trials: int) -> str:
+    if best is None:
+        return words.NONE
+    text, n = words.score_text(best.score, percent), words.validation_n(best)
+    if n is None:
+        return f"{text} (best of {n_trials} trials)"
+    interval = words.interval_text(wilson(best.score or 0.0, n))
+    return f"{text} (95 % {interval}, n = {n} images; best of {n_trials} trials)"
+
+
+def _evaluation(best: Trial | None) -> str:
+    found = None if best is None else evaluation(best)
+    if not found:
+        return "not reported"
+    n = found["n"]
+    if not n or not 0 <= found["top1"] <= 1:
+        return words.score_text(found["top1"], True)
+    top3 = "" if found["top3"] is None else f"; top-3 {words.score_text(found['top3'], True)}"
+    interval = words.interval_text(wilson(found["top1"], n))
+    return f"{words.score_text(found['top1'], True)} (95 % {interval}, n = {n} images{top3})"
+
+
+def per_class_rows(experiments: list[Experiment]) -> list[tuple[str, list[str]]]:
+    """Class, and correct / total of each arm's best trial on the evaluation split, from its result.json;
+    no rows where no arm has that file (other trial scripts, or an experiment whose folder is elsewhere)."""
+    found = [_per_class(experiment.best) for experiment in experiments]
+    names = dict.fromkeys(name for classes in found for name in classes)
+    return [(name, [classes.get(name, words.NONE) for classes in found]) for name in names]
+
+
+def _per_class(best: Trial | None) -> dict[str, str]:
+    if best is None or best.folder is None:
+        return {}
+    try:
+        result = json.loads((best.folder / "result.json").read_text(encoding="utf-8"))
+        rows = [(str(row["class"]), row["correct"], row["total"]) for row in result["evaluation"]["per_class"]]
+        return {name: f"{correct} / {n} ({words.score_text(correct / n, True)})" for name, correct, n in rows if n}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # the file is an extra of our own trial; all else on the page comes from the database
+
+
+def warnings_of(experiment: Experiment) -> list[str]:
+    """All that a reader should distrust, worst first: tuner, experiment, then trial by trial."""
+    found = tuner_errors(experiment) + list(experiment.warnings)
+    for trial in experiment.trials:
+        texts = list(trial.warnings)
+        if trial.state not in ("SUCCEEDED", "RUNNING", "WAITING"):
+            texts.insert(0, f"{trial.state}: {failure_reason(trial)}")
+        found += [f"trial {trial.trial_id} (no. {trial.sequence}): {text}" for text in texts]
+    return found
+
+
+def provenance(experiments: list[Experiment]) -> list[tuple[str, list[str]]]:
+    """Where each number comes from: a label, and a text for each arm."""
+
+    def texts(make: Any) -> list[str]:
+        return [make(experiment) for experiment in experiments]
+
+    return [
+        ("Experiment", texts(lambda e: e.id)),
+        ("Name", texts(lambda e: e.name or words.NONE)),
+        ("Started", texts(lambda e: words.date_text(e.started))),
+        (
+            "Tuner and arguments",
+            texts(lambda e: f"{startup.label(e.tuner)} {json.dumps(e.class_args, ensure_ascii=False)}"),
+        ),
+        ("Search space", texts(lambda e: json.dumps(e.config.get("searchSpace"), ensure_ascii=False))),
+        ("Trial command", texts(lambda e: str(e.config.get("trialCommand", words.NONE)))),
+        ("Settings of the best trial", texts(_settings)),
+        ("Trials at a time", texts(lambda e: str(e.config.get("trialConcurrency", words.NONE)))),
+        ("Folder", texts(lambda e: str(e.folder))),
+        ("NNI installed here", [_nni_version()] * len(experiments)),
+    ]
+
+
+def _settings(experiment: Experiment) -> str:
+    """What the best trial says it used beyond the searched hyperparameters; empty for other trial scripts."""
+    best = experiment.best
+    if best is None:
+        return words.NONE
+    return words.params_text({key: value for key, value in best.effective.items() if key not in best.parameters})
+
+
+def _nni_version() -> str:
+    """From the package's metadata, without importing it; NNI does not record its version in the database."""
+    try:
+        return metadata.version("nni")
+    except metadata.PackageNotFoundError:
+        return "none"

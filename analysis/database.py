@@ -1,0 +1,139 @@
+"""Reads the rows of an NNI database without ever disturbing the manager that writes it.
+
+Schema: `nni_node/core/sqlDatabase.js`. The journal mode is `delete`, and the manager gives up after one
+second on a locked file and then stops the experiment; so a read lock must be short. Every SELECT here
+takes a chunk by rowid and is fetched at once. All three tables only ever grow.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .locate import AnalysisError
+
+CHUNK_ROWS = 1000  # about 2 ms of read lock
+_EVENTS = "timestamp, trialJobId, event, data, logPath, sequenceId, environmentId"
+_METRICS = "timestamp, trialJobId, parameterId, type, sequence, data"
+
+
+class Event(NamedTuple):
+    """A row of TrialJobEvent; `time` in ms since 1970, `data` JSON text on a trial's first row."""
+
+    time: int
+    trial_id: str
+    event: str
+    data: str | None
+    log_path: str | None
+    sequence: int | None
+    environment: str | None
+
+
+class Metric(NamedTuple):
+    """A row of MetricData; `time` (ms) is its arrival at the manager, `data` a JSON text inside JSON."""
+
+    time: int
+    trial_id: str
+    parameter_id: str | None
+    type: str
+    sequence: int | None
+    data: str
+
+
+class Rows(NamedTuple):
+    """All that is needed of a database; `profile` is the newest revision, its `params` already decoded."""
+
+    profile: dict[str, Any]
+    events: list[Event]
+    metrics: list[Metric]
+
+
+def read(path: Path) -> Rows:
+    """Reads profile, events and metrics of the database at `path`, in the order they were written.
+
+    Events come before metrics, so that no trial is seen as ended without the results it sent before.
+    Raises AnalysisError for a file that is not an NNI database or holds no experiment yet.
+    """
+    try:
+        with _open(path) as connection:
+            profile = _newest_profile(connection)
+            events = [Event(*row) for row in _chunks(connection, "TrialJobEvent", _EVENTS)]
+            metrics = [Metric(*row) for row in _chunks(connection, "MetricData", _METRICS)]
+    except sqlite3.Error as error:
+        raise AnalysisError(
+            f"{path} is not a readable NNI database ({error}); expected an NNI 3.0 nni.sqlite"
+        ) from None
+    if profile is None:
+        raise AnalysisError(
+            f"{path} holds no experiment profile: NNI had not finished starting; try again or remove it"
+        )
+    return Rows(profile, events, metrics)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[sqlite3.Connection]:
+    """A read-only connection. A manager that was killed may leave a journal to roll back, which a
+    read-only connection cannot do: then a copy of database and journal is read instead."""
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    if _readable(uri, path):
+        with closing(sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None)) as connection:
+            yield connection
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        shutil.copyfile(path, copy)
+        shutil.copyfile(_journal(path), _journal(copy))
+        with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+            yield connection
+
+
+def _readable(uri: str, path: Path, tries: int = 5) -> bool:
+    """False where a left journal stands in the way. A live manager's journal goes within milliseconds."""
+    for attempt in range(tries):
+        try:
+            with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            return True
+        except sqlite3.OperationalError:
+            left = _journal(path).is_file() and _journal(path).stat().st_size > 0
+            if attempt == tries - 1 and not left:
+                raise
+            time.sleep(0.1)
+    return False
+
+
+def _journal(path: Path) -> Path:
+    return path.with_name(path.name + "-journal")
+
+
+def _chunks(connection: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of `table`, a chunk a SELECT; the read lock is free whenever this yields."""
+    last = 0
+    query = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT {CHUNK_ROWS}"
+    while rows := connection.execute(query, (last,)).fetchall():
+        last = rows[-1][0]
+        for row in rows:
+            yield row[1:]
+
+
+def _newest_profile(connection: sqlite3.Connection) -> dict[str, Any] | None:
+    """The row of the highest revision: NNI appends one for every change and every few seconds."""
+    revisions = _chunks(connection, "ExperimentProfile", "revision, rowid")
+    newest = max(((revision or 0, rowid) for revision, rowid in revisions), default=None)
+    if newest is None:
+        return None
+    columns = ("params", "id", "execDuration", "startTime", "endTime", "logDir", "nextSequenceId", "revision")
+    query = f"SELECT {', '.join(columns)} FROM ExperimentProfile WHERE rowid = ?"
+    profile = dict(zip(columns, connection.execute(query, (newest[1],)).fetchall()[0], strict=True))
+    try:
+        profile["params"] = json.loads(profile["params"])
+    except (TypeError, ValueError):
+        raise AnalysisError(f"experiment {profile['id']}: the profile in its database is not JSON") from None
+    return profile

@@ -1,0 +1,170 @@
+"""Draws the numbers of `series` with plotly. Colours of text, axes and grid come from the page's style sheet,
+so that one figure reads on light and dark."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from . import series
+from .records import Experiment, Trial
+from .words import arm_names, is_percent, params_text, score_text
+
+COLOURS = ("#3b7dd8", "#d9772b", "#2f9e77", "#a259b5", "#b5892b", "#5c6b7a")
+_HOVER = "%{customdata}<extra></extra>"
+
+
+def best_figure(experiments: list[Experiment]) -> go.Figure:
+    """Best score so far against the number of trials, every trial as a dot, the end of start-up as a line."""
+    percent, figure = is_percent(experiments), _figure()
+    longest = max((len(experiment.trials) for experiment in experiments), default=0)
+    floor, step = _floor(experiments)
+    for index, (experiment, name) in enumerate(zip(experiments, arm_names(experiments), strict=True)):
+        colour, label = COLOURS[index % len(COLOURS)], escape(name)
+        positions, bests = series.best_so_far(experiment)
+        line = {"color": colour, "width": 2.5, "shape": "hv"}
+        figure.add_scatter(
+            x=positions, y=bests, mode="lines", name=label, line=line, legendgroup=label, hoverinfo="skip"
+        )
+        points, lost = series.trial_points(experiment), series.without_score(experiment)
+        marker = {"color": colour, "size": 8, "opacity": 0.75}
+        hover = [_hover(trial, name, percent) for trial in points.trial]
+        _dots(figure, (points.position, points.score), hover, marker, label)
+        if lost.position:
+            cross = {"color": colour, "size": 9, "symbol": "x-thin", "line": {"color": colour, "width": 2}}
+            hover = [_hover(trial, name, percent) for trial in lost.trial]
+            _dots(figure, (lost.position, [floor - index * step] * len(lost.position)), hover, cross, label)
+        _startup_line(figure, experiment, (index, longest), colour)
+    figure.update_xaxes(title_text="trial", rangemode="tozero")
+    figure.update_layout(margin={"t": 16 + 22 * len(experiments)})
+    return _score_axis(figure, percent)
+
+
+def _startup_line(figure: go.Figure, experiment: Experiment, place: tuple[int, int], colour: str) -> None:
+    """A dashed line where start-up ends; where that is far to the right, a remark with the number."""
+    index, longest = place
+    end = series.startup_end(experiment)
+    name = escape(experiment.name or experiment.id)
+    if end is None:
+        return
+    if end <= 1.5 * longest:
+        dash = "dash" if index % 2 == 0 else "dot"  # both show where two lines fall together
+        figure.add_vline(x=end, line={"color": colour, "width": 2, "dash": dash})
+        anchor = "right" if end > longest / 2 else "left"
+        text, x, reference = f"{name}: start-up ends", end, "x"
+    else:
+        text, x, anchor, reference = f"{name}: start-up until trial {end - 0.5:.0f} →", 1, "right", "paper"
+    spot = {
+        "x": x,
+        "xref": reference,
+        "y": 1 + 0.07 * index,
+        "yref": "paper",
+        "xanchor": anchor,
+        "yanchor": "bottom",
+    }
+    figure.add_annotation(text=text, showarrow=False, font={"color": colour, "size": 12}, **spot)
+
+
+def curves_figure(experiments: list[Experiment]) -> go.Figure:
+    """Learning curves, thin; the best trial of each arm thick."""
+    percent, figure = is_percent(experiments), _figure()
+    for index, (experiment, name) in enumerate(zip(experiments, arm_names(experiments), strict=True)):
+        colour, label = COLOURS[index % len(COLOURS)], escape(name)
+        for curve in series.learning_curves(experiment):
+            line = {"color": colour, "width": 3 if curve.is_best else 1}
+            hover = [
+                f"{_hover(curve.trial, name, percent)}<br>epoch {epoch}: {score_text(value, percent)}"
+                for epoch, value in zip(curve.epoch, curve.value, strict=True)
+            ]
+            figure.add_scatter(
+                x=curve.epoch,
+                y=curve.value,
+                mode="lines+markers" if len(curve.epoch) == 1 or curve.is_best else "lines",
+                line=line,
+                opacity=1 if curve.is_best else 0.45,
+                name=f"{label}, best",
+                legendgroup=label,
+                showlegend=curve.is_best,
+                customdata=hover,
+                hovertemplate=_HOVER,
+            )
+    longest = max((len(trace.x) for trace in figure.data), default=0)
+    figure.update_xaxes(title_text="epoch", tickformat="d", dtick=1 if longest <= 12 else None)
+    return _score_axis(figure, percent)
+
+
+def parameter_figure(experiments: list[Experiment], parameter: str) -> go.Figure:
+    """Every trial's score over one hyperparameter, on a logarithmic axis where it spans a factor of 20."""
+    percent, figure = is_percent(experiments), _figure()
+    values: list[float] = []
+    for index, (experiment, name) in enumerate(zip(experiments, arm_names(experiments), strict=True)):
+        x, y, trials = series.over_parameter(experiment, parameter)
+        values += x
+        marker = {"color": COLOURS[index % len(COLOURS)], "size": 9, "opacity": 0.8}
+        _dots(figure, (x, y), [_hover(trial, name, percent) for trial in trials], marker, escape(name))
+        figure.data[-1].showlegend = True
+    if values and min(values) > 0 and max(values) / min(values) > 20:
+        ticks = "D2" if max(values) / min(values) < 3000 else 1  # 2 and 5 between the powers of ten, if there is room
+        figure.update_xaxes(type="log", dtick=ticks, exponentformat="none")
+    figure.update_xaxes(title_text=escape(parameter))
+    return _score_axis(figure, percent)
+
+
+def _dots(
+    figure: go.Figure, xy: tuple[list[Any], list[Any]], hover: list[str], marker: dict[str, Any], label: str
+) -> None:
+    figure.add_scatter(
+        x=xy[0],
+        y=xy[1],
+        mode="markers",
+        marker=marker,
+        name=label,
+        legendgroup=label,
+        showlegend=False,
+        customdata=hover,
+        hovertemplate=_HOVER,
+    )
+
+
+def _hover(trial: Trial, arm: str, percent: bool) -> str:
+    """Plotly reads hover texts as HTML, so all that comes from the database is escaped."""
+    number = "" if trial.sequence is None else f" (no. {trial.sequence})"
+    result = trial.state if trial.score is None else score_text(trial.score, percent)
+    parameters = "<br>".join(escape(part) for part in params_text(trial.parameters).split(", "))
+    return f"<b>{escape(arm)}</b> trial {escape(trial.trial_id)}{number}<br>{escape(result)}<br>{parameters}"
+
+
+def _floor(experiments: list[Experiment]) -> tuple[float, float]:
+    """Height of the crosses of trials without a score, just below the lowest dot, and the step to the next
+    arm's, so that crosses of one position do not hide each other."""
+    found = [trial.score for experiment in experiments for trial in experiment.trials if trial.score is not None]
+    spread = ((max(found) - min(found)) or 0.1) if found else 1.0
+    return (min(found) - 0.08 * spread if found else 0.0), 0.05 * spread
+
+
+def _figure() -> go.Figure:
+    return go.Figure(
+        layout={
+            "template": "none",
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "margin": {"l": 56, "r": 12, "t": 12, "b": 84},
+            "height": 400,
+            "xaxis": {"title": {"font": {"size": 13}}},
+            "yaxis": {"title": {"font": {"size": 13}}},
+            "font": {"family": "system-ui, sans-serif", "size": 13},
+            "legend": {"orientation": "h", "x": 0, "y": -0.17, "yanchor": "top"},
+            "hoverlabel": {"align": "left"},
+            "hovermode": "closest",
+        }
+    )
+
+
+def _score_axis(figure: go.Figure, percent: bool) -> go.Figure:
+    figure.update_yaxes(title_text="validation accuracy" if percent else "score", zeroline=False)
+    figure.update_xaxes(zeroline=False, showgrid=False, title_standoff=8)
+    if percent:
+        figure.update_yaxes(tickformat=".0%")
+    return figure

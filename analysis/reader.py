@@ -1,0 +1,42 @@
+"""Reads one experiment from NNI's database, no server needed, finished or running."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import database, locate
+from .records import ENDED, Experiment
+from .replay import replay
+
+_ACTIVE = ("INITIALIZED", "RUNNING", "NO_MORE_TRIAL", "TUNER_NO_MORE_TRIAL", "STOPPING")
+
+
+def load_experiment(id_or_path: str | os.PathLike[str]) -> Experiment:
+    """Reads an experiment, finished or running, by id, folder or nni.sqlite file. Raises AnalysisError."""
+    source = locate.source(id_or_path)
+    rows = database.read(source.database)
+    trials, warnings = replay(rows, source.folder)
+    profile = rows.profile
+    ended = sum(trial.state in ENDED for trial in trials)
+    return Experiment(
+        id=str(profile["id"]),
+        name=str(profile["params"].get("experimentName") or ""),
+        state=_state(str(profile["id"]), source.folder, profile["params"].get("maxTrialNumber"), (ended, len(trials))),
+        folder=source.folder,
+        config=profile["params"],
+        started=profile["startTime"],
+        trials=tuple(trials),
+        warnings=tuple(warnings),
+    )
+
+
+def _state(experiment_id: str, folder: Path, max_trials: int | None, ended_of: tuple[int, int]) -> str:
+    """`ended_of` counts ended and all trials. A copy of a running experiment elsewhere does not run."""
+    ended, known = ended_of
+    entry = locate.registry().get(experiment_id)
+    outstanding = ended < known or max_trials is None or ended < max_trials
+    here = entry and (Path(entry.get("logDir") or "") / experiment_id).resolve() == folder.resolve()
+    if here and outstanding and entry.get("status") in _ACTIVE and locate.is_running(entry):
+        return "RUNNING"
+    return "DONE" if max_trials is not None and ended >= max_trials else "STOPPED"

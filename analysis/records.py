@@ -1,0 +1,146 @@
+"""Experiments and trials as immutable records: the contract of everything else in `analysis`.
+
+An accuracy (or any other score) is the number that the trial reported; times are milliseconds since 1970
+as NNI writes them, durations seconds. `reader` fills them, `replay` rebuilds the trials.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import startup
+from .values import score
+
+ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED")
+
+
+class Intermediate(NamedTuple):
+    """One intermediate result: NNI's position (from 0), arrival (ms), the value as reported."""
+
+    sequence: int
+    time: int
+    value: Any
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training, rebuilt from the event and metric rows.
+
+    `sequence` is NNI's trial number, which can repeat after `nnictl resume`; only `trial_id` is unique.
+    `parameters` are those the trial really ran with, `recorded` those NNI shows for it; where they come
+    from different proposals, `parameters_mismatch` is set. `parameters_source` is "metric" (by the
+    parameter id of the trial's own results), "file" (the trial's hyperparameters.json) or "event" (only
+    NNI's record; may be wrong). `parameters_confirmed`: the trial's file says the same.
+    """
+
+    trial_id: str
+    sequence: int | None
+    state: str  # NNI's word: WAITING, RUNNING, SUCCEEDED, FAILED, USER_CANCELED, EARLY_STOPPED, ...
+    proposed: int  # ms, when the tuner was asked for it; before its start, as NNI keeps a queue
+    start: int | None  # ms, last RUNNING event
+    end: int | None  # ms, end of the last attempt; None while running or where the manager died first
+    parameters: dict[str, Any]
+    recorded: dict[str, Any]
+    proposed_for: str  # trial id that the parameters were meant for; "" where not known
+    parameters_source: str
+    parameters_mismatch: bool
+    parameters_confirmed: bool
+    effective: dict[str, Any]  # what the trial says it used, defaults and fixed settings included; may be empty
+    intermediates: tuple[Intermediate, ...]  # of the last attempt, by position
+    final: Any  # first final result, also of a failed trial; None where there is none
+    result_time: int | None  # ms, arrival of `final`
+    session: int  # of its proposal: 0, one more after each resume
+    last_session: int  # in which it last ran: another one for a trial rerun after a crash
+    attempts: int  # RUNNING events: 2 or more for a trial rerun after a crash
+    customised: bool  # added by a person
+    folder: Path | None  # its output folder on this machine
+    warnings: tuple[str, ...]
+
+    @property
+    def score(self) -> float | None:
+        """The final number that may be ranked: finite, and of a trial that succeeded. NNI hides final
+        results of failed and cancelled trials, and the weights of such a trial cannot be trusted."""
+        return score(self.final) if self.state == "SUCCEEDED" else None
+
+    @property
+    def duration_s(self) -> float | None:
+        return None if self.start is None or self.end is None else (self.end - self.start) / 1000
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run of one tuner. `config` is NNI's canonical copy of the experiment file."""
+
+    id: str
+    name: str
+    state: str  # RUNNING: manager alive, trials to come; DONE: all maxTrialNumber ended; else STOPPED
+    folder: Path
+    config: dict[str, Any]
+    started: int | None  # ms
+    trials: tuple[Trial, ...]  # in the order in which they were proposed
+    warnings: tuple[str, ...]
+
+    @property
+    def tuner(self) -> str:
+        tuner = self.config.get("tuner") or self.config.get("advisor") or {}
+        return str(tuner.get("name") or tuner.get("className") or "none")
+
+    @property
+    def class_args(self) -> dict[str, Any]:
+        """The tuner's arguments."""
+        return (self.config.get("tuner") or self.config.get("advisor") or {}).get("classArgs") or {}
+
+    @property
+    def optimise_mode(self) -> str:
+        """ "maximize" or "minimize"; NNI's TPE minimises unless told otherwise, all others maximise."""
+        default = "minimize" if startup.label(self.tuner) == "TPE" else "maximize"
+        return str(self.class_args.get("optimize_mode") or default)
+
+    @property
+    def max_trials(self) -> int | None:
+        return self.config.get("maxTrialNumber")
+
+    @cached_property
+    def best(self) -> Trial | None:
+        """The trial of the best score, the earliest among equals; None where no trial has a score."""
+        scored = [trial for trial in self.trials if trial.score is not None]
+        sign = 1 if self.optimise_mode == "maximize" else -1
+        return max(scored, key=lambda trial: sign * trial.score, default=None)
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Trials by state; the four numbers add up to all trials. "running" has no end on record: it
+        runs, waits, or was cut off when the manager died."""
+        names = {"SUCCEEDED": "succeeded", "FAILED": "failed"}
+        counts = dict.fromkeys(("succeeded", "failed", "cancelled", "running"), 0)
+        for trial in self.trials:
+            counts[names.get(trial.state, "cancelled" if trial.state in ENDED else "running")] += 1
+        return counts
+
+    @cached_property
+    def chosen(self) -> list[bool] | None:
+        """For each trial whether the tuner chose the hyperparameters that it ran with.
+
+        None where the tuner is not known."""
+        flags = startup.chosen(self.tuner, self.class_args, self.trials)
+        if flags is None:
+            return None
+        proposals = {trial.trial_id: flag for trial, flag in zip(self.trials, flags, strict=True)}
+        return [proposals.get(trial.proposed_for, proposals[trial.trial_id]) for trial in self.trials]
+
+    @property
+    def trial_seconds(self) -> float:
+        """Sum of the durations of all ended trials, failed ones too."""
+        return round(sum(trial.duration_s or 0.0 for trial in self.trials), 3)
+
+    @property
+    def wall_seconds(self) -> float:
+        """From the first trial's start to the last trial's end, pauses before a resume left out."""
+        spans: dict[int, list[int]] = {}
+        for trial in self.trials:
+            begin = trial.start or trial.proposed
+            spans.setdefault(trial.last_session, []).extend((begin, trial.end or begin))
+        return round(sum(max(times) - min(times) for times in spans.values()) / 1000, 3)

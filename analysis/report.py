@@ -1,0 +1,129 @@
+"""One self-contained page: opens from disk without network, on a phone and on paper, light and dark."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from . import figures, series, startup, words
+from .arms import arm_rows, per_class_rows, provenance, warnings_of
+from .compare import evaluation
+from .export import write_table
+from .locate import AnalysisError
+from .records import Experiment
+from .tables import trials_table
+
+TABLE_ROWS = 1000
+
+
+def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out: Path) -> Path:
+    """Writes report.html, summary.json and trials.csv into the folder `out`; returns the page's path."""
+    page = render(experiments, summary)
+    tables = []
+    for experiment in experiments:
+        table = trials_table(experiment)
+        table.insert(0, "experiment_id", experiment.id)
+        table.insert(1, "tuner", startup.label(experiment.tuner))
+        tables.append(table)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "summary.json").write_text(strict_json(summary, indent=2) + "\n", encoding="utf-8")
+        (out / "report.html").write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise AnalysisError(
+            f"cannot write to {out}: {error.strerror or error}; name another folder with --out"
+        ) from None
+    write_table(pd.concat(tables, ignore_index=True), "csv", out / "trials.csv")
+    return out / "report.html"
+
+
+def strict_json(value: Any, indent: int | None = None) -> str:
+    """JSON that every parser reads: a hyperparameter that is NaN or infinite becomes null."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
+    """The whole page as text. Autoescape is on; figures are data, never markup."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    names = words.arm_names(experiments)
+    headline, _, details = summary["comparison"]["statement"].partition(". ")
+    return environment.get_template("report.html.j2").render(
+        title=" against ".join(names),
+        headline=headline + ".",
+        details=details.replace(" %", "\u00a0%"),
+        comparison=summary["comparison"],
+        names=names,
+        colours=figures.COLOURS,
+        percent=words.is_percent(experiments),
+        rows=arm_rows(experiments),
+        figures=_figures(experiments),
+        tables=[_trial_table(experiment) for experiment in experiments],
+        classes=per_class_rows(experiments),
+        warnings=[warnings_of(experiment) for experiment in experiments],
+        provenance=provenance(experiments),
+        plotly_js=get_plotlyjs(),
+        now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _figures(experiments: list[Experiment]) -> list[dict[str, str]]:
+    """Title, caption with n, and the figure's JSON, in the order of the page."""
+    names = words.arm_names(experiments)
+    counts = " and ".join(f"{len(e.trials)} trials of {name}" for e, name in zip(experiments, names, strict=True))
+    caption = (
+        f"{counts}. Line: best of the trials so far. Dot: one trial. Cross: a trial without a result. "
+        "Dashed: the tuner's random start-up ends; left of it every trial is a random draw."
+    )
+    drawn = [("Best so far", figures.best_figure(experiments), caption)]
+    shown = sum(len(series.learning_curves(experiment)) for experiment in experiments)
+    total = sum(bool(trial.intermediates) for experiment in experiments for trial in experiment.trials)
+    if shown:
+        caption = f"{shown} of {total} trials with intermediate results; thick: the best trial of each arm."
+        drawn.append(("Learning curves", figures.curves_figure(experiments), caption))
+    parameter = series.numeric_parameter(experiments)
+    if parameter is not None:
+        n = sum(len(series.over_parameter(experiment, parameter)[0]) for experiment in experiments)
+        figure = figures.parameter_figure(experiments, parameter)
+        drawn.append((f"Trials over {parameter}", figure, f"n = {n} trials with a result."))
+    return [{"title": title, "json": _script_json(figure), "caption": caption} for title, figure, caption in drawn]
+
+
+def _script_json(figure: Any) -> str:
+    """JSON for a <script> element: `<` as an escape, so that no text can close the element."""
+    return figure.to_json().replace("<", "\\u003c")
+
+
+def _trial_table(experiment: Experiment) -> dict[str, Any]:
+    rows = series.table_rows(experiment)
+    parameters = list(dict.fromkeys(name for trial in experiment.trials for name in trial.parameters))
+    return {
+        "parameters": parameters,
+        "rows": rows[:TABLE_ROWS],
+        "total": len(rows),
+        "words": words,
+        "percent": words.is_percent([experiment]),
+        "evaluation": evaluation,
+    }

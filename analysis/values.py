@@ -1,0 +1,102 @@
+"""Values out of NNI's database: plain JSON, never NNI's own loader, which executes what it reads.
+
+NNI's `nni.load` imports and calls whatever a `__symbol__`, `__nni_type__` or `__nni_obj__` names. Here such
+an object becomes a text that names its kind, so it can be shown and can do nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from typing import Any
+
+
+class Unreadable(ValueError):
+    """Text in the database that is not JSON."""
+
+
+def read_metric(text: str) -> tuple[Any, list[str]]:
+    """Decodes MetricData.data, a JSON text inside JSON; returns the value and the kinds of serialised
+    objects that were in it. NaN and Infinity, which NNI writes bare, become Python floats."""
+    value = _loads(text)
+    if isinstance(value, str):
+        value = _loads(value)
+    return _disarmed(value, text)
+
+
+def read_event(text: str) -> tuple[Any, list[str]]:
+    """Decodes TrialJobEvent.data, which is JSON once; returns as `read_metric` does."""
+    return _disarmed(_loads(text), text)
+
+
+def score(value: Any) -> float | None:
+    """The number of a final or intermediate result: itself or its `default`; None where it is not finite.
+
+    NNI accepts both forms (`nni.utils.extract_scalar_reward`)."""
+    if isinstance(value, dict):
+        value = value.get("default")
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def flatten(value: Any, prefix: str) -> dict[str, Any]:
+    """One flat row: `{prefix}_{key}`; nested dicts join their keys with dots, lists become JSON text,
+    and a plain value is `{prefix}_default`. Nested choices of NNI keep their `_name` key:
+    `{"layer": {"_name": "conv", "k": 3}}` is `params_layer._name` and `params_layer.k`."""
+    if not isinstance(value, dict):
+        return {f"{prefix}_default": _cell(value)}
+    row: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            row.update({f"{prefix}_{key}.{inner}": cell for inner, cell in _dotted(item)})
+        else:
+            row[f"{prefix}_{key}"] = _cell(item)
+    return row
+
+
+def _dotted(value: dict[str, Any]) -> list[tuple[str, Any]]:
+    pairs = []
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            pairs += [(f"{key}.{inner}", cell) for inner, cell in _dotted(item)]
+        else:
+            pairs.append((str(key), _cell(item)))
+    return pairs
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Unreadable(f"not JSON ({error})") from None
+
+
+def _disarmed(value: Any, text: str) -> tuple[Any, list[str]]:
+    if "__" not in text:  # the common case, without a walk over every value
+        return _shared_keys(value), []
+    kinds: list[str] = []
+    return _replace(value, kinds), kinds
+
+
+def _shared_keys(value: Any) -> Any:
+    """The same few keys come with every epoch; one copy of each is enough for a million epochs."""
+    return {sys.intern(key): item for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _replace(value: Any, kinds: list[str]) -> Any:
+    """json_tricks and NNI mark every serialised object by a key in double underscores."""
+    if isinstance(value, list):
+        return [_replace(item, kinds) for item in value]
+    if not isinstance(value, dict):
+        return value
+    marks = [key for key in value if key.startswith("__") and key.endswith("__")]
+    if marks:
+        kinds.append(marks[0])
+        return f"<serialised object {marks[0]}>"
+    return {key: _replace(item, kinds) for key, item in value.items()}

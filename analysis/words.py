@@ -1,0 +1,80 @@
+"""Numbers and names as a person reads them. Percent only here; everywhere else accuracies are fractions."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from .records import Experiment, Trial
+
+NONE = "–"
+
+
+def score_text(value: float | None, percent: bool) -> str:
+    if value is None:
+        return NONE
+    return f"{100 * value:.1f} %" if percent else f"{value:.4g}"
+
+
+def interval_text(interval: tuple[float, float] | None, percent: bool = True) -> str:
+    if interval is None:
+        return NONE
+    low, high = interval
+    return f"{100 * low:.1f} to {100 * high:.1f} %" if percent else f"{low:.4g} to {high:.4g}"
+
+
+def difference_text(value: float, percent: bool, signed: bool = False) -> str:
+    """A difference of two accuracies is in points, never in percent."""
+    sign = "−" if value < 0 and signed else "+" if value > 0 and signed else ""
+    return f"{sign}{abs(100 * value):.1f} points" if percent else f"{sign}{abs(value):.4g}"
+
+
+def seconds_text(seconds: float | None) -> str:
+    if seconds is None:
+        return NONE
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def date_text(ms: int | None) -> str:
+    if ms is None:
+        return NONE
+    return datetime.fromtimestamp(ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def value_text(value: Any) -> str:
+    """A hyperparameter: five significant digits are enough to read, the exact number is in the tables."""
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, dict):
+        return "{" + params_text(value) + "}"
+    return str(value)
+
+
+def params_text(params: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value_text(value)}" for name, value in params.items()) or NONE
+
+
+def arm_names(experiments: list[Experiment]) -> list[str]:
+    """A short name for each experiment, unlike all others: its name, or name and id, or its id."""
+    names = [experiment.name or experiment.id for experiment in experiments]
+    return [
+        f"{name} ({experiment.id})" if names.count(name) > 1 else name
+        for name, experiment in zip(names, experiments, strict=True)
+    ]
+
+
+def is_percent(experiments: list[Experiment]) -> bool:
+    """Only a score that comes with the number of images behind it is known to be an accuracy."""
+    bests = [experiment.best for experiment in experiments]
+    return any(bests) and all(validation_n(best) is not None for best in bests if best)
+
+
+def validation_n(trial: Trial) -> int | None:
+    """Images behind the validation accuracy, where the trial reports it as `validation_n`."""
+    n = trial.final.get("validation_n") if isinstance(trial.final, dict) else None
+    plausible = isinstance(n, (int, float)) and n >= 1 and trial.score is not None and 0 <= trial.score <= 1
+    return int(n) if plausible else None

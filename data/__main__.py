@@ -1,0 +1,92 @@
+"""python -m data prepare | sample | show"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from data.errors import DataError
+
+DEFAULT_CACHE = Path(__file__).resolve().parent / "cache"
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m data", description="From photos to the cache that trials train on.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    prepare = commands.add_parser("prepare", help="decode photos once into a cache", allow_abbrev=False)
+    prepare.add_argument("source", type=Path, metavar="SOURCE", help="folder or zip of photos, in any Food-11 layout")
+    prepare.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR", help="default: data/cache")
+    prepare.add_argument("--image-px", type=_positive, default=256, metavar="N", help="side of the stored squares")
+    prepare.add_argument("--train-split", choices=("auto", "training", "skewed_training"), default="auto")
+    prepare.add_argument("--skew", choices=("none", "lab"), default="none", help="lab: derive the lab's skewed split")
+    prepare.add_argument("--skip-unreadable", action="store_true", help="leave broken files out instead of stopping")
+
+    sample = commands.add_parser("sample", help="draw the generated Food-11 sample", allow_abbrev=False)
+    sample.add_argument("directory", type=Path, metavar="DIR")
+    sample.add_argument("--seed", type=int, default=0)
+
+    show = commands.add_parser("show", help="counts, and a contact sheet of what the network sees", allow_abbrev=False)
+    show.add_argument("cache", type=Path, nargs="?", default=DEFAULT_CACHE, metavar="CACHE")
+    show.add_argument("--out", type=Path, metavar="PNG", help="default: CACHE/contact_sheet.png")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of pixels")
+    return value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse(arguments)
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a kill cleans up as Ctrl-C does
+    try:
+        {"prepare": run_prepare, "sample": run_sample, "show": run_show}[args.command](args)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: nothing was left half made; repeat the command to start again", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run_prepare(args: argparse.Namespace) -> None:
+    from data.prepare import Settings, prepare
+    from data.show import counts_table
+
+    settings = Settings(args.image_px, args.train_split, args.skew, args.skip_unreadable)
+    manifest = prepare(args.source, args.cache, settings)
+    print(counts_table(manifest))
+    if manifest["skipped"]:
+        print(f"skipped {len(manifest['skipped'])} unreadable: {', '.join(manifest['skipped'])}")
+    if manifest["is_food11"] and manifest["train_split"] == "training" and manifest["skew"] == "none":
+        print("trains on the source's own training split; --skew lab derives the lab's skewed one from a full Food-11")
+    print(f"{'up to date' if manifest['reused'] else 'wrote'}: {args.cache} ({manifest['image_px']} px)")
+
+
+def run_sample(args: argparse.Namespace) -> None:
+    from data.sample import write_sample
+
+    counts = write_sample(args.directory, args.seed)
+    total = {split: sum(classes.values()) for split, classes in counts.items()}
+    print(f"sample: {args.directory} ({', '.join(f'{split} {n}' for split, n in total.items())})")
+
+
+def run_show(args: argparse.Namespace) -> None:
+    from data.cache import open_cache
+    from data.show import counts_table, save_contact_sheet
+
+    cache = open_cache(args.cache)
+    target = args.out or args.cache / "contact_sheet.png"
+    print(counts_table(cache.manifest))
+    save_contact_sheet(cache, target)
+    print(f"contact sheet: {target}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The cache: one folder of uint8 arrays that says what it is, and is refused where it is not what was asked for.
+
+manifest.json            format, image size, classes, counts, the source and its digest
+SPLIT.images.npy         (N, image_px, image_px, 3) uint8
+SPLIT.labels.npy         (N,) int64
+scaled/SPLIT.PX.npy      the same images, smaller: made when a trial first asks for them
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.errors import DataError
+from data.source import open_source
+
+FORMAT = 1  # raised when decoding or the files' meaning change: older caches are then refused
+
+
+@dataclass(frozen=True)
+class Split:
+    images: np.ndarray  # (N, S, S, 3) uint8, memory-mapped
+    labels: np.ndarray  # (N,) int64
+
+
+@dataclass(frozen=True)
+class Cache:
+    """An opened cache whose manifest has been checked against its files and its source."""
+
+    directory: Path
+    manifest: dict
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, indexed by label."""
+        return tuple(self.manifest["classes"])
+
+    def split(self, name: str, store_px: int | None = None) -> Split:
+        """Images and labels of a split; with `store_px`, scaled down to that size (never up)."""
+        labels = np.load(self.directory / f"{name}.labels.npy")
+        return Split(self._images(name, store_px), labels)
+
+    def _images(self, name: str, store_px: int | None) -> np.ndarray:
+        full = self.directory / f"{name}.images.npy"
+        if store_px is None or store_px >= self.manifest["image_px"]:
+            return np.load(full, mmap_mode="r")
+        scaled = self.directory / "scaled" / f"{name}.{store_px}.npy"
+        if not scaled.exists():
+            return _write_scaled(np.load(full, mmap_mode="r"), scaled, store_px)
+        return np.load(scaled, mmap_mode="r")
+
+
+def open_cache(directory: Path, image_px: int = 1) -> Cache:
+    """Open a cache for training at `image_px`. Raises DataError, with the command that mends it, where it
+
+    is missing, is of another format, is smaller than `image_px`, is damaged, or its source has changed since.
+    """
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise DataError(
+            f"{directory}: no cache there (no manifest.json); make one with: "
+            f"python -m data prepare SOURCE --cache {directory}"
+        )
+    if manifest.get("format") != FORMAT:
+        raise DataError(
+            f"{directory}: the cache has format {manifest.get('format')}, this version reads format {FORMAT}; "
+            f"make it again with: {rebuild_command(directory, manifest)}"
+        )
+    if manifest["image_px"] < image_px:
+        raise DataError(
+            f"{directory}: the cache holds {manifest['image_px']} px images, {image_px} px were asked for; "
+            f"make it again with: {rebuild_command(directory, manifest, image_px=image_px)}"
+        )
+    _check_files(directory, manifest)
+    _check_source(directory, manifest)
+    return Cache(directory, manifest)
+
+
+def read_manifest(directory: Path) -> dict | None:
+    """The manifest as written, or None where there is none."""
+    try:
+        return json.loads((directory / "manifest.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, NotADirectoryError) as error:
+        raise DataError(
+            f"{directory}: unreadable manifest.json ({error}); delete the folder and prepare again."
+        ) from error
+
+
+def rebuild_command(directory: Path, manifest: dict, image_px: int | None = None) -> str:
+    """The command that makes this cache again, with the settings it was made with."""
+    words = ["python", "-m", "data", "prepare", str(manifest.get("source", "SOURCE")), "--cache", str(directory)]
+    words += ["--image-px", str(image_px or manifest.get("image_px", 256))]
+    words += ["--train-split", str(manifest.get("train_split", "auto"))]
+    words += ["--skew", "lab"] if manifest.get("skew") == "lab" else []
+    words += ["--skip-unreadable"] if manifest.get("skipped") else []
+    return shlex.join(words)
+
+
+def _check_files(directory: Path, manifest: dict) -> None:
+    side = manifest["image_px"]
+    for name, counts in manifest["counts"].items():
+        expected = {"images": (sum(counts), side, side, 3), "labels": (sum(counts),)}
+        for part, shape in expected.items():
+            try:
+                found = str(np.load(directory / f"{name}.{part}.npy", mmap_mode="r").shape)
+            except (OSError, ValueError) as error:
+                found = f"nothing readable ({error})"
+            if found != str(shape):
+                raise DataError(
+                    f"{directory}: {name}.{part}.npy should hold an array of shape {shape}, found {found}; "
+                    f"make the cache again with: {rebuild_command(directory, manifest)}"
+                )
+
+
+def _check_source(directory: Path, manifest: dict) -> None:
+    """A source that is gone cannot have changed: the cache is enough. One that differs is a stale cache."""
+    source = Path(manifest["source"])
+    if source.exists() and open_source(source).digest() != manifest["source_digest"]:
+        raise DataError(
+            f"{directory}: the photos in {source} have changed since this cache was made; "
+            f"make it again with: {rebuild_command(directory, manifest)}"
+        )
+
+
+def _write_scaled(full: np.ndarray, target: Path, store_px: int) -> np.ndarray:
+    """Scale all images down once, with antialiasing, and keep them; where the folder is read-only, only in memory.
+
+    Trials that start at the same moment may both do the work; the rename makes the last one win with equal bytes.
+    """
+    small = np.empty((len(full), store_px, store_px, 3), dtype=np.uint8)
+    for i, image in enumerate(full):
+        small[i] = np.asarray(Image.fromarray(image).resize((store_px, store_px), Image.Resampling.BICUBIC))
+    try:
+        target.parent.mkdir(exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".partial")
+    except OSError:
+        return small
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, small)
+        os.replace(partial, target)
+    except OSError:
+        os.unlink(partial)
+        return small
+    return np.load(target, mmap_mode="r")

@@ -1,0 +1,234 @@
+"""Decode every photo once, in parallel over the cores, into a new cache that replaces the old one only when whole."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+from tqdm import tqdm
+
+from data.cache import FORMAT, read_manifest
+from data.decode import decode_image
+from data.errors import DataError
+from data.layouts import SPLITS, Layout, read_layout
+from data.skew import skew_like_the_lab
+from data.source import Reader, Source, open_source
+
+CHUNK = 64  # photos a task: long enough to hide the hand-over, short enough for a smooth progress bar
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a cache's content, besides its source."""
+
+    image_px: int = 256
+    train_split: str = "auto"  # auto: the skewed split where the source has one, else the full one
+    skew: str = "none"  # "lab": derive the skewed split from the full one
+    skip_unreadable: bool = False
+
+
+def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
+    """Make the cache and return its manifest; an up-to-date one is left as it is ("reused" is then true).
+
+    Raises DataError where the source is not understood, a photo cannot be read, or `cache` is no cache of ours.
+    """
+    source = open_source(source_path.resolve())
+    layout = read_layout(source.files, str(source_path))
+    plan, train_split = _plan(layout, settings, str(source_path))
+    old = _old_manifest(cache)
+    manifest = _manifest(source, layout, settings, train_split)
+    if (
+        old
+        and all(old.get(key) == value for key, value in manifest.items())
+        and (settings.skip_unreadable or not old["skipped"])
+    ):
+        return {**old, "reused": True}
+    strays = sorted(layout.strays)
+    if strays and not settings.skip_unreadable:
+        raise _unreadable_error(strays, "no class in its name or folder")
+    partial = _partial_folder(cache)
+    try:
+        manifest.update(_decode_all(source, plan, partial, settings, strays))
+        manifest["counts"] = {
+            split: np.bincount(np.load(partial / f"{split}.labels.npy"), minlength=len(layout.classes)).tolist()
+            for split in SPLITS
+        }
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        _replace(partial, cache)
+    except OSError as error:
+        raise DataError(
+            f"{cache}: could not write the cache ({error}); free space there or choose another --cache."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return {**manifest, "reused": False}
+
+
+def _plan(layout: Layout, settings: Settings, source: str) -> tuple[dict[str, list[tuple[str, int]]], str]:
+    """The files of each split of the cache, and which source split trains."""
+    available = [name for name in ("skewed_training", "training") if layout.files.get(name)]
+    train_split = settings.train_split
+    if train_split == "auto":
+        train_split = "training" if settings.skew == "lab" else (available or ["training"])[0]
+    missing = [name for name in (train_split, "validation", "evaluation") if not layout.files.get(name)]
+    if missing:
+        found = ", ".join(f"{name} ({len(files)})" for name, files in layout.files.items())
+        raise DataError(f"{source}: no images for {' and '.join(missing)}; found {found}.")
+    training = layout.files[train_split]
+    if settings.skew == "lab":
+        if not layout.is_food11 or train_split != "training":
+            raise DataError(
+                f"{source}: --skew lab needs Food-11's full training split, found {train_split} of "
+                f"{len(layout.classes)} classes ({', '.join(layout.classes[:3])}, ...). Leave --skew away."
+            )
+        training = skew_like_the_lab(training)
+    plan = {"training": training, "validation": layout.files["validation"], "evaluation": layout.files["evaluation"]}
+    trained = {class_id for _, class_id in training}
+    for split in ("validation", "evaluation"):
+        if unseen := sorted({class_id for _, class_id in plan[split]} - trained):
+            names = ", ".join(layout.classes[class_id] for class_id in unseen)
+            raise DataError(f"{source}: {split} has images of {names}, but {train_split} has none to learn from.")
+    return plan, train_split
+
+
+def _old_manifest(cache: Path) -> dict | None:
+    if cache.is_file() or (cache.is_dir() and any(cache.iterdir()) and not (cache / "manifest.json").exists()):
+        raise DataError(f"{cache}: exists and is not a cache; name another folder with --cache.")
+    return read_manifest(cache)
+
+
+def _partial_folder(cache: Path) -> Path:
+    """A new folder beside the cache; those of preparations that were killed are removed first."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{cache.name}.partial-"
+    for left in cache.parent.glob(prefix + "*"):
+        pid = left.name.removeprefix(prefix).split("-")[0]
+        if not Path(f"/proc/{pid}").exists() and Path("/proc").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=cache.parent))
+
+
+def _manifest(source: Source, layout: Layout, settings: Settings, train_split: str) -> dict:
+    chosen = {**asdict(settings), "train_split": train_split}
+    del chosen["skip_unreadable"]  # what was skipped is recorded by name
+    return {
+        "format": FORMAT,
+        **chosen,
+        "classes": list(layout.classes),
+        "is_food11": layout.is_food11,
+        "layout": layout.kind,
+        "source": str(source.path),
+        "source_digest": source.digest(),
+    }
+
+
+def _decode_all(source: Source, plan: dict, partial: Path, settings: Settings, strays: list[str]) -> dict:
+    """Fill the arrays of all splits. Returns the manifest's remaining keys."""
+    failed: dict[str, str] = dict.fromkeys(strays, "no class in its name or folder")
+    total = sum(len(files) for files in plan.values())
+    pool = ProcessPoolExecutor(
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(source.path, source.is_zip, os.getpid()),
+    )
+    try:
+        with tqdm(total=total, unit=" photos", desc="decoding", smoothing=0.1, disable=None) as bar:
+            for split, files in plan.items():
+                failed.update(_decode_split(pool, bar, files, partial / f"{split}.images.npy", settings.image_px))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if failed and not settings.skip_unreadable:
+        raise _unreadable_error(sorted(failed), next(iter(failed.values())))
+    for split, files in plan.items():
+        kept = [i for i, (path, _) in enumerate(files) if path not in failed]
+        if not kept:
+            raise DataError(f"{source.path}: none of the {len(files)} files of {split} could be read.")
+        if len(kept) < len(files):
+            _keep_rows(partial / f"{split}.images.npy", kept)
+        np.save(partial / f"{split}.labels.npy", np.array([files[i][1] for i in kept], dtype=np.int64))
+    return {"skipped": sorted(failed), "pillow": PIL.__version__}
+
+
+def _decode_split(pool, bar, files: list[tuple[str, int]], target: Path, image_px: int) -> dict[str, str]:
+    """Decode into `target`, (N, image_px, image_px, 3) uint8; workers write their own rows. Returns {path: reason}."""
+    np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=(len(files), image_px, image_px, 3)).flush()
+    tasks = [
+        pool.submit(_decode_rows, target, start, [path for path, _ in files[start : start + CHUNK]])
+        for start in range(0, len(files), CHUNK)
+    ]
+    failed = {}
+    for task in tasks:
+        done, reasons = task.result()
+        bar.update(done)
+        failed.update(reasons)
+    return failed
+
+
+_reader: Reader | None = None  # one a worker process
+
+
+def _start_worker(path: Path, is_zip: bool, parent: int) -> None:
+    """Open the source; leave Ctrl-C to the parent, and leave with it if it is killed."""
+    global _reader
+    _reader = Reader(path, is_zip)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _decode_rows(target: Path, start: int, paths: list[str]) -> tuple[int, dict[str, str]]:
+    images = np.lib.format.open_memmap(target, mode="r+")
+    failed = {}
+    for row, path in enumerate(paths, start):
+        try:
+            images[row] = decode_image(_reader.read(path), images.shape[1])
+        except Exception as error:  # noqa: BLE001  Pillow's decoders raise many types; each is reported by file name
+            failed[path] = str(error).split("\n")[0] or type(error).__name__
+    return len(paths), failed
+
+
+def _keep_rows(target: Path, rows: list[int]) -> None:
+    """Rewrite an array file with these rows alone, without holding it in memory."""
+    full = np.load(target, mmap_mode="r")
+    kept_path = target.with_suffix(".kept")
+    kept = np.lib.format.open_memmap(kept_path, mode="w+", dtype=np.uint8, shape=(len(rows), *full.shape[1:]))
+    for new, old in enumerate(rows):
+        kept[new] = full[old]
+    kept.flush()
+    os.replace(kept_path, target)
+
+
+def _unreadable_error(paths: list[str], reason: str) -> DataError:
+    shown = ", ".join(paths[:20]) + (f" and {len(paths) - 20} more" if len(paths) > 20 else "")
+    return DataError(
+        f"{len(paths)} unreadable file{'s' if len(paths) > 1 else ''}: {shown} (the first: {reason}). Mend or remove "
+        "them, or repeat the command with --skip-unreadable to leave them out."
+    )
+
+
+def _replace(partial: Path, cache: Path) -> None:
+    """Put the finished folder in the old one's place. A kill in between leaves no cache, never a half one."""
+    os.chmod(partial, 0o755)  # mkdtemp makes it private; a cache may be shared
+    if cache.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{cache.name}.old-", dir=cache.parent))
+        os.replace(cache, old)
+        os.replace(partial, cache)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(partial, cache)

@@ -1,0 +1,1 @@
+"""Start, watch and check NNI experiments. Names the trial by its command line only."""

@@ -1,0 +1,181 @@
+"""Everything that can be known before a night is lost."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.startup import explain
+from experiments.config import OUR_TRIAL, Experiment
+from experiments.ports import is_free
+from experiments.space import space_problems
+
+# Disk that a finished trial takes, MiB: the best weights of a ResNet18 and its event files, rounded up.
+TRIAL_MIB = 50
+
+
+@dataclass(frozen=True)
+class Finding:
+    """level: "error" (stops a launch), "warning" or "note"."""
+
+    level: str
+    text: str
+
+
+def check(experiment: Experiment) -> list[Finding]:
+    """All findings of one experiment, errors first."""
+    described = describe_trial(experiment) if experiment.is_ours else None
+    max_trials = experiment.config.get("maxTrialNumber")
+    fields = described["fields"] if described and "fields" in described else None
+    space = [
+        Finding("error", text) for text in space_problems(experiment.config.get("searchSpace"), fields, max_trials)
+    ]
+    findings = [
+        *_trial_findings(experiment, described),
+        *space,
+        *(_tuner_findings(experiment) if not space else []),
+        *_gpu_findings(experiment.config),
+        *_limit_findings(experiment.config),
+        *_machine_findings(experiment),
+        Finding("note", explain(*experiment.tuner, max_trials)),
+    ]
+    return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.level))
+
+
+def trial_environment() -> dict[str, str]:
+    """The environment in which NNI and its trials run: `python` means the interpreter that runs this."""
+    folder = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": os.pathsep.join([folder, os.environ.get("PATH", "")])}
+
+
+def describe_trial(experiment: Experiment) -> dict:
+    """What our trial says of itself under this experiment's flags; {"problems": [...]} where it refuses them."""
+    return _describe((*experiment.trial_words[1:], "--describe"), experiment.config["trialCodeDirectory"])
+
+
+@functools.cache  # experiments of one launch share their trial command: asked once
+def _describe(words: tuple[str, ...], folder: str) -> dict:
+    # 15 minutes: it may download ImageNet weights, so that no trial has to.
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=900, check=False
+    )
+    try:
+        return json.loads(done.stdout.strip().split("\n")[-1])
+    except json.JSONDecodeError:
+        said = done.stderr.strip().split("\n")[-1].split("error: ", 1)[-1] or f"exit code {done.returncode}"
+        return {"problems": [f"{said} (its flags: python -m trial --help)"]}
+
+
+def _trial_findings(experiment: Experiment, described: dict | None) -> list[Finding]:
+    if described is None:
+        program = experiment.trial_words[0] if experiment.trial_words else ""
+        if not program:
+            return [Finding("error", "trialCommand is empty; NNI would retry it without end")]
+        if shutil.which(program, path=trial_environment()["PATH"]) is None:
+            return [Finding("error", f"trialCommand: {program!r} is not a command here")]
+        return [Finding("note", f"trialCommand is not `{' '.join(OUR_TRIAL)}`: its fields and needs are not checked")]
+    findings = [Finding("error", f"trial: {problem}") for problem in described["problems"]]
+    both = sorted(set(described.get("given", {})) & set(experiment.config.get("searchSpace") or {}))
+    if both:
+        findings.append(
+            Finding("error", f"{', '.join(both)}: searched by the search space and fixed by --set; drop one")
+        )
+    return findings
+
+
+def _tuner_findings(experiment: Experiment) -> list[Finding]:
+    """Make the tuner and let it propose: wrong names and arguments otherwise show only in a log, after a start."""
+    tuner = experiment.config.get("tuner") or {}
+    if not tuner.get("name"):
+        return [Finding("note", f"{experiment.tuner[0]}: a custom tuner, not tried out here")]
+    logging.getLogger("nni").setLevel(logging.ERROR)
+    from nni.tools.package_utils.tuner_factory import create_builtin_class_instance
+
+    try:
+        instance = create_builtin_class_instance(tuner["name"], tuner.get("classArgs") or {}, "tuners")
+        instance.update_search_space(experiment.config["searchSpace"])
+        instance.generate_multiple_parameters([0, 1, 2], st_callback=lambda *_: None)
+    except Exception as error:  # noqa: BLE001  each tuner refuses in its own way
+        reason = str(error).split("\n")[0] or type(error).__name__
+        return [Finding("error", f"tuner {tuner['name']}: NNI cannot use it with these classArgs: {reason}")]
+    return []
+
+
+def _gpu_findings(config: dict) -> list[Finding]:
+    asked = config.get("trialGpuNumber") or (config.get("trainingService") or {}).get("trialGpuNumber")
+    if not asked:
+        return []
+    there = count_gpus()
+    if asked > there:
+        return [Finding("error", f"trialGpuNumber: {asked}, but NNI sees {there} GPUs here; leave the key away")]
+    if asked == there:
+        return [
+            Finding(
+                "error",
+                f"trialGpuNumber: {asked} of {there}: NNI 3.0 never schedules all GPUs and floods the machine with "
+                "processes; leave the key away (trials then use the GPU that they see)",
+            )
+        ]
+    return []
+
+
+def count_gpus() -> int:
+    """GPUs as NNI counts them: through NVML, 0 where there is no driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:
+        return 0
+
+
+def _limit_findings(config: dict) -> list[Finding]:
+    findings = [
+        Finding("warning", f"{key} is not set: {risk}")
+        for key, risk in {
+            "maxTrialNumber": "the experiment ends only when it is stopped",
+            "maxTrialDuration": "one hung trial holds the experiment forever",
+            "maxExperimentDuration": "nothing limits the night",
+        }.items()
+        if not config.get(key)
+    ]
+    if config["trialConcurrency"] > 1:
+        findings.append(
+            Finding(
+                "warning",
+                f"trialConcurrency: {config['trialConcurrency']}: NNI 3.0 gives trials that run at once each other's "
+                "hyperparameters and records the wrong ones; run several experiments instead (--parallel)",
+            )
+        )
+    return findings
+
+
+def _machine_findings(experiment: Experiment) -> list[Finding]:
+    findings = []
+    version = importlib.metadata.version("setuptools")
+    if int(version.split(".")[0]) >= 82:
+        findings.append(
+            Finding(
+                "error", f"setuptools {version} has no pkg_resources, which nnictl needs: pip install 'setuptools<82'"
+            )
+        )
+    folder = Path(experiment.config["experimentWorkingDirectory"])
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free_mib = shutil.disk_usage(existing).free // 2**20
+    needed = TRIAL_MIB * (experiment.config.get("maxTrialNumber") or 1)
+    if free_mib < needed:
+        findings.append(
+            Finding("error", f"{folder}: {free_mib} MiB free, about {needed} needed for the trials' weights")
+        )
+    if not is_free(8080):
+        findings.append(Finding("warning", "port 8080 is taken: launch picks another, nnictl create needs --port"))
+    return findings

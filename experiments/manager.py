@@ -1,0 +1,147 @@
+"""NNI's manager processes: start one, ask it, stop it. Always through nnictl and its REST interface."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.locate import is_running, registry
+from experiments.check import trial_environment
+from experiments.config import Experiment
+from experiments.errors import ExperimentError
+from experiments.ports import FIRST, find_port
+
+START_ATTEMPTS = 3  # NNI gives its manager about 3 s to answer, too few on a busy machine
+STOP_TIMEOUT_S = 90
+# No proxy between this machine and itself, whatever the environment says.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Manager:
+    """A running experiment."""
+
+    id: str
+    name: str
+    port: int
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str) -> Any:
+        """GET below NNI's REST base, for example "check-status". Raises OSError where nobody answers."""
+        with _opener.open(f"{self.url}/api/v1/nni/{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def is_alive(self) -> bool:
+        """Whether the manager's process is there, by NNI's registry and the process list."""
+        entry = registry().get(self.id)
+        return bool(entry) and is_running(entry)
+
+
+def start(experiment: Experiment) -> Manager:
+    """Start an experiment on a free port, in a session of its own. Raises ExperimentError with NNI's reason."""
+    port = FIRST
+    for attempt in range(1, START_ATTEMPTS + 1):
+        port = find_port(port)
+        done = _nnictl_create(experiment, port)
+        if done.returncode == 0:
+            return _started(experiment, port)
+        reason = _reason(done.stdout + done.stderr)
+        if attempt < START_ATTEMPTS and re.search("refused|Timeout|not idle|reset", done.stdout + done.stderr):
+            print(f"{experiment.name}: NNI's manager did not answer in time ({reason}); once more", file=sys.stderr)
+            port += 1  # a manager that is still dying may hold the old one
+            time.sleep(2)
+            continue
+        break
+    raise ExperimentError(f"{experiment.name}: nnictl create failed: {reason}")
+
+
+def _nnictl_create(experiment: Experiment, port: int) -> subprocess.CompletedProcess:
+    # JSON is YAML. NNI keeps its own copy in the database; this one is needed only while nnictl reads it.
+    with tempfile.NamedTemporaryFile("w", suffix=".yml", encoding="utf-8") as file:
+        json.dump(experiment.config, file)
+        file.flush()
+        return _nnictl("create", "--config", file.name, "--port", str(port))
+
+
+def _started(experiment: Experiment, port: int) -> Manager:
+    opened = Manager("", experiment.name, port, Path())
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            profile = opened.get("experiment")
+            folder = Path(profile["params"]["experimentWorkingDirectory"]) / profile["id"]
+            return Manager(profile["id"], experiment.name, port, folder)
+        except OSError:
+            time.sleep(0.5)
+    raise ExperimentError(f"{experiment.name}: nnictl reported success, but nothing answers on port {port}")
+
+
+def attach(experiment_id: str) -> Manager:
+    """A manager that is already running, by its id. Raises ExperimentError where there is none."""
+    entry = registry().get(experiment_id)
+    if entry is None:
+        raise ExperimentError(f"{experiment_id}: not in NNI's registry; python -m experiments watch lists what runs")
+    if not is_running(entry):
+        raise ExperimentError(
+            f"{experiment_id}: not running (its manager has ended); read it with: python -m analysis, or view it with: "
+            f"nnictl view {experiment_id}"
+        )
+    name = entry.get("experimentName") or experiment_id
+    return Manager(experiment_id, name, int(entry["port"]), Path(entry["logDir"]) / experiment_id)
+
+
+def running_ids() -> list[str]:
+    """Ids of all experiments whose manager is alive, oldest first."""
+    alive = [entry for entry in registry().values() if is_running(entry)]
+    return [entry["id"] for entry in sorted(alive, key=lambda entry: entry.get("startTime") or 0)]
+
+
+def stop(manager: Manager) -> None:
+    """Stop an experiment and its manager. Raises ExperimentError where the manager stays."""
+    done = _nnictl("stop", manager.id)
+    deadline = time.monotonic() + 15
+    while manager.is_alive():
+        if time.monotonic() > deadline:
+            raise ExperimentError(
+                f"{manager.id}: nnictl stop left the manager running ({_reason(done.stdout + done.stderr)}); "
+                f"repeat: nnictl stop {manager.id}"
+            )
+        time.sleep(0.5)
+
+
+def _nnictl(*words: str) -> subprocess.CompletedProcess:
+    """Run nnictl of this interpreter's environment, away from the terminal's Ctrl-C."""
+    command = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", *words]  # pkg_resources warns
+    try:
+        return subprocess.run(
+            command,
+            env=trial_environment(),
+            capture_output=True,
+            text=True,
+            timeout=STOP_TIMEOUT_S,
+            start_new_session=os.name == "posix",
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"nnictl {words[0]} did not end in {STOP_TIMEOUT_S} s")
+
+
+def _reason(output: str) -> str:
+    """The last line of nnictl's output that says something, without colours."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in output.splitlines()]
+    said = [line for line in lines if line and not line.startswith(("Traceback", "File", "During", "^"))]
+    return said[-1] if said else "nnictl said nothing"

@@ -1,0 +1,115 @@
+"""python -m trial: what NNI runs, and the only file that knows NNI. Without NNI the same training runs alone.
+
+NNI 3.0's rules for a trial script, kept here: the hyperparameters are fetched once, before anything that can fail, or
+the next trial would be given them; one final report, last and small; then a pause, because NNI 3.0 handles the end of a
+trial in another thread than its result and the tuner dies of the wrong order; exit code 0 after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from trial.errors import TrialError
+from trial.hyperparameters import Hyperparameters, describe_fields
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    nni, received = None, {}
+    if "NNI_TRIAL_JOB_ID" in os.environ:
+        import nni  # replaces sys.stdout: from here on print goes to the trial's log
+
+        received = nni.get_next_parameter()
+    try:
+        args, given = parse(arguments)
+        if args.describe:
+            print(json.dumps(describe(given, args.cache)))
+            return 0
+        final = run(received, given, args, nni.report_intermediate_result if nni else _report_to_nobody)
+    except TrialError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if nni:
+        nni.report_final_result(final)
+        time.sleep(1.0)
+    return 0
+
+
+def _report_to_nobody(metrics: dict) -> None:
+    """Alone, the log and the files are all there is."""
+
+
+def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
+    """Settings, and the hyperparameters that were given as flags."""
+    parser = argparse.ArgumentParser(
+        "python -m trial", description="Fine-tune a network on the cache.", allow_abbrev=False
+    )
+    parser.add_argument("--cache", type=Path, default=ROOT / "data" / "cache", help="made by python -m data prepare")
+    parser.add_argument("--output", type=Path, help="default: NNI's trial folder, or runs/TIME when alone")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
+    parser.add_argument(
+        "--describe", action="store_true", help="print what this trial knows and lacks as JSON, and leave"
+    )
+    for name, spec in describe_fields().items():
+        kind = {"int": int, "float": float, "str": str}[spec["type"]]
+        text = f"{spec['help']} (default: {spec['default']})"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS, help=text)
+    args = parser.parse_args(arguments)
+    given = {name: getattr(args, name) for name in describe_fields() if hasattr(args, name)}
+    return args, given
+
+
+def describe(given: dict, cache_folder: Path) -> dict:
+    """What a check needs to know before a night is spent: the fields, and what is wrong or missing, a line each.
+
+    Opens the cache and builds the network for real, so that weights are downloaded, read and fitted once up front.
+    """
+    problems = []
+    try:
+        h = Hyperparameters().merged(given)
+        from trial.model import build_model
+        from trial.run import open_splits
+
+        classes = 1  # the head is not what is checked
+        try:
+            classes = len(open_splits(cache_folder, h.image_px).classes)
+        except TrialError as error:
+            problems.append(str(error))
+        build_model(h.arch, h.weights, classes, h.seed)
+    except TrialError as error:
+        problems.append(str(error))
+    return {"fields": describe_fields(), "given": given, "problems": problems}
+
+
+def run(received: dict, given: dict, args: argparse.Namespace, report: Callable[[dict], None]) -> dict:
+    """Train with the report's defaults, the flags over them, NNI's choice over both. Returns the final metrics."""
+    hyperparameters = Hyperparameters().merged(given).merged(received)
+    if both := sorted(set(given) & set(received)):
+        raise TrialError(
+            f"{', '.join(both)}: searched by the experiment and fixed by a flag; leave one of the two away"
+        )
+    folder = args.output or Path(os.environ.get("NNI_OUTPUT_DIR") or ROOT / "runs" / time.strftime("%Y%m%d-%H%M%S"))
+    from trial.outputs import write_hyperparameters
+
+    write_hyperparameters(folder, received, hyperparameters)
+    print("hyperparameters", json.dumps(asdict(hyperparameters)))
+    from trial.run import Settings, run_trial  # torch is imported only now
+
+    settings = Settings(args.cache, folder, args.device, args.precision, args.threads)
+    final = run_trial(hyperparameters, settings, report)
+    print(f"results: {folder}")
+    return final
+
+
+if __name__ == "__main__":
+    sys.exit(main())
