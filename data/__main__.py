@@ -43,7 +43,7 @@ def _positive(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a kill cleans up as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill cleans up as Ctrl-C does
     try:
         {"prepare": run_prepare, "sample": run_sample, "show": run_show}[args.command](args)
     except DataError as error:
@@ -64,9 +64,16 @@ def run_prepare(args: argparse.Namespace) -> None:
     print(counts_table(manifest))
     if manifest["skipped"]:
         print(f"skipped {len(manifest['skipped'])} unreadable: {', '.join(manifest['skipped'])}")
-    if manifest["is_food11"] and manifest["train_split"] == "training" and manifest["skew"] == "none":
-        print("trains on the source's own training split; --skew lab derives the lab's skewed one from a full Food-11")
+    if _could_be_skewed(manifest):
+        print("this is Food-11's full training split; the report trained on a skewed one: --skew lab derives it")
     print(f"{'up to date' if manifest['reused'] else 'wrote'}: {args.cache} ({manifest['image_px']} px)")
+
+
+def _could_be_skewed(manifest: dict) -> bool:
+    from data.food11 import SKEWED
+
+    is_full = manifest["is_food11"] and manifest["train_split"] == "training" and manifest["skew"] == "none"
+    return is_full and all(n >= lab for n, lab in zip(manifest["counts"]["training"], SKEWED))
 
 
 def run_sample(args: argparse.Namespace) -> None:
@@ -89,4 +96,5 @@ def run_show(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
     sys.exit(main())

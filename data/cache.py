@@ -78,21 +78,24 @@ def open_cache(directory: Path, image_px: int = 1) -> Cache:
             f"{directory}: the cache holds {manifest['image_px']} px images, {image_px} px were asked for; "
             f"make it again with: {rebuild_command(directory, manifest, image_px=image_px)}"
         )
-    _check_files(directory, manifest)
+    check_files(directory, manifest)
     _check_source(directory, manifest)
     return Cache(directory, manifest)
 
 
 def read_manifest(directory: Path) -> dict | None:
-    """The manifest as written, or None where there is none."""
+    """The manifest as written, or None where there is none. Raises DataError where it is not one of ours."""
     try:
-        return json.loads((directory / "manifest.json").read_text("utf-8"))
-    except FileNotFoundError:
+        manifest = json.loads((directory / "manifest.json").read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (json.JSONDecodeError, NotADirectoryError) as error:
+    except (ValueError, OSError) as error:
         raise DataError(
             f"{directory}: unreadable manifest.json ({error}); delete the folder and prepare again."
         ) from error
+    if not isinstance(manifest, dict) or not {"format", "source", "image_px"} <= manifest.keys():
+        raise DataError(f"{directory}: its manifest.json is not a cache's; name another folder with --cache.")
+    return manifest
 
 
 def rebuild_command(directory: Path, manifest: dict, image_px: int | None = None) -> str:
@@ -105,14 +108,15 @@ def rebuild_command(directory: Path, manifest: dict, image_px: int | None = None
     return shlex.join(words)
 
 
-def _check_files(directory: Path, manifest: dict) -> None:
+def check_files(directory: Path, manifest: dict) -> None:
+    """Raises DataError, with the command that mends it, where an array is not there or not of the manifest's shape."""
     side = manifest["image_px"]
     for name, counts in manifest["counts"].items():
         expected = {"images": (sum(counts), side, side, 3), "labels": (sum(counts),)}
         for part, shape in expected.items():
             try:
                 found = str(np.load(directory / f"{name}.{part}.npy", mmap_mode="r").shape)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError) as error:  # EOFError: an empty file
                 found = f"nothing readable ({error})"
             if found != str(shape):
                 raise DataError(
@@ -147,6 +151,7 @@ def _write_scaled(full: np.ndarray, target: Path, store_px: int) -> np.ndarray:
     try:
         with os.fdopen(handle, "wb") as file:
             np.save(file, small)
+        os.chmod(partial, 0o644)  # mkstemp makes it private; a cache may be shared
         os.replace(partial, target)
     except OSError:
         os.unlink(partial)

@@ -32,7 +32,7 @@ _SPLIT_NAMES = {
     "test": "evaluation",
     "eval": "evaluation",
 }
-_JUNK = {"thumbs.db", "desktop.ini", "__macosx", "sample.json"}
+_JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 _FLAT_NAME = re.compile(r"^(\d+)_.+\.\w+$")
 
 
@@ -56,7 +56,8 @@ def read_layout(paths: Iterable[str], source: str) -> Layout:
     return _folder_layout(by_split, source)
 
 
-def _is_junk(parts: tuple[str, ...]) -> bool:
+def is_junk(parts: tuple[str, ...]) -> bool:
+    """What file managers and archivers leave behind, and anything hidden."""
     return any(part.startswith(".") or part.lower() in _JUNK for part in parts)
 
 
@@ -66,7 +67,7 @@ def _by_split(paths: Iterable[str], source: str) -> dict[str, dict[tuple[str, ..
     tops: dict[str, str] = {}
     for path in sorted(paths):
         parts = PurePosixPath(path).parts
-        if _is_junk(parts):
+        if is_junk(parts):
             continue
         # The split folder is the first part that names one; what is above it is a top folder.
         depth = next((i for i, part in enumerate(parts[:-1]) if part.lower() in _SPLIT_NAMES), None)

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from data.cache import FORMAT, read_manifest
+from data.cache import FORMAT, check_files, read_manifest
 from data.decode import decode_image
 from data.errors import DataError
 from data.layouts import SPLITS, Layout, read_layout
@@ -46,32 +47,37 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
     source = open_source(source_path.resolve())
     layout = read_layout(source.files, str(source_path))
     plan, train_split = _plan(layout, settings, str(source_path))
-    old = _old_manifest(cache)
+    cache = cache.resolve()  # a link to a bigger disk stays a link
+    old = _old_manifest(cache, source.path)
     manifest = _manifest(source, layout, settings, train_split)
     if (
         old
         and all(old.get(key) == value for key, value in manifest.items())
         and (settings.skip_unreadable or not old["skipped"])
+        and _is_whole(cache, old)
     ):
         return {**old, "reused": True}
-    strays = sorted(layout.strays)
-    if strays and not settings.skip_unreadable:
-        raise _unreadable_error(strays, "no class in its name or folder")
-    partial = _partial_folder(cache)
+    partial = None
     try:
-        manifest.update(_decode_all(source, plan, partial, settings, strays))
+        partial = _partial_folder(cache)
+        manifest.update(_decode_all(source, plan, partial, settings, layout.strays))
         manifest["counts"] = {
             split: np.bincount(np.load(partial / f"{split}.labels.npy"), minlength=len(layout.classes)).tolist()
             for split in SPLITS
         }
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
         _replace(partial, cache)
     except OSError as error:
         raise DataError(
             f"{cache}: could not write the cache ({error}); free space there or choose another --cache."
         ) from error
+    except BrokenProcessPool as error:  # a full disk under a memory-mapped file is a SIGBUS, not an OSError
+        raise DataError(
+            f"{cache}: a decoding process was killed; free disk space there or memory, then repeat the command."
+        ) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial:
+            shutil.rmtree(partial, ignore_errors=True)
     return {**manifest, "reused": False}
 
 
@@ -102,10 +108,20 @@ def _plan(layout: Layout, settings: Settings, source: str) -> tuple[dict[str, li
     return plan, train_split
 
 
-def _old_manifest(cache: Path) -> dict | None:
+def _old_manifest(cache: Path, source: Path) -> dict | None:
+    if source in cache.parents:
+        raise DataError(f"{cache}: lies inside the photos' folder; name a folder outside {source} with --cache.")
     if cache.is_file() or (cache.is_dir() and any(cache.iterdir()) and not (cache / "manifest.json").exists()):
         raise DataError(f"{cache}: exists and is not a cache; name another folder with --cache.")
     return read_manifest(cache)
+
+
+def _is_whole(cache: Path, manifest: dict) -> bool:
+    try:
+        check_files(cache, manifest)
+    except DataError:
+        return False
+    return True
 
 
 def _partial_folder(cache: Path) -> Path:
@@ -149,7 +165,7 @@ def _decode_all(source: Source, plan: dict, partial: Path, settings: Settings, s
     finally:
         pool.shutdown(cancel_futures=True)
     if failed and not settings.skip_unreadable:
-        raise _unreadable_error(sorted(failed), next(iter(failed.values())))
+        raise _unreadable_error(failed)
     for split, files in plan.items():
         kept = [i for i, (path, _) in enumerate(files) if path not in failed]
         if not kept:
@@ -199,8 +215,14 @@ def _decode_rows(target: Path, start: int, paths: list[str]) -> tuple[int, dict[
         try:
             images[row] = decode_image(_reader.read(path), images.shape[1])
         except Exception as error:  # noqa: BLE001  Pillow's decoders raise many types; each is reported by file name
-            failed[path] = str(error).split("\n")[0] or type(error).__name__
+            failed[path] = _reason(error)
     return len(paths), failed
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "not an image"
+    return str(error).split("\n")[0] or type(error).__name__
 
 
 def _keep_rows(target: Path, rows: list[int]) -> None:
@@ -214,11 +236,12 @@ def _keep_rows(target: Path, rows: list[int]) -> None:
     os.replace(kept_path, target)
 
 
-def _unreadable_error(paths: list[str], reason: str) -> DataError:
-    shown = ", ".join(paths[:20]) + (f" and {len(paths) - 20} more" if len(paths) > 20 else "")
+def _unreadable_error(failed: dict[str, str]) -> DataError:
+    shown = "; ".join(f"{path} ({failed[path]})" for path in sorted(failed)[:20])
+    more = f"; and {len(failed) - 20} more" if len(failed) > 20 else ""
     return DataError(
-        f"{len(paths)} unreadable file{'s' if len(paths) > 1 else ''}: {shown} (the first: {reason}). Mend or remove "
-        "them, or repeat the command with --skip-unreadable to leave them out."
+        f"{len(failed)} unreadable file{'s' if len(failed) > 1 else ''}: {shown}{more}. Mend or remove them, or repeat "
+        "the command with --skip-unreadable to leave them out."
     )
 
 
@@ -226,7 +249,7 @@ def _replace(partial: Path, cache: Path) -> None:
     """Put the finished folder in the old one's place. A kill in between leaves no cache, never a half one."""
     os.chmod(partial, 0o755)  # mkdtemp makes it private; a cache may be shared
     if cache.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{cache.name}.old-", dir=cache.parent))
+        old = _partial_folder(cache)  # named so that the next preparation removes it if this one is killed here
         os.replace(cache, old)
         os.replace(partial, cache)
         shutil.rmtree(old, ignore_errors=True)

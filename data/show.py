@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data import food11
 from data.cache import Cache
+from data.errors import DataError
 from data.layouts import SPLITS
 
 COLUMNS = 5  # images a class and split
@@ -69,6 +70,10 @@ def contact_sheet(cache: Cache, tile_px: int = 72) -> Image.Image:
 
 
 def save_contact_sheet(cache: Cache, target: Path) -> None:
-    """Write the contact sheet as a PNG."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(cache).save(target)
+    """Write the contact sheet as a PNG. Raises DataError where it cannot be written."""
+    sheet = contact_sheet(cache)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(target)
+    except (OSError, ValueError) as error:  # ValueError: an ending that names no image format
+        raise DataError(f"{target}: could not write the contact sheet ({error}); name a .png with --out.") from error

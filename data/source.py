@@ -6,9 +6,10 @@ import hashlib
 import os
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data.errors import DataError
+from data.layouts import is_junk
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,9 @@ class Source:
     files: dict[str, str]
 
     def digest(self) -> str:
-        """SHA-256 over all names, sizes and stamps: cheap enough to compare at every start of a trial."""
-        lines = (f"{path}\0{stamp}\n" for path, stamp in sorted(self.files.items()))
+        """SHA-256 over all names, sizes and stamps but junk's: cheap enough to compare at every start of a trial."""
+        kept = (item for item in sorted(self.files.items()) if not is_junk(PurePosixPath(item[0]).parts))
+        lines = (f"{path}\0{stamp}\n" for path, stamp in kept)
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -37,7 +39,7 @@ def open_source(path: Path) -> Source:
             if any(entry.flag_bits & 1 for entry in entries):
                 raise DataError(f"{path}: the zip is encrypted; unpack it with its password and give the folder.")
             return Source(path, True, {entry.filename: f"{entry.file_size} {entry.CRC}" for entry in entries})
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{path}: not a folder and not a readable zip ({error}); download it again.") from error
 
 

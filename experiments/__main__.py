@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted before anything ran", file=sys.stderr)
+        print("interrupted before anything was started", file=sys.stderr)
         return 130
 
 

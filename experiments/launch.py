@@ -48,21 +48,23 @@ def launch(files: Sequence[Path], overrides: Overrides, options: Options) -> int
         return 1
     experiments = [read_experiment(file, overrides) for file in files]
     groups = [experiments] if options.parallel else [[experiment] for experiment in experiments]
+    waiting = [str(file) for file in files]
     code = 0
-    for number, group in enumerate(groups):
-        managers = []
-        for experiment in group:
-            try:
-                managers.append(start(experiment))
-                _say_started(managers[-1])
-            except ExperimentError as error:
-                print(f"error: {error}", file=sys.stderr)
-                code = 1
-        try:
+    try:
+        for group in groups:
+            managers = []
+            for experiment in group:
+                waiting.remove(str(experiment.file))
+                try:
+                    managers.append(start(experiment))
+                    _say_started(managers[-1])
+                except ExperimentError as error:
+                    print(f"error: {error}", file=sys.stderr)
+                    code = 1
             code = max(code, _finish(managers, options.keep_ui))
-        except KeyboardInterrupt:
-            _say_interrupted(managers, [str(e.file) for later in groups[number + 1 :] for e in later])
-            return 130
+    except KeyboardInterrupt:
+        _say_interrupted(waiting)
+        return 130
     return code
 
 
@@ -78,7 +80,7 @@ def watch_running(ids: Sequence[str], keep_ui: bool) -> int:
     try:
         return _finish(managers, keep_ui)
     except KeyboardInterrupt:
-        _say_interrupted(managers, [])
+        _say_interrupted([])
         return 130
 
 
@@ -114,8 +116,16 @@ def _say_started(manager: Manager) -> None:
     print(f"{manager.name} ({manager.id}): {manager.url}", file=sys.stderr, flush=True)
 
 
-def _say_interrupted(managers: list[Manager], waiting: list[str]) -> None:
-    names = ", ".join(manager.name for manager in managers)
-    print(f"\nstopped watching; still running: {names}. Return with: python -m experiments watch", file=sys.stderr)
+def _say_interrupted(waiting: list[str]) -> None:
+    """What goes on without a watcher, and what was not started, each with the command that goes on with it."""
+    if sys.stderr.isatty():
+        print(file=sys.stderr)  # after the terminal's own ^C
+    if names := [attach(experiment_id).name for experiment_id in running_ids()]:
+        print(
+            f"stopped watching; still running: {', '.join(names)}. Return with: python -m experiments watch",
+            file=sys.stderr,
+        )
+    else:
+        print("stopped; no experiment is running", file=sys.stderr)
     if waiting:
         print(f"not started yet: {' '.join(waiting)}; start with: python -m experiments launch", file=sys.stderr)

@@ -22,7 +22,7 @@ from experiments.errors import ExperimentError
 from experiments.ports import FIRST, find_port
 
 START_ATTEMPTS = 3  # NNI gives its manager about 3 s to answer, too few on a busy machine
-STOP_TIMEOUT_S = 90
+NNICTL_TIMEOUT_S = 90
 # No proxy between this machine and itself, whatever the environment says.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -59,8 +59,8 @@ def start(experiment: Experiment) -> Manager:
         done = _nnictl_create(experiment, port)
         if done.returncode == 0:
             return _started(experiment, port)
-        reason = _reason(done.stdout + done.stderr)
-        if attempt < START_ATTEMPTS and re.search("refused|Timeout|not idle|reset", done.stdout + done.stderr):
+        reason = _reason(done.stdout)
+        if attempt < START_ATTEMPTS and re.search("refused|Timeout|not idle|reset", done.stdout):
             print(f"{experiment.name}: NNI's manager did not answer in time ({reason}); once more", file=sys.stderr)
             port += 1  # a manager that is still dying may hold the old one
             time.sleep(2)
@@ -117,27 +117,41 @@ def stop(manager: Manager) -> None:
     while manager.is_alive():
         if time.monotonic() > deadline:
             raise ExperimentError(
-                f"{manager.id}: nnictl stop left the manager running ({_reason(done.stdout + done.stderr)}); "
+                f"{manager.id}: nnictl stop left the manager running ({_reason(done.stdout)}); "
                 f"repeat: nnictl stop {manager.id}"
             )
         time.sleep(0.5)
 
 
 def _nnictl(*words: str) -> subprocess.CompletedProcess:
-    """Run nnictl of this interpreter's environment, away from the terminal's Ctrl-C."""
+    """Run nnictl of this interpreter's environment, away from the terminal's Ctrl-C, and always to its end:
+
+    a start that is cut short would leave a manager that nobody knows of.
+    """
     command = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", *words]  # pkg_resources warns
-    try:
-        return subprocess.run(
-            command,
-            env=trial_environment(),
-            capture_output=True,
-            text=True,
-            timeout=STOP_TIMEOUT_S,
-            start_new_session=os.name == "posix",
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, "", f"nnictl {words[0]} did not end in {STOP_TIMEOUT_S} s")
+    process = subprocess.Popen(
+        command,
+        env=trial_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=os.name == "posix",
+    )
+    interrupted = False
+    deadline = time.monotonic() + NNICTL_TIMEOUT_S
+    while True:
+        try:
+            output, _ = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
+            break
+        except KeyboardInterrupt:
+            interrupted = True
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return subprocess.CompletedProcess(command, 1, f"nnictl {words[0]} did not end in {NNICTL_TIMEOUT_S} s")
+    if interrupted:
+        raise KeyboardInterrupt
+    return subprocess.CompletedProcess(command, process.returncode, output)
 
 
 def _reason(output: str) -> str:

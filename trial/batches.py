@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -35,13 +36,11 @@ def training_batches(
     """Every image once, in a new order, randomly cropped and flipped. `generator` decides all of it.
 
     images: (N, S, S, 3) uint8; labels: (N,) int64 on the device.
-    Yields (B, 3, image_px, image_px) float32 normalised and (B,) int64. A last batch of one image is left out, since
-    batch normalisation cannot train on it.
+    Yields (B, 3, image_px, image_px) float32 normalised and (B,) int64. The batches are as equal as they can be, B at
+    most batch_size: a last batch of two or three images would throw batch normalisation's statistics far off.
     """
     order = torch.randperm(len(images), generator=generator)
-    for rows in order.split(batch_size):
-        if len(rows) == 1 and len(images) > 1:
-            continue
+    for rows in order.tensor_split(math.ceil(len(images) / batch_size)):
         rows = rows.sort().values  # the memory map is read forward
         yield augment(to_uint8_batch(images, rows.numpy(), labels.device), image_px, generator), labels[rows]
 

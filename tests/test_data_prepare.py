@@ -1,0 +1,365 @@
+"""From a tree to a whole cache, or to one clear line and nothing left behind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures_data import (
+    decode_in_process,
+    food11_files,
+    noise_jpeg,
+    photo,
+    run_data,
+    two_dishes,
+    write_tree,
+    write_zip,
+)
+
+from data import food11
+from data import prepare as preparation
+from data.decode import decode_image
+from data.errors import DataError
+from data.prepare import Settings, prepare
+
+PX = 16
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def in_process(monkeypatch):
+    decode_in_process(monkeypatch)
+    monkeypatch.setattr(preparation, "CHUNK", 5)  # several tasks a split, the last one short
+
+
+@pytest.fixture
+def dishes(tmp_path):
+    return write_tree(tmp_path / "photos", two_dishes())
+
+
+def make(source, cache, **settings):
+    return prepare(source, cache, Settings(PX, **settings))
+
+
+def load(cache, split):
+    """{class id: (N, PX, PX, 3) uint8}, the files of a class in the order of their names."""
+    images, labels = np.load(cache / f"{split}.images.npy"), np.load(cache / f"{split}.labels.npy")
+    return {class_id: images[labels == class_id] for class_id in np.unique(labels)}
+
+
+def refusal(source, cache, **settings) -> str:
+    """The one line of a preparation that is refused. Nothing beside its source has appeared or changed then."""
+    before = {path: path.stat().st_mtime_ns for path in cache.parent.rglob("*") if path.exists()}
+    with pytest.raises(DataError) as error:
+        make(source, cache, **settings)
+    assert "\n" not in str(error.value)
+    assert {path: path.stat().st_mtime_ns for path in cache.parent.rglob("*") if path.exists()} == before
+    return str(error.value)
+
+
+@pytest.mark.parametrize("layout", ["flat", "named", "numbered"])
+@pytest.mark.parametrize("packed", ["folder", "zip"])
+def test_every_layout_gives_a_cache_of_the_same_pixels_and_labels(tmp_path, layout, packed):
+    files = food11_files(layout, "top/", each=2)
+    write = write_tree if packed == "folder" else write_zip
+    manifest = make(write(tmp_path / "source", files), tmp_path / "cache")
+    assert manifest["counts"] == dict.fromkeys(preparation.SPLITS, [2] * 11)
+    assert manifest["classes"] == list(food11.CLASSES) and manifest["is_food11"]
+    for split in preparation.SPLITS:
+        cached = load(tmp_path / "cache", split)
+        for class_id in range(11):
+            wanted = [decode_image(photo(split, class_id, i), PX) for i in range(2)]
+            np.testing.assert_array_equal(cached[class_id], wanted)
+
+
+@pytest.mark.parametrize("chosen, trained", [("auto", 3), ("training", 2), ("skewed_training", 3)])
+def test_the_skewed_split_trains_where_there_is_one_unless_told_otherwise(tmp_path, chosen, trained):
+    files = food11_files("numbered", each=2)
+    files |= food11_files("numbered", each=3, splits=("skewed_training",))
+    manifest = make(write_tree(tmp_path / "s", files), tmp_path / "cache", train_split=chosen)
+    assert manifest["counts"]["training"] == [trained] * 11
+    assert manifest["train_split"] == ("training" if trained == 2 else "skewed_training")
+    assert manifest["counts"]["validation"] == [2] * 11
+
+
+@pytest.mark.parametrize("layout", ["flat", "named"])
+def test_skew_lab_is_derived_from_the_full_split(tmp_path, monkeypatch, layout):
+    monkeypatch.setattr(food11, "SKEWED", (6, 2, 6, 4, 3, 6, 2, 1, 3, 6, 1))
+    files = food11_files(layout, each=6, splits=("training",)) | food11_files(layout)
+    files |= food11_files(layout, splits=("skewed_training",))
+    manifest = make(write_tree(tmp_path / "s", files), tmp_path / "cache", skew="lab")
+    assert manifest["counts"]["training"] == list(food11.SKEWED) and manifest["counts"]["evaluation"] == [1] * 11
+    assert (manifest["skew"], manifest["train_split"]) == ("lab", "training")
+    drawn = [decode_image(photo("training", 1, i), PX) for i in (0, 5)]  # by the hash of 0.jpg to 5.jpg
+    np.testing.assert_array_equal(load(tmp_path / "cache", "training")[1], drawn)
+
+
+@pytest.mark.parametrize(
+    "splits, settings, words",
+    [
+        (("training", "validation"), {}, "no images for evaluation; found training (11), validation (11)"),
+        (("validation", "evaluation"), {}, "no images for training; found evaluation (11), validation (11)"),
+        (("training", "validation", "evaluation"), {"train_split": "skewed_training"}, "no images for skewed_training"),
+        (("skewed_training", "validation", "evaluation"), {"skew": "lab"}, "no images for training; found"),
+        (("training", "validation", "evaluation"), {"skew": "lab"}, "keeps 994 training images of class 0 (Bread)"),
+        (
+            ("skewed_training", "validation", "evaluation"),
+            {"skew": "lab", "train_split": "skewed_training"},
+            "--skew lab needs Food-11's full training split, found skewed_training of 11 classes",
+        ),
+    ],
+)
+def test_a_split_that_is_not_there_is_refused(tmp_path, splits, settings, words):
+    source = write_tree(tmp_path / "s", food11_files("flat", splits=splits))
+    assert words in refusal(source, tmp_path / "cache", **settings)
+
+
+def test_skew_lab_is_for_food11_alone(dishes, tmp_path):
+    assert "found training of 2 classes (bibimbap, pho" in refusal(dishes, tmp_path / "cache", skew="lab")
+
+
+def test_a_class_that_training_lacks_is_refused(dishes, tmp_path):
+    write_tree(dishes, {"validation/ramen/1.jpg": noise_jpeg(1)})
+    assert "validation has images of ramen, but training has none" in refusal(dishes, tmp_path / "cache")
+
+
+BROKEN = {
+    "training/pho/cut.jpg": noise_jpeg(1)[:-200],
+    "training/pho/empty.jpg": b"",
+    "training/bibimbap/notes.txt": b"two eggs",
+    "validation/cover.jpg": noise_jpeg(2),  # a stray: beside the class folders
+}
+
+
+@pytest.fixture
+def broken(dishes):
+    write_tree(dishes, BROKEN)
+    (dishes / "evaluation/pho/gone.jpg").symlink_to("nowhere.jpg")
+    return dishes
+
+
+REASONS = {
+    "evaluation/pho/gone.jpg": "No such file",
+    "training/bibimbap/notes.txt": "not an image",
+    "training/pho/cut.jpg": "truncated",
+    "training/pho/empty.jpg": "not an image",
+    "validation/cover.jpg": "no class",
+}
+
+
+def test_unreadable_files_are_all_named_in_one_line_and_nothing_is_left(broken, tmp_path):
+    line = refusal(broken, tmp_path / "cache")
+    assert line.startswith("5 unreadable files: ") and "--skip-unreadable" in line
+    for path, reason in REASONS.items():
+        assert reason in line.partition(f"{path} (")[2].partition("; ")[0], path
+
+
+def test_unreadable_files_are_skipped_and_recorded_on_request(broken, tmp_path):
+    manifest = make(broken, tmp_path / "cache", skip_unreadable=True)
+    assert manifest["skipped"] == sorted(REASONS)
+    assert manifest["counts"] == dict.fromkeys(preparation.SPLITS, [2, 2])
+    assert json.loads((tmp_path / "cache/manifest.json").read_text())["skipped"] == sorted(REASONS)
+    make(write_tree(tmp_path / "whole", two_dishes()), tmp_path / "clean")
+    for split in preparation.SPLITS:
+        with_gaps, clean = load(tmp_path / "cache", split), load(tmp_path / "clean", split)
+        assert with_gaps.keys() == clean.keys() == {0, 1}
+        for class_id in clean:
+            np.testing.assert_array_equal(with_gaps[class_id], clean[class_id])
+    assert not list((tmp_path / "cache").glob("*.kept"))
+
+
+def test_a_bad_checksum_in_a_zip_is_an_unreadable_file(tmp_path):
+    raw = bytearray(write_zip(tmp_path / "s.zip", two_dishes()).read_bytes())
+    raw[raw.index(b"training/pho/1.jpg") + 100] ^= 1
+    (tmp_path / "s.zip").write_bytes(raw)
+    line = refusal(tmp_path / "s.zip", tmp_path / "cache")
+    assert line.startswith("1 unreadable file: training/pho/1.jpg (Bad CRC-32")
+    assert make(tmp_path / "s.zip", tmp_path / "cache", skip_unreadable=True)["skipped"] == ["training/pho/1.jpg"]
+
+
+def test_a_split_without_one_readable_file_is_refused_even_then(dishes, tmp_path):
+    for path in dishes.glob("evaluation/*/*.jpg"):
+        path.write_bytes(b"")
+    line = refusal(dishes, tmp_path / "cache", skip_unreadable=True)
+    assert "none of the 4 files of evaluation could be read" in line
+
+
+def test_a_long_list_of_unreadable_files_is_cut(dishes, tmp_path):
+    write_tree(dishes, {f"training/pho/x{i:02}.jpg": b"" for i in range(23)})
+    line = refusal(dishes, tmp_path / "cache")
+    assert line.startswith("23 unreadable files") and "x19.jpg" in line and "x20.jpg" not in line
+    assert "; and 3 more. Mend or remove them" in line
+
+
+def test_an_earlier_cache_outlives_a_failed_preparation(dishes, tmp_path):
+    made = make(dishes, tmp_path / "cache")
+    write_tree(dishes, BROKEN)
+    assert "4 unreadable files" in refusal(dishes, tmp_path / "cache")
+    assert json.loads((tmp_path / "cache/manifest.json").read_text())["source_digest"] == made["source_digest"]
+
+
+def test_an_up_to_date_cache_is_left_alone(dishes, tmp_path, monkeypatch):
+    assert not make(dishes, tmp_path / "cache")["reused"]
+    monkeypatch.setattr(preparation, "ProcessPoolExecutor", None)  # decoding now would fail
+    assert make(dishes, tmp_path / "cache")["reused"]
+
+
+def change_photo(dishes, cache):
+    (dishes / "training/pho/0.jpg").write_bytes(noise_jpeg(99))
+
+
+def cut_array(dishes, cache):
+    os.truncate(cache / "training.images.npy", 200)
+
+
+@pytest.mark.parametrize("change", [change_photo, cut_array])
+def test_a_stale_or_damaged_cache_is_made_again(dishes, tmp_path, change):
+    make(dishes, tmp_path / "cache")
+    change(dishes, tmp_path / "cache")
+    assert not make(dishes, tmp_path / "cache")["reused"]
+    wanted = decode_image((dishes / "training/pho/0.jpg").read_bytes(), PX)
+    np.testing.assert_array_equal(load(tmp_path / "cache", "training")[1][0], wanted)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "photos"]
+
+
+def test_other_settings_make_the_cache_again(dishes, tmp_path):
+    make(dishes, tmp_path / "cache")
+    assert not prepare(dishes, tmp_path / "cache", Settings(8))["reused"]
+    assert np.load(tmp_path / "cache/validation.images.npy").shape == (4, 8, 8, 3)
+
+
+def test_a_cache_with_gaps_is_not_up_to_date_for_one_who_wants_none(dishes, tmp_path):
+    write_tree(dishes, {"training/pho/empty.jpg": b""})
+    make(dishes, tmp_path / "cache", skip_unreadable=True)
+    assert make(dishes, tmp_path / "cache", skip_unreadable=True)["reused"]
+    assert "1 unreadable file: training/pho/empty.jpg" in refusal(dishes, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "files, words",
+    [
+        ({"thesis.doc": b"years of work"}, "exists and is not a cache; name another folder with --cache"),
+        ({"manifest.json": b'{"name": "a web page"}', "index.html": b"<p>"}, "manifest.json is not a cache's"),
+        ({"manifest.json": b"[]", "index.html": b"<p>"}, "manifest.json is not a cache's"),
+        ({"manifest.json": b"{cut"}, "unreadable manifest.json"),
+        ({"manifest.json": b"\xff\xfe"}, "unreadable manifest.json"),
+    ],
+)
+def test_a_folder_of_something_else_is_never_replaced(dishes, tmp_path, files, words):
+    write_tree(tmp_path / "mine", files)
+    assert words in refusal(dishes, tmp_path / "mine")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()} == files
+
+
+def test_a_cache_needs_a_place_of_its_own(dishes, tmp_path):
+    (tmp_path / "file").write_bytes(b"mine")
+    assert "exists and is not a cache" in refusal(dishes, tmp_path / "file")
+    assert "exists and is not a cache" in refusal(dishes, dishes)
+    assert "lies inside the photos' folder" in refusal(dishes, dishes / "cache")
+
+
+def test_a_cache_may_be_a_link_to_a_bigger_disk(dishes, tmp_path):
+    (tmp_path / "big/disk").mkdir(parents=True)
+    (tmp_path / "cache").symlink_to("big/disk")
+    make(dishes, tmp_path / "cache")
+    prepare(dishes, tmp_path / "cache", Settings(8))
+    assert (tmp_path / "cache").is_symlink()
+    assert [path.name for path in (tmp_path / "big").iterdir()] == ["disk"]
+    assert np.load(tmp_path / "big/disk/training.images.npy").shape == (4, 8, 8, 3)
+
+
+def test_a_full_disk_is_one_line(dishes, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(preparation.np, "save", full)
+    assert "could not write the cache ([Errno 28] No space left on device)" in refusal(dishes, tmp_path / "cache")
+
+
+def test_a_place_that_cannot_be_made_is_one_line(dishes, tmp_path):
+    (tmp_path / "file").write_bytes(b"mine")
+    line = refusal(dishes, tmp_path / "file/cache")
+    assert "could not write the cache" in line and "choose another --cache" in line
+
+
+def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_kept(dishes, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead, living = (tmp_path / f".cache.partial-{pid}-x" for pid in (ended.pid, os.getppid()))
+    dead.mkdir()
+    living.mkdir()
+    make(dishes, tmp_path / "cache")
+    assert not dead.exists() and living.exists()
+
+
+def test_the_command_says_what_it_did(dishes, tmp_path, capsys):
+    write_tree(dishes, {"training/pho/empty.jpg": b""})
+    words = ["prepare", dishes, "--cache", tmp_path / "cache", "--image-px", PX]
+    assert run_data(*words) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: 1 unreadable file: training/pho/empty.jpg") and err.count("\n") == 1
+    assert run_data(*words, "--skip-unreadable") == 0
+    table, skipped, wrote = capsys.readouterr().out.rstrip().rsplit("\n", 2)
+    assert table.splitlines()[0].split() == ["id", "class", "training", "validation", "evaluation"]
+    assert skipped == "skipped 1 unreadable: training/pho/empty.jpg"
+    assert wrote == f"wrote: {tmp_path / 'cache'} (16 px)"
+    assert run_data(*words, "--skip-unreadable") == 0
+    assert capsys.readouterr().out.endswith(f"up to date: {tmp_path / 'cache'} (16 px)\n")
+
+
+@pytest.mark.parametrize("lab, hinted", [((1,) * 11, True), ((2,) * 11, False)])
+def test_the_command_offers_the_labs_skew_where_it_can_be_derived(tmp_path, capsys, monkeypatch, lab, hinted):
+    monkeypatch.setattr(food11, "SKEWED", lab)
+    source = write_tree(tmp_path / "s", food11_files("flat"))
+    words = ["prepare", source, "--cache", tmp_path / "cache", "--image-px", PX]
+    assert run_data(*words) == 0
+    assert ("--skew lab derives it" in capsys.readouterr().out) == hinted
+    if hinted:
+        assert run_data(*words, "--skew", "lab") == 0
+        assert "--skew lab" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--image-px", "0"], ["--image-px", "x"], ["--skew", "mine"], ["--image", "64"]])
+def test_a_wrong_flag_is_refused(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_data("prepare", "photos", *words)
+    assert stop.value.code == 2 and "error: " in capsys.readouterr().err
+
+
+def command_line(*words) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "data", *map(str, words)],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_user_error_is_one_line_and_exit_code_1(tmp_path):
+    run = command_line("prepare", tmp_path / "nowhere", "--cache", tmp_path / "cache")
+    assert (run.returncode, run.stdout) == (1, "")
+    assert (
+        run.stderr.startswith(f"error: {tmp_path / 'nowhere'}: no such folder or zip") and run.stderr.count("\n") == 1
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse file names that are not text")
+def test_the_real_command_decodes_in_its_workers_even_photos_whose_names_are_not_text(dishes, tmp_path):
+    os.rename(dishes / "training/pho/0.jpg", os.fsencode(dishes / "training/pho") + b"/caf\xe9.jpg")
+    Path(os.fsdecode(os.fsencode(dishes / "training/pho") + b"/th\xe9.jpg")).write_bytes(b"")
+    run = command_line("prepare", dishes, "--cache", tmp_path / "cache", "--image-px", PX, "--skip-unreadable")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "skipped 1 unreadable: training/pho/th\\udce9.jpg" in run.stdout
+    make(dishes, tmp_path / "in_process", skip_unreadable=True)
+    for split in preparation.SPLITS:
+        for part in ("images", "labels"):
+            name = f"{split}.{part}.npy"
+            assert (tmp_path / "cache" / name).read_bytes() == (tmp_path / "in_process" / name).read_bytes()
