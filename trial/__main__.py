@@ -16,8 +16,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from data.cache import open_cache
+from data.errors import DataError
 from trial.errors import TrialError
 from trial.hyperparameters import Hyperparameters, describe_fields
+from trial.outputs import write_hyperparameters
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(json.dumps(describe(given, args.cache)))
             return 0
         final = run(received, given, args, nni.report_intermediate_result if nni else _report_to_nobody)
-    except TrialError as error:
+    except (TrialError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if nni:
@@ -78,12 +81,11 @@ def describe(given: dict, cache_folder: Path) -> dict:
     try:
         h = Hyperparameters().merged(given)
         from trial.model import build_model
-        from trial.run import open_splits
 
         classes = 1  # the head is not what is checked
         try:
-            classes = len(open_splits(cache_folder, h.image_px).classes)
-        except TrialError as error:
+            classes = len(open_cache(cache_folder, h.image_px).classes)
+        except DataError as error:
             problems.append(str(error))
         build_model(h.arch, h.weights, classes, h.seed)
     except TrialError as error:
@@ -99,14 +101,12 @@ def run(received: dict, given: dict, args: argparse.Namespace, report: Callable[
             f"{', '.join(both)}: searched by the experiment and fixed by a flag; leave one of the two away"
         )
     folder = args.output or Path(os.environ.get("NNI_OUTPUT_DIR") or ROOT / "runs" / time.strftime("%Y%m%d-%H%M%S"))
-    from trial.outputs import write_hyperparameters
-
     write_hyperparameters(folder, received, hyperparameters)
     print("hyperparameters", json.dumps(asdict(hyperparameters)))
-    from trial.run import Settings, run_trial  # torch is imported only now
+    cache = open_cache(args.cache, hyperparameters.image_px)
+    from trial.run import Settings, run_trial  # torch is imported only now: mistakes show at once
 
-    settings = Settings(args.cache, folder, args.device, args.precision, args.threads)
-    final = run_trial(hyperparameters, settings, report)
+    final = run_trial(hyperparameters, cache, Settings(folder, args.device, args.precision, args.threads), report)
     print(f"results: {folder}")
     return final
 

@@ -12,12 +12,10 @@ from pathlib import Path
 import torch
 import torchvision
 
-from data.cache import Cache, open_cache
-from data.errors import DataError
+from data.cache import Cache
 from trial import outputs
 from trial.batches import store_px
 from trial.device import Compute, choose_compute
-from trial.errors import TrialError
 from trial.fit import EpochMetrics, Fitted, evaluate, fit
 from trial.hyperparameters import Hyperparameters
 from trial.metrics import Score
@@ -28,29 +26,21 @@ from trial.model import build_model
 class Settings:
     """Where and how a trial runs; none of it is meant to change what it learns."""
 
-    cache: Path
     output: Path
     device: str = "auto"
     precision: str = "auto"
     threads: int = 0
 
 
-def open_splits(folder: Path, image_px: int) -> Cache:
-    """The cache, or a TrialError with the command that makes it."""
-    try:
-        return open_cache(folder, image_px)
-    except DataError as error:
-        raise TrialError(str(error)) from error
-
-
-def run_trial(h: Hyperparameters, settings: Settings, report: Callable[[dict[str, float]], None]) -> dict[str, float]:
+def run_trial(
+    h: Hyperparameters, cache: Cache, settings: Settings, report: Callable[[dict[str, float]], None]
+) -> dict[str, float]:
     """Train, keep the best epoch, score it on the evaluation split once, and write everything down.
 
     report: called once an epoch with {"default": validation accuracy, ...}. Returns the final metrics, whose
     "default" is the validation accuracy of the weights kept. Raises TrialError.
     """
     started = time.monotonic()
-    cache = open_splits(settings.cache, h.image_px)
     compute = choose_compute(settings.device, settings.precision, settings.threads)
     model = compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed))
     train, val = (cache.split(name, store_px(h.image_px)) for name in ("training", "validation"))

@@ -1,0 +1,117 @@
+"""Rules of the project that are kept by machine: who imports whom, what the README promises, which files agree."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+
+import pytest
+import yaml
+from conftest import ROOT
+
+OURS = {"data", "trial", "experiments", "analysis"}
+ALLOWED = {"data": set(), "trial": {"data"}, "analysis": set(), "experiments": {"analysis"}}
+FORBIDDEN = {"analysis": {"torch", "torchvision", "nni"}, "data": {"torch", "torchvision", "nni"}}
+
+
+def imports(file) -> set[str]:
+    """Top-level names that a file imports, anywhere in it; relative imports are its own package."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(OURS))
+def test_packages_import_only_what_they_may(package):
+    for file in (ROOT / package).glob("*.py"):
+        found = imports(file)
+        assert found & OURS - {package} <= ALLOWED[package], file
+        assert not found & FORBIDDEN.get(package, set()), file
+
+
+def test_one_file_of_the_trial_knows_nni():
+    assert [file.name for file in (ROOT / "trial").glob("*.py") if "nni" in imports(file)] == ["__main__.py"]
+
+
+def read(name: str) -> dict:
+    return yaml.safe_load((ROOT / "experiments" / name).read_text())
+
+
+def test_the_experiments_are_identical_but_for_name_and_tuner():
+    files = sorted(file.name for file in (ROOT / "experiments").glob("*.yml"))
+    assert {"tpe.yml", "evolution.yml", "tpe_guided.yml", "evolution_guided.yml", "random.yml"} <= set(files)
+    bodies = [
+        {key: value for key, value in read(name).items() if key not in ("experimentName", "tuner")} for name in files
+    ]
+    assert all(body == bodies[0] for body in bodies)
+    assert len({read(name)["experimentName"] for name in files}) == len(files)
+
+
+def test_the_pair_is_the_reports():
+    tpe, evolution = read("tpe.yml"), read("evolution.yml")
+    assert tpe["tuner"] == {"name": "TPE", "classArgs": {"optimize_mode": "maximize"}}
+    assert evolution["tuner"]["classArgs"] == {"optimize_mode": "maximize", "population_size": 100}
+    assert (tpe["maxTrialNumber"], tpe["maxExperimentDuration"], tpe["trialConcurrency"]) == (15, "12h", 1)
+
+
+README = (ROOT / "README.md").read_text()
+
+
+def commands() -> list[str]:
+    """Every command in the README's shell blocks, continuation lines joined."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.split("  #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if "python -m" in line])
+def test_the_readmes_commands_are_ones_that_the_parsers_take(command):
+    from analysis.__main__ import _parser as analysis_parser
+    from data.__main__ import parse as data_parse
+    from experiments.__main__ import parse as experiments_parse
+    from trial.__main__ import parse as trial_parse
+
+    words = shlex.split(command.split("python -m ", 1)[1])
+    package, arguments = words[0], words[1:]
+    parse = {
+        "data": data_parse,
+        "experiments": experiments_parse,
+        "trial": trial_parse,
+        "analysis": lambda words: analysis_parser().parse_args(words),
+    }[package]
+    assert parse(arguments) is not None
+
+
+def test_the_readmes_make_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {line.split()[1] for line in commands() if line.startswith("make ")}
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_the_readmes_tree_is_the_real_one():
+    block = re.search(r"```text\n(.*?)```", README, re.DOTALL)[1]
+    named, folder = set(), ""
+    for line in block.splitlines():
+        name = line.split("  ")[0].strip() if not line.startswith("  ") else line.strip().split("  ")[0]
+        if not line.startswith(" "):
+            folder = name if name.endswith("/") else ""
+            named.add(name.rstrip("/"))
+        else:
+            named.add(folder + name)
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    top = {path.split("/")[0] for path in tracked} - {".ci", ".gitignore"}
+    assert {name for name in named if "/" not in name} == top
+    for package in OURS:
+        files = {path for path in tracked if path.startswith(package + "/") and not path.endswith("__init__.py")}
+        assert {name for name in named if name.startswith(package + "/")} == files
+
+
+def test_every_requirement_has_a_reason():
+    for file in ("requirements.txt", "tests/requirements.txt"):
+        assert all(re.match(r"^\S+ +# \S+", line) for line in (ROOT / file).read_text().splitlines())

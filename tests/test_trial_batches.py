@@ -1,0 +1,83 @@
+"""Every image once, the right pixels, and nothing random but through the generator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from trial import batches
+
+
+@pytest.fixture
+def images():
+    """(10, 20, 20, 3) uint8, image i filled with 20 * i."""
+    return np.broadcast_to(np.arange(0, 200, 20, dtype=np.uint8)[:, None, None, None], (10, 20, 20, 3)).copy()
+
+
+def training(images, batch_size, seed=0):
+    labels = torch.arange(len(images))
+    return list(batches.training_batches(images, labels, batch_size, 16, torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.parametrize("batch_size", [3, 4, 10, 64])
+def test_an_epoch_has_every_image_once_in_equal_batches(images, batch_size):
+    epoch = training(images, batch_size)
+    sizes = [len(labels) for _, labels in epoch]
+    assert max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
+    assert sorted(torch.cat([labels for _, labels in epoch]).tolist()) == list(range(10))
+
+
+def test_a_batch_belongs_to_its_labels(images):
+    for pixels, labels in training(images, 4):
+        assert pixels.shape == (len(labels), 3, 16, 16) and pixels.dtype == torch.float32
+        grey = pixels[:, 1] * batches.STD[1] + batches.MEAN[1]
+        torch.testing.assert_close(grey.mean(dim=(1, 2)) * 255, labels * 20.0, atol=1e-3, rtol=0)
+
+
+def test_same_seed_same_batches_other_seed_others():
+    noise = np.random.default_rng(0).integers(0, 256, (6, 20, 20, 3), dtype=np.uint8)
+    first, again, other = training(noise, 3), training(noise, 3), training(noise, 3, seed=1)
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for (a, _), (b, _) in zip(first, other, strict=True))
+
+
+def test_two_epochs_of_one_generator_differ():
+    noise = np.random.default_rng(0).integers(0, 256, (6, 20, 20, 3), dtype=np.uint8)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(6)
+    first, second = (list(batches.training_batches(noise, labels, 6, 16, generator))[0][0] for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_crops_stay_inside_the_image_and_half_are_mirrored():
+    ramp = torch.arange(0, 240, 10.0).expand(400, 3, 24, 24)  # brighter to the right
+    cropped = batches.crop_and_flip(ramp, 16, torch.Generator().manual_seed(0))
+    assert cropped.min() >= 0 and cropped.max() <= 230
+    rightwards = (cropped[:, 0, 0, -1] > cropped[:, 0, 0, 0]).float().mean()
+    assert 0.4 < rightwards < 0.6
+    width = (cropped[:, 0, 0, -1] - cropped[:, 0, 0, 0]).abs() / 10 * 16 / 15 / 24  # as a fraction of the side
+    assert width.min() > (0.5 * 3 / 4) ** 0.5 - 0.02 and width.max() <= 1.001
+
+
+def test_the_whole_box_reproduces_the_image(monkeypatch):
+    monkeypatch.setattr(batches, "CROP_SCALE", (1.0, 1.0))
+    monkeypatch.setattr(batches, "CROP_RATIO", (1.0, 1.0))
+    noise = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    cropped = batches.crop_and_flip(noise, 16, torch.Generator().manual_seed(1))
+    for before, after in zip(noise.float(), cropped, strict=True):
+        same = torch.allclose(before, after, atol=0.01) or torch.allclose(before.flip(-1), after, atol=0.01)
+        assert same
+
+
+def test_evaluation_is_the_middle_in_order(images):
+    labels = torch.arange(10)
+    images[:, 0, :, :] = 255  # a bright border that the middle leaves out
+    found = list(batches.evaluation_batches(images, labels, 16, batch_size=4))
+    assert torch.cat([part for _, part in found]).tolist() == list(range(10))
+    grey = torch.cat([pixels for pixels, _ in found])[:, 0] * batches.STD[0] + batches.MEAN[0]
+    torch.testing.assert_close(grey.amax(dim=(1, 2)) * 255, labels * 20.0, atol=1e-3, rtol=0)
+
+
+def test_256_are_stored_for_224():
+    assert batches.store_px(224) == 256 and batches.store_px(96) == 110

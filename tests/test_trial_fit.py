@@ -1,0 +1,108 @@
+"""Training itself, on a few small images: repeatable, stopped early, best weights kept, never a NaN reported."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from data.cache import Split
+from trial.device import choose_compute
+from trial.fit import evaluate, fit
+from trial.hyperparameters import Hyperparameters
+from trial.metrics import Counter
+from trial.model import build_model
+from trial.run import final_metrics
+
+
+@pytest.fixture(scope="module")
+def splits():
+    """Three classes of 18 px squares that differ in colour; 24 to train on, 15 to validate with."""
+    rng = np.random.default_rng(0)
+
+    def make(n):
+        labels = np.arange(n, dtype=np.int64) % 3
+        images = rng.integers(0, 120, (n, 18, 18, 3), dtype=np.uint8)
+        images[np.arange(n), :, :, labels] += 100
+        return Split(images, labels)
+
+    return make(24), make(15)
+
+
+CPU = choose_compute("cpu", "fp32", 1)
+
+
+def train(splits, compute=CPU, **values):
+    h = Hyperparameters().merged({"weights": "none", "image_px": 16, "batch_size": 8, "epochs": 3, **values})
+    model = build_model(h.arch, h.weights, 3, h.seed)
+    seen = []
+    fitted = fit(model, splits, h, compute, seen.append)
+    assert seen == fitted.epochs
+    return fitted, model
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_seed_gives_the_same_curve_and_another_seed_another(splits, precision):
+    compute = choose_compute("cpu", precision, 1)
+    first, again, other = (train(splits, compute, lr=0.01, epochs=2, seed=seed)[0] for seed in (1, 1, 2))
+    assert first.epochs == again.epochs
+    assert [e.train_loss for e in first.epochs] != [e.train_loss for e in other.epochs]
+
+
+def test_it_learns_and_keeps_the_best_epochs_weights(splits):
+    fitted, model = train(splits, lr=0.02, epochs=8, patience=0)
+    accuracies = [epoch.val_accuracy for epoch in fitted.epochs]
+    assert len(accuracies) == 8 and max(accuracies) > 0.6
+    assert fitted.best_epoch == accuracies.index(max(accuracies)) + 1  # the first of equals
+    assert evaluate(model, splits[1], 16, CPU).top1 == max(accuracies)
+
+
+def test_patience_stops_and_the_stopped_run_is_a_prefix_of_the_full_one(splits):
+    values = {"lr": 0.02, "epochs": 12}
+    full, stopped = train(splits, patience=0, **values)[0], train(splits, patience=2, **values)[0]
+    n = len(stopped.epochs)
+    assert n < 12 and stopped.stopped_by == "patience" and full.stopped_by == "epochs"
+    assert stopped.epochs == full.epochs[:n] and n - stopped.best_epoch == 2
+
+
+def test_the_learning_rate_falls_by_steps(splits):
+    fitted, _ = train(splits, lr=0.01, epochs=5, step_size=2, gamma=0.5, patience=0)
+    assert [epoch.lr for epoch in fitted.epochs] == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.0025])
+
+
+def test_a_diverged_trial_ends_early_with_finite_numbers(splits):
+    fitted, model = train(splits, lr=10.0, momentum=0.99, epochs=30, patience=0)
+    assert fitted.stopped_by == "diverged" and len(fitted.epochs) < 30
+    assert all(math.isfinite(v) for e in fitted.epochs for v in (e.train_loss, e.val_loss, e.val_accuracy))
+    score = evaluate(model, splits[1], 16, CPU)
+    if fitted.best_epoch:
+        assert score.top1 == fitted.epochs[fitted.best_epoch - 1].val_accuracy
+    final = final_metrics(fitted, 15, None if fitted.best_epoch else score, score)
+    assert final["diverged"] == 1 and all(math.isfinite(value) for value in final.values())
+
+
+def test_weights_that_never_trained_well_are_those_before_the_training(splits):
+    h = Hyperparameters().merged({"weights": "none", "image_px": 16, "batch_size": 8, "lr": 10.0})
+    model = build_model(h.arch, h.weights, 3, h.seed)
+    with torch.no_grad():
+        model.fc.weight.fill_(float("inf"))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fitted = fit(model, splits, h, CPU, lambda epoch: pytest.fail("reported an epoch that diverged"))
+    assert (fitted.epochs, fitted.best_epoch, fitted.stopped_by) == ([], 0, "diverged")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_accuracy_counts_over_the_whole_split():
+    logits = torch.tensor([[3.0, 2, 1, 0], [3, 2, 1, 0], [0, 1, 2, 3], [0, 3, 2, 1], [3, 0, 1, 2]])
+    labels = torch.tensor([0, 3, 3, 2, 0])
+    counter = Counter(4, torch.device("cpu"))
+    losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    for rows in (slice(0, 2), slice(2, 5)):  # batches of unequal size
+        counter.add(logits[rows], labels[rows], losses[rows].mean())
+    score = counter.score()
+    assert score.per_class == [(2, 2), (0, 0), (0, 1), (1, 2)]
+    assert (score.n, score.top1, score.top3) == (5, 3 / 5, 4 / 5)
+    assert score.macro == pytest.approx((1 + 0 + 0.5) / 3)  # the class without images does not count
+    assert score.loss == pytest.approx(losses.mean().item())
