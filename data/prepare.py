@@ -179,10 +179,15 @@ def _decode_all(source: Source, plan: dict, partial: Path, settings: Settings, s
 def _decode_split(pool, bar, files: list[tuple[str, int]], target: Path, image_px: int) -> dict[str, str]:
     """Decode into `target`, (N, image_px, image_px, 3) uint8; workers write their own rows. Returns {path: reason}."""
     np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=(len(files), image_px, image_px, 3)).flush()
-    tasks = [
-        pool.submit(_decode_rows, target, start, [path for path, _ in files[start : start + CHUNK]])
-        for start in range(0, len(files), CHUNK)
-    ]
+    # The workers that this starts inherit the block: a terminal sends Ctrl-C to them too, and it is the parent's alone.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        tasks = [
+            pool.submit(_decode_rows, target, start, [path for path, _ in files[start : start + CHUNK]])
+            for start in range(0, len(files), CHUNK)
+        ]
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     failed = {}
     for task in tasks:
         done, reasons = task.result()
@@ -195,10 +200,9 @@ _reader: Reader | None = None  # one a worker process
 
 
 def _start_worker(path: Path, is_zip: bool, parent: int) -> None:
-    """Open the source; leave Ctrl-C to the parent, and leave with it if it is killed."""
+    """Open the source, and leave with the parent if it is killed."""
     global _reader
     _reader = Reader(path, is_zip)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from nni.experiment.config import ExperimentConfig
+from nni.experiment.config.utils import unset_base_path
 
 from experiments.errors import ExperimentError
 
@@ -107,6 +108,8 @@ def read_experiment(file: Path, overrides: Overrides) -> Experiment:
     except Exception as error:
         reason = str(error).split("\n")[0] or type(error).__name__
         raise ExperimentError(f"{file}: NNI refuses it: {reason}") from error
+    finally:
+        unset_base_path()  # a refused file leaves NNI's global set, and every later file would be refused with it
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

@@ -14,7 +14,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 def alone(tiny_cache, tmp_path_factory):
     """A finished trial of two epochs: (its folder, what it printed)."""
     folder = tmp_path_factory.mktemp("alone")
-    words = "--weights none --image-px 32 --epochs 2 --lr 0.01 --batch-size 16 --threads 1".split()
+    words = [
+        "--weights",
+        "none",
+        "--image-px",
+        "32",
+        "--epochs",
+        "2",
+        "--lr",
+        "0.01",
+        "--batch-size",
+        "16",
+        "--threads",
+        "1",
+    ]
     done = run_module("trial", "--cache", str(tiny_cache), "--output", str(folder), *words)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout

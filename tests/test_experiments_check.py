@@ -1,0 +1,200 @@
+"""What `check` refuses before a night is lost, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import pytest
+from conftest import ROOT, run_module
+
+from experiments.check import check, describe_trial
+from experiments.config import Overrides, parse_set, read_experiment
+from experiments.errors import ExperimentError
+from experiments.ports import find_port, is_free
+from experiments.space import discrete_size, space_problems
+from trial.hyperparameters import describe_fields
+
+GOOD = {"lr": {"_type": "uniform", "_value": [0.0001, 0.1]}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"lr": {"_type": "uniform", "_value": [0.1, 0.0001]}}, "bounds reversed: the tuner would hang with status RUNNING; write [0.0001, 0.1]"),
+        ({"lr": {"_type": "uniform", "_value": [0.1, 0.1]}}, "the bounds must differ"),
+        ({"lr": {"_type": "unifrom", "_value": [0, 1]}}, "unknown _type 'unifrom'"),
+        ({"lr": {"_type": "loguniform", "_value": [0, 1]}}, "needs bounds above 0"),
+        ({"lr": {"_type": "uniform", "_value": ["1e-4", 0.1]}}, "YAML reads 1e-4 as text"),
+        ({"lr": {"_type": "uniform", "_value": [0.1]}}, "uniform takes 2 numbers"),
+        ({"lr": {"_type": "uniform", "_value": [0.0, float("inf")]}}, "not a finite number"),
+        ({"lr": {"_type": "quniform", "_value": [0.1, 1, 0]}}, "needs a step above 0"),
+        ({"lr": {"_type": "normal", "_value": [0.1, 0]}}, "needs a sigma above 0"),
+        ({"lr": {"_type": "choice", "_value": []}}, "choice has no options"),
+        ({"lr": {"_type": "choice", "_value": ["1e-4", 0.1]}}, "is text, not a number"),
+        ({"lr": {"_type": "choice", "_value": 0.1}}, "_value should be a list"),
+        ({"lr": 0.1}, "expected {_type: ..., _value: [...]}"),
+        ({"lr": {"_type": "uniform", "_value": [-1, 0.1]}}, "outside what the trial accepts"),
+        ({"learning_rate": GOOD["lr"]}, "the trial has no such field; it knows batch_size, lr"),
+        ({"batch_size": {"_type": "uniform", "_value": [8, 128]}}, "expects whole numbers; use choice, randint"),
+        ({"batch_size": {"_type": "choice", "_value": [8, 0]}}, "outside what the trial accepts"),
+        ({"arch": {"_type": "choice", "_value": ["resnet18", "vgg"]}}, "the trial knows resnet18, resnet50"),
+        ({"weights": {"_type": "uniform", "_value": [0, 1]}}, "the trial expects text; use choice"),
+        ({"lr": {"_type": "choice", "_value": [{"x": 1}]}}, "needs a _name"),
+    ],
+)  # fmt: skip
+def test_a_faulty_space_is_one_line_that_names_the_entry(entry, message):
+    problems = space_problems(entry, describe_fields(), 15)
+    assert len(problems) == 1 and message in problems[0] and problems[0].startswith(next(iter(entry)))
+
+
+def test_an_empty_space_and_one_too_small_for_the_trials():
+    assert "empty" in space_problems({}, None, 15)[0]
+    small = {"lr": {"_type": "choice", "_value": [0.1, 0.2]}, "seed": {"_type": "randint", "_value": [0, 4]}}
+    assert discrete_size(small) == 8
+    assert "8 different points for 15 trials" in space_problems(small, describe_fields(), 15)[0]
+    assert space_problems(small, describe_fields(), 8) == []
+    assert discrete_size(small | GOOD) is None
+
+
+def test_foreign_trials_may_search_what_they_like():
+    space = {"layers": {"_type": "randint", "_value": [1, 9]}, "rate": {"_type": "qloguniform", "_value": [1, 100, 2]}}
+    assert space_problems(space, None, 5) == []
+
+
+def findings(file, cache, *pairs, **more):
+    fields = parse_set([f"cache={cache}", "weights=none", "image_px=32", "threads=1", *pairs])
+    return check(read_experiment(file, Overrides(fields, **more)))
+
+
+def errors(found):
+    return [finding.text for finding in found if finding.level == "error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("tpe", "0 of 15 trials are chosen by the tuner: TPE draws at random until trial 21"),
+        ("evolution", "0 of 15 trials are chosen by the tuner: Evolution draws at random until trial 101"),
+        ("tpe_guided", "10 of 15 trials are chosen by the tuner: TPE draws the first 5 at random"),
+        ("evolution_guided", "10 of 15 trials are chosen by the tuner: Evolution draws the first 5 at random"),
+        ("random", "0 of 15 trials are chosen by the tuner: Random never learns"),
+    ],
+)
+def test_our_experiments_are_sound_and_say_what_the_tuner_chooses(name, note, tiny_cache):
+    found = findings(ROOT / f"experiments/{name}.yml", tiny_cache)
+    assert errors(found) == [] and note in [finding.text for finding in found if finding.level == "note"]
+
+
+def test_a_missing_cache_and_missing_weights_are_found(tmp_path):
+    file = ROOT / "experiments/tpe.yml"
+    found = errors(check(read_experiment(file, Overrides({"cache": str(tmp_path), "weights": "gone.pth"}))))
+    assert len(found) == 2 and "no cache there" in found[0] and "gone.pth" in found[1]
+
+
+def test_a_field_both_searched_and_fixed_is_refused(tiny_cache):
+    found = errors(findings(ROOT / "experiments/tpe.yml", tiny_cache, "lr=0.1"))
+    assert found == ["lr: searched by the search space and fixed by --set; drop one"]
+
+
+def test_an_unknown_field_is_refused_with_the_way_to_the_known_ones(tiny_cache):
+    found = errors(findings(ROOT / "experiments/tpe.yml", tiny_cache, "epoch=3"))
+    assert "unrecognized arguments: --epoch" in found[0] and "python -m trial --help" in found[0]
+
+
+def edited(tmp_path, *changes):
+    """experiments/tpe.yml with texts replaced, in another folder."""
+    text = (ROOT / "experiments/tpe.yml").read_text().replace("../search_spaces", str(ROOT / "search_spaces"))
+    text = text.replace("trialCodeDirectory: ..", f"trialCodeDirectory: {ROOT}")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "edited.yml").write_text(text)
+    return tmp_path / "edited.yml"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("name: TPE", "name: TPEE"), "tuner TPEE: NNI cannot use it"),
+        (("optimize_mode: maximize", "optimize_mode: maximise"), "tuner TPE: NNI cannot use it with these classArgs"),
+        (("optimize_mode: maximize", "population_size: 5"), "tuner TPE: NNI cannot use it with these classArgs"),
+        (("platform: local", "platform: local\n  trialGpuNumber: 64\n  useActiveGpu: true"), "trialGpuNumber: 64, but NNI sees"),
+    ],
+)  # fmt: skip
+def test_what_nni_would_find_out_too_late_is_found(change, message, tiny_cache, tmp_path):
+    found = errors(findings(edited(tmp_path, change), tiny_cache))
+    assert len(found) == 1 and message in found[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("maxTrialNumber", "maxTrialNum"), "NNI refuses it"),
+        (("trialCommand: python -m trial", ""), "NNI refuses it"),
+        (("platform: local", "platform: moon"), "NNI refuses it"),
+        (("experimentName", "trainingServicePlatform: local\nexperimentName"), "written for NNI 1"),
+        (("tuner:", "tuner: {"), "not YAML"),
+    ],
+)
+def test_a_file_that_nni_cannot_read_is_one_line(change, message, tmp_path):
+    with pytest.raises(ExperimentError) as error:
+        read_experiment(edited(tmp_path, change), Overrides())
+    assert message in str(error.value) and "\n" not in str(error.value)
+    read_experiment(ROOT / "experiments/tpe.yml", Overrides())  # the next file is not refused with it
+
+
+def test_limits_that_are_missing_are_warned_of(tiny_cache, tmp_path):
+    file = edited(tmp_path, ("maxTrialDuration: 2h", ""), ("trialConcurrency: 1", "trialConcurrency: 4"))
+    warned = [finding.text for finding in findings(file, tiny_cache) if finding.level == "warning"]
+    assert any("maxTrialDuration is not set" in text for text in warned)
+    assert any("records the wrong ones" in text for text in warned)
+
+
+def test_set_reaches_the_trial_as_flags_with_absolute_paths(tiny_cache, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pth").touch()
+    fields = parse_set(["weights=w.pth", "image_px=96"])
+    experiment = read_experiment(ROOT / "experiments/tpe.yml", Overrides(fields, max_trials=3))
+    assert experiment.trial_words[3:] == ["--weights", str(tmp_path / "w.pth"), "--image-px", "96"]
+    assert experiment.config["maxTrialNumber"] == 3
+    assert experiment.config["trainingService"]["trialCommand"] == experiment.config["trialCommand"]
+
+
+def test_the_demo_is_the_same_file_at_another_scale():
+    plain = read_experiment(ROOT / "experiments/tpe.yml", Overrides()).config
+    demo = read_experiment(ROOT / "experiments/tpe.yml", Overrides({"epochs": "2"}, demo=True)).config
+    changed = {key for key in plain if plain[key] != demo[key]}
+    assert changed == {"trialCommand", "maxTrialDuration", "maxExperimentDuration", "trainingService"}
+    assert "--epochs 2 " in demo["trialCommand"] + " " and "--epochs 6" not in demo["trialCommand"]
+
+
+def test_describe_is_what_the_trial_says_of_itself(tiny_cache):
+    fields = parse_set([f"cache={tiny_cache}", "weights=none", "image_px=32", "threads=1"])
+    described = describe_trial(read_experiment(ROOT / "experiments/tpe.yml", Overrides(fields)))
+    assert described["fields"] == json.loads(json.dumps(describe_fields())) and described["problems"] == []
+
+
+def test_a_taken_port_is_passed_over():
+    with socket.socket() as server:
+        server.bind(("", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        assert not is_free(port) and find_port(port) > port
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["check", "nowhere.yml"], "nowhere.yml: cannot be read"),
+        (["check", "experiments/tpe.yml", "--set", "lr"], "expected FIELD=VALUE"),
+        (["launch", "nowhere.yml"], "nothing was started"),
+        (["watch", "nobody"], "nobody: not in NNI's registry"),
+        (["watch"], "no experiment is running"),
+    ],
+)
+def test_a_persons_mistake_is_one_line_and_exit_code_1(words, message, tmp_path):
+    done = run_module("experiments", *words, env={**os.environ, "HOME": str(tmp_path)})
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
