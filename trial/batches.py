@@ -63,10 +63,10 @@ def augment(batch: Tensor, image_px: int, generator: torch.Generator) -> Tensor:
 
 
 def normalize(batch: Tensor) -> Tensor:
-    """0..255 to the scale that the pretrained weights expect."""
+    """0..255 to the scale that the pretrained weights expect, channels last in memory."""
     mean = torch.tensor(MEAN, device=batch.device).view(1, 3, 1, 1) * 255
     std = torch.tensor(STD, device=batch.device).view(1, 3, 1, 1) * 255
-    return (batch.float() - mean) / std
+    return ((batch.float() - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def crop_center(batch: Tensor, image_px: int) -> Tensor:
