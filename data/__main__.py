@@ -49,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(f"error: {error} in this Python; activate the environment: . .venv/bin/activate", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted: nothing was left half made; repeat the command to start again", file=sys.stderr)
         return 130

@@ -39,9 +39,12 @@ def _positive(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
-    from experiments import launch  # NNI is imported only now: --help answers at once
-    from experiments.config import Overrides, parse_set
-
+    try:
+        from experiments import launch  # NNI is imported only now: --help answers at once
+        from experiments.config import Overrides, parse_set
+    except ModuleNotFoundError as error:
+        print(f"error: {error} in this Python; activate the environment: . .venv/bin/activate", file=sys.stderr)
+        return 1
     try:
         if args.command == "watch":
             return launch.watch_running(args.ids, args.keep_ui)

@@ -61,7 +61,8 @@ class Watcher:
         self.record: Record | None = None
         self._started = self._last_trial = self._last_answer = time.monotonic()
         self._ended = -1
-        self._bar = tqdm(total=0, desc=manager.name, unit="trial", position=line, disable=None, leave=True)
+        self._line = line
+        self._bar: tqdm | None = None
 
     def poll(self) -> None:
         """Look once; sets `outcome` when the experiment has ended, in whatever way."""
@@ -72,12 +73,13 @@ class Watcher:
             self._show(self.record)
         state, reason = self._judge(status, errors)
         if state:
-            self._bar.close()
+            self.close()
             self.outcome = Outcome(state, reason or _all_failed(self.record), self.record)
 
     def close(self) -> None:
         """Leave the progress bar as it is; the experiment goes on."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def _status(self) -> tuple[str | None, list]:
         try:
@@ -119,6 +121,9 @@ class Watcher:
         return parse_time(experiment) + parse_time(trial or 0) + SPARE_S if experiment else NO_LIMIT_S
 
     def _show(self, record: Record) -> None:
+        """A bar on a terminal, a line a trial elsewhere."""
+        if self._bar is None:
+            self._bar = self._new_bar(record)
         ended = sum(trial.state in ENDED for trial in record.trials)
         if ended == self._ended:
             self._bar.refresh()
@@ -127,7 +132,7 @@ class Watcher:
         best = f"best {record.best.score:.4f}" if record.best else "no result yet"
         failed = record.counts["failed"] + record.counts["cancelled"]
         text = best + (f", {failed} failed" if failed else "")
-        self._bar.total, self._bar.n = record.max_trials, ended
+        self._bar.n = ended
         self._bar.set_postfix_str(text)
         if self._bar.disable:
             clock = time.strftime("%H:%M:%S")
@@ -136,6 +141,13 @@ class Watcher:
                 file=sys.stderr,
                 flush=True,
             )
+
+    def _new_bar(self, record: Record) -> tqdm:
+        style = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
+        bar = tqdm(total=record.max_trials, desc=self.manager.name, position=self._line, disable=None, bar_format=style)
+        if record.started and not bar.disable:
+            bar.start_t = record.started / 1000  # elapsed since the experiment's start, also after a return to it
+        return bar
 
 
 def watch(managers: Sequence[Manager]) -> list[Outcome]:

@@ -298,6 +298,15 @@ def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_kept(dishes, 
     assert not dead.exists() and living.exists()
 
 
+def test_what_a_kill_while_the_old_cache_is_removed_leaves_is_known_to_the_next(dishes, tmp_path, monkeypatch):
+    make(dishes, tmp_path / "cache")
+    monkeypatch.setattr(preparation.shutil, "rmtree", lambda *_, **__: None)
+    prepare(dishes, tmp_path / "cache", Settings(8))
+    monkeypatch.undo()
+    (left,) = (path for path in tmp_path.iterdir() if path.name not in ("cache", "photos"))
+    assert left.name.startswith(f".cache.partial-{os.getpid()}-") and (left / "manifest.json").exists()
+
+
 def test_the_command_says_what_it_did(dishes, tmp_path, capsys):
     write_tree(dishes, {"training/pho/empty.jpg": b""})
     words = ["prepare", dishes, "--cache", tmp_path / "cache", "--image-px", PX]

@@ -1,0 +1,310 @@
+"""The cache says what it is; what is not what was asked for is refused with the command that mends it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from fixtures_data import SPLITS, decode_in_process, food11_files, photo, run_data, two_dishes, write_tree
+from PIL import Image
+
+from data import cache as cache_module
+from data import food11
+from data.cache import FORMAT, open_cache
+from data.decode import decode_image
+from data.errors import DataError
+from data.prepare import Settings, prepare
+from data.show import COLUMNS, LABEL_PX, contact_sheet, counts_table
+
+PX = 16
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with `photos` and the `cache` made of them by real worker processes."""
+    root = tmp_path_factory.mktemp("made")
+    prepare(write_tree(root / "photos", two_dishes()), root / "cache", Settings(PX))
+    return root
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The same, made here and to be spoilt."""
+    decode_in_process(monkeypatch)
+    prepare(write_tree(tmp_path / "photos", two_dishes()), tmp_path / "cache", Settings(PX))
+    return tmp_path
+
+
+def test_a_cache_holds_uint8_squares_and_their_labels(made):
+    cache = open_cache(made / "cache", image_px=PX)
+    assert cache.classes == ("bibimbap", "pho")
+    for name in SPLITS:
+        split = cache.split(name)
+        assert (split.images.dtype, split.images.shape) == (np.uint8, (4, PX, PX, 3))
+        assert (split.labels.dtype, split.labels.tolist()) == (np.int64, [0, 0, 1, 1])
+        wanted = [decode_image(photo(name, dish, i), PX) for dish in cache.classes for i in range(2)]
+        np.testing.assert_array_equal(split.images, wanted)
+        assert isinstance(split.images, np.memmap) and not split.images.flags.writeable
+
+
+def test_the_manifest_says_what_the_cache_is(made):
+    manifest = json.loads((made / "cache/manifest.json").read_text())
+    digest, pillow = manifest.pop("source_digest"), manifest.pop("pillow")
+    assert len(digest) == 64 and pillow == Image.__version__
+    assert manifest == {
+        "format": FORMAT,
+        "image_px": PX,
+        "train_split": "training",
+        "skew": "none",
+        "classes": ["bibimbap", "pho"],
+        "is_food11": False,
+        "layout": "folders",
+        "source": str((made / "photos").resolve()),
+        "skipped": [],
+        "counts": {"training": [2, 2], "validation": [2, 2], "evaluation": [2, 2]},
+    }
+
+
+def test_a_cache_may_be_shared_with_other_people(made):
+    open_cache(made / "cache").split("training", 7)
+    private = [path.name for path in [made / "cache", *(made / "cache").rglob("*")] if not path.stat().st_mode & 0o004]
+    assert private == []
+
+
+def other_format(own):
+    edit_manifest(own, format=FORMAT - 1)
+
+
+def edit_manifest(own, **changes):
+    path = own / "cache/manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def empty_labels(own):
+    (own / "cache/validation.labels.npy").write_bytes(b"")
+
+
+def cut_images(own):
+    os.truncate(own / "cache/training.images.npy", 4 * PX * PX * 3)
+
+
+def no_images(own):
+    (own / "cache/evaluation.images.npy").unlink()
+
+
+def fewer_images(own):
+    np.save(own / "cache/training.images.npy", np.zeros((3, PX, PX, 3), np.uint8))
+
+
+def not_an_array(own):
+    (own / "cache/training.labels.npy").write_text("a text")
+
+
+def added_photo(own):
+    write_tree(own, {"photos/training/pho/new.jpg": photo("training", "pho", 9)})
+
+
+def removed_photo(own):
+    (own / "photos/training/pho/1.jpg").unlink()
+
+
+def changed_photo(own):
+    (own / "photos/evaluation/pho/0.jpg").write_bytes(photo("evaluation", "pho", 9))
+
+
+def touched_photo(own):
+    """Other bytes of the same length change nothing but the time."""
+    os.utime(own / "photos/evaluation/pho/0.jpg", ns=(1, 1))
+
+
+SPOILT = [
+    (other_format, f"the cache has format {FORMAT - 1}, this version reads format {FORMAT}"),
+    (empty_labels, "validation.labels.npy should hold an array of shape (4,), found nothing readable"),
+    (cut_images, "training.images.npy should hold an array of shape (4, 16, 16, 3), found nothing readable"),
+    (no_images, "evaluation.images.npy should hold an array of shape (4, 16, 16, 3), found nothing readable"),
+    (fewer_images, "training.images.npy should hold an array of shape (4, 16, 16, 3), found (3, 16, 16, 3)"),
+    (not_an_array, "training.labels.npy should hold an array of shape (4,), found nothing readable"),
+    (added_photo, "have changed since this cache was made"),
+    (removed_photo, "have changed since this cache was made"),
+    (changed_photo, "have changed since this cache was made"),
+    (touched_photo, "have changed since this cache was made"),
+]
+
+
+def run_the_named_command(message: str) -> None:
+    words = shlex.split(message.partition(" again with: ")[2])
+    assert words[:3] == ["python", "-m", "data"]
+    assert run_data(*words[3:]) == 0
+
+
+@pytest.mark.parametrize("spoil, words", SPOILT)
+def test_a_spoilt_cache_is_refused_with_the_command_that_mends_it(own, spoil, words):
+    spoil(own)
+    with pytest.raises(DataError) as error:
+        open_cache(own / "cache")
+    assert words in str(error.value) and "\n" not in str(error.value)
+    run_the_named_command(str(error.value))
+    assert open_cache(own / "cache").manifest["image_px"] == PX
+
+
+def test_a_cache_of_too_small_images_is_refused_with_the_command_that_mends_it(own):
+    with pytest.raises(DataError, match="holds 16 px images, 20 px were asked for") as error:
+        open_cache(own / "cache", image_px=20)
+    run_the_named_command(str(error.value))
+    assert open_cache(own / "cache", image_px=20).split("training").images.shape == (4, 20, 20, 3)
+
+
+def test_the_command_that_mends_keeps_every_setting(tmp_path, monkeypatch):
+    decode_in_process(monkeypatch)
+    monkeypatch.setattr(food11, "SKEWED", (1,) * 11)
+    files = food11_files("flat", each=2) | food11_files("flat", splits=("skewed_training",))
+    source = write_tree(tmp_path / "my photos", files | {"training/cover.jpg": b""})
+    made = prepare(source, tmp_path / "a cache", Settings(PX, "training", "lab", skip_unreadable=True))
+    (tmp_path / "a cache/training.images.npy").unlink()
+    with pytest.raises(DataError) as error:
+        open_cache(tmp_path / "a cache")
+    run_the_named_command(str(error.value))
+    assert {**open_cache(tmp_path / "a cache").manifest, "reused": False} == made
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "photos", "photos/training/pho/0.jpg"])
+def test_where_there_is_no_cache_the_command_that_makes_one_is_named(made, folder):
+    with pytest.raises(DataError) as error:
+        open_cache(made / folder)
+    command = f"python -m data prepare SOURCE --cache {made / folder}"
+    assert str(error.value) == f"{made / folder}: no cache there (no manifest.json); make one with: {command}"
+
+
+@pytest.mark.parametrize("raw, words", [(b"{cut", "unreadable manifest.json"), (b"{}", "is not a cache's")])
+def test_a_manifest_that_is_none_of_ours_is_refused(tmp_path, raw, words):
+    (tmp_path / "manifest.json").write_bytes(raw)
+    with pytest.raises(DataError, match=words):
+        open_cache(tmp_path)
+
+
+def test_a_cache_is_enough_where_its_photos_are_gone(own):
+    shutil.rmtree(own / "photos")
+    assert open_cache(own / "cache").split("evaluation").images.shape == (4, PX, PX, 3)
+
+
+def test_junk_beside_the_photos_does_not_spoil_a_cache(own):
+    write_tree(own, {"photos/.DS_Store": b"x", "photos/training/pho/Thumbs.db": b"x"})
+    assert open_cache(own / "cache").manifest["counts"]["training"] == [2, 2]
+
+
+def scale(images: np.ndarray, px: int) -> list[np.ndarray]:
+    return [np.asarray(Image.fromarray(image).resize((px, px), Image.Resampling.BICUBIC)) for image in images]
+
+
+def test_smaller_images_are_made_once_and_kept(own, monkeypatch):
+    cache = open_cache(own / "cache")
+    first = cache.split("training", 6)
+    assert (first.images.shape, first.images.dtype, first.labels.tolist()) == ((4, 6, 6, 3), np.uint8, [0, 0, 1, 1])
+    np.testing.assert_array_equal(first.images, scale(cache.split("training").images, 6))
+    assert os.listdir(own / "cache/scaled") == ["training.6.npy"]
+    monkeypatch.setattr(cache_module, "_write_scaled", None)  # scaling again would fail
+    np.testing.assert_array_equal(open_cache(own / "cache").split("training", 6).images, first.images)
+
+
+@pytest.mark.parametrize("store_px", [None, PX, PX + 1])
+def test_images_are_never_scaled_up(own, store_px):
+    assert open_cache(own / "cache").split("validation", store_px).images.shape == (4, PX, PX, 3)
+    assert not (own / "cache/scaled").exists()
+
+
+def fail(code):
+    def failing(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    return failing
+
+
+@pytest.mark.parametrize("where", ["mkdir", "mkstemp", "save"])
+def test_where_smaller_images_cannot_be_kept_they_are_used_all_the_same(own, monkeypatch, where):
+    """A read-only folder, without and with the folder `scaled`, and a full disk. (As root, no folder is read-only.)"""
+    holder = {"mkdir": cache_module.Path, "mkstemp": cache_module.tempfile, "save": cache_module.np}[where]
+    monkeypatch.setattr(holder, where, fail(errno.ENOSPC if where == "save" else errno.EROFS))
+    cache = open_cache(own / "cache")
+    np.testing.assert_array_equal(cache.split("training", 6).images, scale(cache.split("training").images, 6))
+    assert not list((own / "cache").glob("scaled/*"))
+
+
+def test_trials_that_start_together_may_all_ask_for_smaller_images(own):
+    with ThreadPoolExecutor(4) as threads:
+        splits = list(threads.map(lambda _: open_cache(own / "cache").split("training", 6), range(8)))
+    assert all((split.images == splits[0].images).all() for split in splits)
+    assert os.listdir(own / "cache/scaled") == ["training.6.npy"]
+
+
+def test_a_cache_made_again_keeps_no_smaller_images_of_the_old_one(own):
+    open_cache(own / "cache").split("evaluation", 6)
+    changed_photo(own)
+    prepare(own / "photos", own / "cache", Settings(PX))
+    cache = open_cache(own / "cache")
+    np.testing.assert_array_equal(cache.split("evaluation", 6).images, scale(cache.split("evaluation").images, 6))
+
+
+def test_counts_stand_beside_the_official_ones_where_the_classes_are_food11s():
+    counts = {"training": list(range(11)), "validation": [5] * 11, "evaluation": [7] * 11}
+    manifest = {"is_food11": True, "skew": "none", "train_split": "training", "counts": counts}
+    manifest["classes"] = list(food11.CLASSES)
+    rows = [line.split() for line in counts_table(manifest).splitlines()]
+    assert " ".join(rows[0]) == "id class training of 9866 validation of 3430 evaluation of 3347"
+    assert rows[1] == ["0", "Bread", "0", "994", "5", "362", "7", "368"]
+    assert rows[11] == ["10", "Vegetable/Fruit", "10", "709", "5", "232", "7", "231"]
+    assert rows[12] == ["total", "55", "9866", "55", "3430", "77", "3347"]
+    for skewed in ({"skew": "lab"}, {"train_split": "skewed_training"}):
+        rows = [line.split() for line in counts_table({**manifest, **skewed}).splitlines()]
+        assert rows[0][2:5] == ["training", "of", "7310"] and rows[11][2:4] == ["10", "35"]
+
+
+def test_counts_of_other_photos_stand_alone(made):
+    assert counts_table(open_cache(made / "cache").manifest).splitlines() == [
+        "id  class     training  validation  evaluation",
+        " 0  bibimbap         2           2           2",
+        " 1  pho              2           2           2",
+        "    total            4           4           4",
+    ]
+
+
+def test_the_contact_sheet_shows_pictures_of_every_class_and_split(made):
+    cache, tile = open_cache(made / "cache"), PX
+    sheet = contact_sheet(cache, tile_px=tile)
+    gap = tile // 6
+    assert sheet.size == (LABEL_PX + 3 * (COLUMNS * tile + gap), 24 + 2 * (tile + 2))
+    pixels = np.asarray(sheet)
+    for s, name in enumerate(SPLITS):
+        images = cache.split(name).images
+        for i in range(4):  # two of each class, one class a row
+            top, left = 24 + (i // 2) * (tile + 2), LABEL_PX + s * (COLUMNS * tile + gap) + (i % 2) * tile
+            np.testing.assert_array_equal(pixels[top : top + tile, left : left + tile], images[i])
+    assert (pixels[:, :LABEL_PX] < 128).any()  # the class names
+
+
+def test_show_prints_the_counts_and_writes_the_sheet(own, capsys):
+    assert run_data("show", own / "cache") == 0
+    out = capsys.readouterr().out
+    assert "bibimbap" in out and out.endswith(f"contact sheet: {own / 'cache/contact_sheet.png'}\n")
+    with Image.open(own / "cache/contact_sheet.png") as sheet:
+        assert sheet.format == "PNG" and sheet.size == contact_sheet(open_cache(own / "cache")).size
+    assert run_data("show", own / "cache", "--out", own / "new/sheet.png") == 0
+    assert (own / "new/sheet.png").read_bytes() == (own / "cache/contact_sheet.png").read_bytes()
+
+
+@pytest.mark.parametrize("out", ["sheet.xyz", "photos/training/pho/0.jpg/sheet.png"])
+def test_a_sheet_that_cannot_be_written_is_one_line(made, out, capsys):
+    assert run_data("show", made / "cache", "--out", made / out) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {made / out}: could not write the contact sheet") and err.count("\n") == 1
+
+
+def test_show_without_a_cache_is_one_line(tmp_path, capsys):
+    assert run_data("show", tmp_path) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"error: {tmp_path}: no cache there") and err.count("\n") == 1
