@@ -27,9 +27,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     what = "experiment id, experiment folder, or nni.sqlite file"
 
-    compare = commands.add_parser("compare", allow_abbrev=False, help="compare two experiments: page, JSON, CSV")
-    compare.add_argument("first", metavar="ID_OR_PATH", help=what)
-    compare.add_argument("second", metavar="ID_OR_PATH", help=what)
+    compare = commands.add_parser("compare", allow_abbrev=False, help="compare experiments: page, JSON, CSV")
+    compare.add_argument("experiments", nargs="+", metavar="ID_OR_PATH", help=what + "; two or more")
+    compare.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME=ID,ID",
+        help="these experiments are repeats of one arm; may be repeated. Without it, more than two experiments are "
+        "grouped by tuner and arguments, the seed aside",
+    )
     compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for report.html and the rest")
     compare.set_defaults(run=run_compare)
 
@@ -50,8 +57,10 @@ def run_compare(options: argparse.Namespace) -> int:
     from .report import write_comparison
     from .words import arm_names
 
-    experiments = [load_experiment(options.first), load_experiment(options.second)]
-    summary = compare(*experiments)
+    if len(options.experiments) < 2:
+        raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
+    experiments = [load_experiment(name) for name in options.experiments]
+    summary = compare(*experiments, named=options.group)
     page = write_comparison(experiments, summary, options.out)
     print(f"verdict: {summary['comparison']['verdict']}")
     print(summary["comparison"]["statement"])

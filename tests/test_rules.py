@@ -104,7 +104,13 @@ def test_the_readmes_tree_is_the_real_one():
             named.add(name.rstrip("/"))
         else:
             named.add(folder + name)
-    tracked = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
     top = {path.split("/")[0] for path in tracked} - {".ci", ".gitignore"}
     assert {name for name in named if "/" not in name} == top
     for package in OURS:
