@@ -11,6 +11,7 @@ from . import startup, words
 from .compare import evaluation
 from .logs import failure_reason, tuner_errors
 from .records import Experiment, Trial
+from .selection import optimism_of
 from .verdict import wilson
 
 
@@ -39,6 +40,7 @@ def _arm_column(experiment: Experiment, percent: bool) -> dict[str, str]:
         "Best trial": words.NONE if best is None else f"{best.trial_id} (no. {best.sequence})",
         "Its hyperparameters": words.NONE if best is None else words.params_text(best.parameters),
         "Validation accuracy" if percent else "Best score": _validation(best, percent, n),
+        "Too good by that choice, about": _optimism(experiment),
         "Evaluation accuracy of that trial": _evaluation(best),
         "Seconds a trial, median (range)": spread,
         "Trial-seconds in all": words.seconds_text(experiment.trial_seconds),
@@ -54,6 +56,14 @@ def _validation(best: Trial | None, percent: bool, n_trials: int) -> str:
         return f"{text} (best of {n_trials} trials)"
     interval = words.interval_text(wilson(best.score or 0.0, n))
     return f"{text} (95 % {interval}, n = {n} images; best of {n_trials} trials)"
+
+
+def _optimism(experiment: Experiment) -> str:
+    found = optimism_of(experiment)
+    if found is None:
+        return words.NONE
+    bias, spread = (words.difference_text(value, True) for value in (found.bias, found.spread))
+    return f"{bias} (n = {found.n_trials} trials of {found.n_images} images; they differ by {spread} beside the noise)"
 
 
 def _evaluation(best: Trial | None) -> str:
@@ -77,14 +87,22 @@ def per_class_rows(experiments: list[Experiment]) -> list[tuple[str, list[str]]]
 
 
 def _per_class(best: Trial | None) -> dict[str, str]:
+    try:
+        rows = [(str(row["class"]), row["correct"], row["total"]) for row in _result(best)["evaluation"]["per_class"]]
+        return {name: f"{correct} / {n} ({words.score_text(correct / n, True)})" for name, correct, n in rows if n}
+    except (KeyError, TypeError):
+        return {}
+
+
+def _result(best: Trial | None) -> dict[str, Any]:
+    """The trial's result.json, an extra of our own trial: all else on the page comes from the database."""
     if best is None or best.folder is None:
         return {}
     try:
         result = json.loads((best.folder / "result.json").read_text(encoding="utf-8"))
-        rows = [(str(row["class"]), row["correct"], row["total"]) for row in result["evaluation"]["per_class"]]
-        return {name: f"{correct} / {n} ({words.score_text(correct / n, True)})" for name, correct, n in rows if n}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # the file is an extra of our own trial; all else on the page comes from the database
+    except (OSError, ValueError):
+        return {}
+    return result if isinstance(result, dict) else {}
 
 
 def warnings_of(experiment: Experiment) -> list[str]:
@@ -115,6 +133,9 @@ def provenance(experiments: list[Experiment]) -> list[tuple[str, list[str]]]:
         ("Search space", texts(lambda e: json.dumps(e.config.get("searchSpace"), ensure_ascii=False))),
         ("Trial command", texts(lambda e: str(e.config.get("trialCommand", words.NONE)))),
         ("Settings of the best trial", texts(_settings)),
+        ("Machine of the best trial", texts(lambda e: str(_result(e.best).get("compute", words.NONE)))),
+        ("Versions of the best trial", texts(_versions)),
+        ("Digest of its photos", texts(lambda e: str(_result(e.best).get("source_digest", words.NONE))[:16])),
         ("Trials at a time", texts(lambda e: str(e.config.get("trialConcurrency", words.NONE)))),
         ("Folder", texts(lambda e: str(e.folder))),
         ("NNI installed here", [_nni_version()] * len(experiments)),
@@ -127,6 +148,11 @@ def _settings(experiment: Experiment) -> str:
     if best is None:
         return words.NONE
     return words.params_text({key: value for key, value in best.effective.items() if key not in best.parameters})
+
+
+def _versions(experiment: Experiment) -> str:
+    versions = _result(experiment.best).get("versions")
+    return words.params_text(versions) if isinstance(versions, dict) else words.NONE
 
 
 def _nni_version() -> str:
