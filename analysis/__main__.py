@@ -50,12 +50,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """Prints the verdict and the table of both arms; writes the files."""
+    """Prints the verdict and the table of the arms; writes the files."""
     from .arms import arm_rows
     from .compare import compare
+    from .page_rows import PAIR_COLUMNS, pair_rows, repeat_rows
     from .reader import load_experiment
     from .report import write_comparison
-    from .words import arm_names
+    from .words import arm_names, is_percent
 
     if len(options.experiments) < 2:
         raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
@@ -67,7 +68,13 @@ def run_compare(options: argparse.Namespace) -> int:
     for note in summary["comparison"]["notes"]:
         print(f"note: {note}")
     print()
-    print(_columns([("", arm_names(experiments)), *arm_rows(experiments)]))
+    if len(experiments) == 2:
+        print(_columns([("", arm_names(experiments)), *arm_rows(experiments)]))
+    else:
+        arms = [arm["name"] for arm in summary["arms"]]
+        percent = is_percent(experiments)
+        print(_columns([("", arms), *repeat_rows(summary, percent)]) + "\n")
+        print(_columns([("", PAIR_COLUMNS), *pair_rows(summary, percent)]))
     print(f"\nreport: {page}")
     return 0
 

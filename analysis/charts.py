@@ -39,7 +39,7 @@ def mark_stops(figure: go.Figure, experiments: list[Experiment], colours: Sequen
             marker = {"color": colour, "size": 9, "symbol": "x-thin", "line": {"color": colour, "width": 2}}
             x, y = zip(*ends)
             label = escape(f"{name}, stopped early")
-            figure.add_scatter(x=x, y=y, mode="markers", marker=marker, name=label, hoverinfo="name")
+            figure.add_scatter(x=x, y=y, mode="markers", marker=marker, name=label, hoverinfo="name", showlegend=False)
     return marked
 
 
@@ -79,10 +79,16 @@ def parallel_figure(experiments: list[Experiment], colours: Sequence[str]) -> go
         figure.add_vline(x=place, line={"color": "rgba(120,130,145,0.6)", "width": 1})
         for height, text in axis.ticks:
             shown = score_text(float(text), percent) if axis.is_score else text
-            spot = {"x": place, "y": height, "xanchor": "left", "yanchor": "bottom", "font": {"size": 11}}
+            spot = {
+                "x": place,
+                "y": height,
+                "xanchor": "left",
+                "yanchor": "bottom",
+                "font": {"size": 11, "color": "#808a96"},
+            }
             figure.add_annotation(text=escape(shown), showarrow=False, **spot)
     ticks = {"tickvals": list(range(len(table.axes))), "ticktext": [escape(axis.name) for axis in table.axes]}
-    figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.15, len(table.axes) - 0.55], **ticks)
+    figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.4, len(table.axes) - 0.4], **ticks)
     figure.update_yaxes(visible=False, range=[-0.06, 1.1])
     figure.update_layout(margin={"l": 12, "b": 40})
     return figure

@@ -47,19 +47,20 @@ def _single(first: Arm, second: Arm, obstacles: list[str]) -> dict[str, Any]:
 
 
 def _repeated(first: Arm, second: Arm, tests: int) -> dict[str, Any]:
-    """2 or 3 experiments an arm give a difference of means and nothing to judge it by; 4 give a test."""
+    """2 or 3 experiments an arm give a difference of means and nothing to judge it by; 4 give a test, more are needed
+    where several pairs share its level."""
     sizes = (len(first.bests), len(second.bests))
     found: dict[str, Any] = {"interval": None, "p_value": None, "null_band": None, "repeats_needed": None}
     found |= {"repeats": list(sizes), "difference": sum(second.bests) / sizes[1] - sum(first.bests) / sizes[0]}
     random = all(e.chosen is not None and not any(e.chosen) for arm in (first, second) for e in arm.experiments)
-    if min(sizes) < repeats.FEWEST:
-        word = verdict.NO_DIFFERENCE if random else verdict.NOT_ESTIMABLE
-        found["repeats_needed"] = None if random else verdict.repeats_needed()
-    else:
-        found |= _tested(first.bests, second.bests, _maximises(first))
+    needed = verdict.repeats_needed(0.05 / tests)
+    if min(sizes) >= repeats.FEWEST:
+        found |= _tested(first.bests, second.bests, _maximises(first)) | {"tests": tests}
         found["p_value"] = min(1.0, tests * found["p_value"])
-        found["tests"] = tests
-        shown = found["p_value"] < 0.05 and not random
+    if min(sizes) < needed and not random:
+        word, found["repeats_needed"] = verdict.NOT_ESTIMABLE, needed
+    else:
+        shown = not random and found["p_value"] < 0.05
         word = verdict.DIFFERENCE if shown else verdict.NO_DIFFERENCE
     return {**found, "verdict": word, "statement": describe_repeats((first, second), found, word, random)}
 

@@ -22,6 +22,7 @@ def best_figure(experiments: list[Experiment], colours: Sequence[str] = COLOURS)
     percent, figure = is_percent(experiments), empty_figure()
     longest = max((len(experiment.trials) for experiment in experiments), default=0)
     floor, step = _floor(experiments)
+    labelled = 0
     for index, (experiment, name) in enumerate(zip(experiments, arm_names(experiments), strict=True)):
         colour, label = colours[index % len(colours)], escape(name)
         positions, bests = series.best_so_far(experiment)
@@ -36,10 +37,12 @@ def best_figure(experiments: list[Experiment], colours: Sequence[str] = COLOURS)
         if lost.position:
             cross = {"color": colour, "size": 9, "symbol": "x-thin", "line": {"color": colour, "width": 2}}
             hover = [hover_text(trial, name, percent) for trial in lost.trial]
-            _dots(figure, (lost.position, [floor - index * step] * len(lost.position)), hover, cross, label)
-        _startup_line(figure, experiment, (index, longest), colour)
+            _dots(figure, (lost.position, [floor - labelled * step] * len(lost.position)), hover, cross, label)
+        if colour not in colours[:index]:  # once an arm
+            _startup_line(figure, experiment, (labelled, longest), colour)
+            labelled += 1
     figure.update_xaxes(title_text="trial", rangemode="tozero")
-    figure.update_layout(margin={"t": 16 + 22 * len(experiments)})
+    figure.update_layout(margin={"t": 16 + 22 * labelled})
     return score_axis(figure, percent)
 
 

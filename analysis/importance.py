@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -92,7 +93,7 @@ def _importance(name: str, trials: list[Trial]) -> Importance:
         reason = f"{len(trials)} random trials with a result are too few, {FEWEST} are needed"
         return Importance(name, None, None, None, len(trials), 0, reason)
     groups = parts_of([trial.parameters[name] for trial in trials])
-    sizes = {group: groups.count(group) for group in groups}
+    sizes = Counter(groups)
     kept = [(trial, group) for trial, group in zip(trials, groups) if sizes[group] >= FEWEST_IN_PART]
     n, parts = len(kept), len({group for _, group in kept})
     if n < FEWEST or parts < 2:

@@ -44,10 +44,12 @@ def pair_rows(summary: dict[str, Any], percent: bool) -> Rows:
             difference = words.difference_text(pair["difference"], percent, signed=True)
         span = words.NONE
         if interval is not None:
-            span = " to ".join(words.difference_text(end, percent, signed=True) for end in interval)
+            span = " to ".join(words.difference_text(end, percent, signed=True) for end in interval).replace(
+                " points to", " to"
+            )
         better = words.NONE
         if chance is not None:
-            better = f"{chance:.2f} ({words.interval_text(tuple(pair['probability_interval']), False)})"
+            better = f"{chance:.2f} ({' to '.join(f'{end:.2f}' for end in pair['probability_interval'])})"
         p_value = words.NONE if pair["p_value"] is None else f"{pair['p_value']:.3g}"
         label = f"{pair['arms'][1]} less {pair['arms'][0]}"
         rows.append((label, [difference, span, p_value, better, pair["verdict"].replace("_", " ")]))

@@ -13,10 +13,11 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from . import figures, page_rows, series, startup, words
-from .arms import arm_rows, per_class_rows, provenance, warnings_of
+from .arms import arm_rows, per_class_rows, warnings_of
 from .compare import evaluation
 from .export import write_table
 from .locate import AnalysisError
+from .provenance import provenance
 from .records import Experiment
 from .sections import sections
 from .tables import trials_table
@@ -73,7 +74,7 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
     colours = _colours(experiments, summary)
     headline, _, details = summary["comparison"]["statement"].partition(". ")
     return environment.get_template("report.html.j2").render(
-        title=" against ".join(names),
+        title=" against ".join(arm["name"] for arm in summary["arms"]),
         headline=headline + ".",
         details=details.replace(" %", "\u00a0%"),
         comparison=summary["comparison"],

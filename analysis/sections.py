@@ -36,6 +36,8 @@ def sections(experiments: list[Experiment], colours: Sequence[str]) -> list[Sect
 def _best(experiments: list[Experiment], colours: Sequence[str]) -> Section:
     names = words.arm_names(experiments)
     counts = " and ".join(f"{len(e.trials)} trials of {name}" for e, name in zip(experiments, names, strict=True))
+    if len(experiments) > 3:
+        counts = f"{sum(len(e.trials) for e in experiments)} trials of {len(experiments)} experiments"
     caption = (
         f"{counts}. Line: best of the trials so far. Dot: one trial. Cross: a trial without a result. "
         "Dashed: the tuner's random start-up ends; left of it every trial is a random draw."
@@ -101,7 +103,7 @@ def _importance(experiments: list[Experiment]) -> Section | None:
         return Section("Importance of each hyperparameter", None, told.strip())
     shown = [one for one in found if one.share is not None]
     values = "; ".join(
-        f"{one.name} {one.share:.2f} ({words.interval_text(one.interval, False)}, p = {one.p:.2g}, n = {one.n} trials "
+        f"{one.name} {one.share:.2f} ({one.interval[0]:.2f} to {one.interval[1]:.2f}, p = {one.p:.2g}, n = {one.n} trials "
         f"in {one.parts} groups)"
         for one in shown
     )

@@ -47,7 +47,8 @@ def optimism(accuracies: Sequence[float], n_images: int) -> Optimism | None:
     shrink = (left / observed.var(ddof=1)) ** 0.5 if left else 0.0
     truth = observed.mean() + shrink * (observed - observed.mean())  # (n,)
     rng = np.random.default_rng(SEED)
-    measured = rng.binomial(n_images, truth, size=(DRAWS, len(truth))) / n_images  # (draws, n)
+    draws = min(DRAWS, max(200, 2_000_000 // len(truth)))  # memory; of many trials the maximum varies less
+    measured = rng.binomial(n_images, truth, size=(draws, len(truth))) / n_images  # (draws, n)
     chosen = measured.argmax(axis=1)
     bias = float(np.mean(measured.max(axis=1) - truth[chosen]))
     return Optimism(bias, noise**0.5, left**0.5, len(observed), n_images)

@@ -6,7 +6,7 @@ from typing import Any
 
 from . import verdict
 from .grouping import Arm
-from .words import difference_text, interval_text, is_percent, score_text
+from .words import difference_text, is_percent, score_text
 
 
 def describe_repeats(arms: tuple[Arm, Arm], found: dict[str, Any], word: str, random: bool) -> str:
@@ -20,8 +20,9 @@ def describe_repeats(arms: tuple[Arm, Arm], found: dict[str, Any], word: str, ra
         f"{difference_text(found['difference'], percent)} {where} that of {arms[0].name} ({score_text(means[0], percent)})."
     )
     luck = "Both tuners only drew at random, so any difference between them is luck. " if random else ""
+    few = _too_few(found["repeats_needed"]) if found["repeats_needed"] else ""
     if found["interval"] is None:
-        return f"{_headline(arms, found, word)} {luck}{apart} {_too_few()}"
+        return f"{_headline(arms, found, word)} {luck}{apart} {few}".rstrip()
     low, high = (difference_text(value, percent, signed=True) for value in found["interval"])
     chance, span = found["probability_of_improvement"], found["probability_interval"]
     several = f", multiplied by the {found['tests']} pairs compared" if found["tests"] > 1 else ""
@@ -29,8 +30,8 @@ def describe_repeats(arms: tuple[Arm, Arm], found: dict[str, Any], word: str, ra
         f"{_headline(arms, found, word)} {luck}{apart} The 95 % interval of that difference is "
         f"{low.removesuffix(' points')} to {high} (Welch t), p = {found['p_value']:.3g} (exact Mann-Whitney{several}; the "
         f"verdict rests on it, at the 5 % level). A run of {arms[1].name} is better than one of {arms[0].name} with "
-        f"probability {chance:.2f} (95 % {interval_text(tuple(span), False)})."
-    )
+        f"probability {chance:.2f} (95 % {span[0]:.2f} to {span[1]:.2f}). {few}"
+    ).rstrip()
 
 
 def _headline(arms: tuple[Arm, Arm], found: dict[str, Any], word: str) -> str:
@@ -43,21 +44,33 @@ def _headline(arms: tuple[Arm, Arm], found: dict[str, Any], word: str) -> str:
     return f"Which tuner is better cannot be estimated from {min(found['repeats'])} experiments of each."
 
 
-def _too_few() -> str:
-    needed = verdict.repeats_needed()
+def _too_few(needed: int) -> str:
+    shared = "" if needed == verdict.repeats_needed() else " that all pairs share"
     return (
-        f"That is too few to estimate how far luck reaches: with fewer than {needed} experiments of each no exact "
-        f"Mann-Whitney test can reach p < 0.05 ({verdict.smallest_p(needed):.3f} at best with {needed})."
+        f"That is too few to tell a difference from luck: with fewer than {needed} experiments of each, no exact "
+        f"Mann-Whitney test can reach the 5 % level{shared} (p = {verdict.smallest_p(needed):.3f} at best with {needed})."
     )
 
 
 def headline_of_many(arms: list[Arm], found: list[dict[str, Any]], word: str) -> str:
-    """A headline, then each pair's own statement."""
+    """A headline, then a line a pair."""
     headlines = {
         verdict.DIFFERENCE: f"A difference is shown among the {len(arms)} arms.",
         verdict.NO_DIFFERENCE: f"No difference can be shown among the {len(arms)} arms.",
         verdict.NOT_ESTIMABLE: f"Which of the {len(arms)} arms is better cannot be estimated.",
         verdict.NOT_COMPARABLE: f"These {len(arms)} arms cannot be compared.",
     }
-    pairs = [f"{pair['arms'][0]} and {pair['arms'][1]}: {pair['statement']}" for pair in found]
-    return " ".join([headlines[word], *pairs])
+    percent = is_percent([e for arm in arms for e in arm.experiments])
+    needed = max((pair["repeats_needed"] or 0 for pair in found), default=0)
+    few = [_too_few(needed)] if needed else []
+    return " ".join([headlines[word], *(_one_line(pair, percent) for pair in found), *few])
+
+
+def _one_line(pair: dict[str, Any], percent: bool) -> str:
+    """One pair of several; `comparisons` in summary.json has its whole statement."""
+    first, second = pair["arms"]
+    if pair["difference"] is None:
+        return f"{first} and {second}: {pair['statement']}"
+    apart = difference_text(pair["difference"], percent, signed=True)
+    p_value = "" if pair["p_value"] is None else f", p = {pair['p_value']:.3g} for all {pair['tests']} pairs together"
+    return f"{second} less {first}: {apart}{p_value} ({pair['verdict'].replace('_', ' ')})."

@@ -192,3 +192,12 @@ def test_failures_are_counted_by_reason(tmp_path):
         )
     found = page_rows.failure_rows([load_experiment(recorder.folder)])
     assert found == [("failed: MemoryError", ["2 of 3 trials"]), ("failed: KeyError: 1", ["1 of 3 trials"])]
+
+
+def test_best_of_k_of_thousands_of_trials_has_few_points_and_the_right_value():
+    found = best_of_k.best_of_k([k / 5000 for k in range(1, 5001)], True)
+    assert (found.k[:2], found.k[49:52], found.k[-1]) == ([1, 2], [50, 52, 54], 2500)
+    assert len(found.k) < 200
+    assert found.unbiased[9] == pytest.approx(
+        10 / 11 * 5001 / 5000
+    )  # the expected maximum of 10 of 1..N: 10 (N + 1) / 11

@@ -11,6 +11,7 @@ from fixtures_analysis import Recorder, final
 from scipy import stats
 
 from analysis import calibrate, repeats, selection
+from analysis.__main__ import main
 from analysis.compare import compare
 from analysis.grouping import group
 from analysis.locate import AnalysisError
@@ -152,7 +153,28 @@ def test_three_arms_are_compared_in_pairs_and_p_pays_for_it(tmp_path):
         ["Evolution", "Random"],
     ]
     assert [pair["p_value"] for pair in summary["comparisons"]] == pytest.approx([6 / 70] * 3)
-    assert summary["comparison"]["verdict"] == "no_difference_shown"
+    assert (summary["comparison"]["verdict"], summary["comparison"]["repeats_needed"]) == ("not_estimable", 5)
+    assert "that all pairs share" in summary["comparison"]["statement"]
+
+
+def test_five_repeats_of_three_arms_are_enough(tmp_path):
+    experiments = arms(tmp_path, [0.80 + k / 100 for k in range(5)], [0.90 + k / 100 for k in range(5)])
+    experiments += [load_experiment(lone_trial(tmp_path, f"r{k}", "Random", 0.7 + k / 100).folder) for k in range(5)]
+    found = compare(*experiments)["comparison"]
+    assert found["verdict"] == "difference_shown" and found["statement"].startswith("A difference is shown among the 3")
+
+
+def test_the_page_and_the_terminal_of_repeats(tmp_path, capsys):
+    experiments = arms(tmp_path, (0.80, 0.81, 0.82, 0.83), (0.90, 0.91, 0.92, 0.93))
+    folders = [str(e.folder) for e in experiments]
+    assert main(["compare", *folders, "--group", "old=tpe0,tpe1,tpe2,tpe3", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "verdict: difference_shown" in printed and "81.5 %" in printed and "Evolution less old" in printed
+    page = (tmp_path / "out" / "report.html").read_text()
+    for text in ("Arm against arm", "difference shown", "old against Evolution", "the tuner chose 16 of the trials"):
+        assert text in page
+    assert main(["compare", folders[0], "--out", str(tmp_path / "out")]) == 1
+    assert "two or more experiments" in capsys.readouterr().err
 
 
 def test_optimism_of_equal_trials_is_the_order_statistic_of_the_noise():
