@@ -30,10 +30,11 @@ def time_figure(experiments: list[Experiment], colours: Sequence[str]) -> go.Fig
 
 
 def mark_stops(figure: go.Figure, experiments: list[Experiment], colours: Sequence[str]) -> int:
-    """A cross where early stopping ended a learning curve; returns how many there are."""
+    """A cross where early stopping ended one of the learning curves shown; returns how many there are."""
     marked = 0
     for experiment, name, colour in zip(experiments, arm_names(experiments), colours):
-        ends = [(len(c.values), c.values[-1]) for c in stopping.curves(experiment) if stopping.stopped_early(c)]
+        shown = series.learning_curves(experiment)
+        ends = [(c.epoch[-1], c.value[-1]) for c in shown if c.epoch[-1] < (stopping.planned_epochs(c.trial) or 0)]
         marked += len(ends)
         if ends:
             marker = {"color": colour, "size": 9, "symbol": "x-thin", "line": {"color": colour, "width": 2}}

@@ -47,8 +47,8 @@ def _best(experiments: list[Experiment], colours: Sequence[str]) -> Section:
 
 def _time(experiments: list[Experiment], colours: Sequence[str]) -> Section:
     caption = (
-        "The same against wall clock, at each trial's end, failed ones too; pauses before a resume are left out. One run "
-        "each: a description, which other load on the machine and the number of trials at a time change as well."
+        "The same against wall clock, at each trial's end, failed ones too; pauses before a resume are left out. Each "
+        "line is one run, which other load on the machine and the number of trials at a time change as well."
     )
     return Section("Best so far against wall clock", charts.time_figure(experiments, colours), caption)
 

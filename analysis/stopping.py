@@ -32,15 +32,20 @@ def curves(experiment: Experiment) -> list[Curve]:
     found = []
     for trial in experiment.trials:
         values = [score(result.value) for result in trial.intermediates]
-        planned = _setting(trial, "epochs")
-        if trial.state == "SUCCEEDED" and values and None not in values and planned:
+        planned = planned_epochs(trial)
+        if values and None not in values and planned:
             found.append(Curve(values, planned))
     return found
 
 
-def _setting(trial: Trial, name: str) -> int | None:
-    value = trial.effective.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+def planned_epochs(trial: Trial) -> int | None:
+    """Most epochs that a trial which succeeded might have run; one that diverged could not go on. None where it
+    does not say, as other trial scripts do not."""
+    value = trial.effective.get("epochs")
+    if trial.state != "SUCCEEDED" or not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        return None
+    diverged = isinstance(trial.final, dict) and trial.final.get("diverged")
+    return len(trial.intermediates) if diverged else value
 
 
 def stopped_early(curve: Curve) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from fixtures_analysis import Recorder, final
 from scipy import stats
 
-from analysis import best_of_k, importance, page_rows, series, stopping
+from analysis import best_of_k, charts, figures, importance, page_rows, series, stopping
 from analysis.parallel import parallel, scale
 from analysis.reader import load_experiment
 from analysis.stopping import Curve, Patience
@@ -131,7 +131,17 @@ def test_curves_come_from_trials_that_say_how_long_they_might_run(tmp_path):
     recorder.trial(1, final(0.7), {"default": 0.7})
     told = {"received": {"lr": 0.01, "momentum": 0.9}, "effective": {"lr": 0.01, "momentum": 0.9, "epochs": 4}}
     (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
-    assert stopping.curves(load_experiment(recorder.folder)) == [Curve([0.5, 0.6], 4)]
+    experiment = load_experiment(recorder.folder)
+    assert stopping.curves(experiment) == [Curve([0.5, 0.6], 4)]
+    assert charts.mark_stops(figures.empty_figure(), [experiment], figures.COLOURS) == 1
+
+
+def test_a_trial_that_diverged_was_not_stopped_early(tmp_path):
+    recorder = Recorder(tmp_path)
+    recorder.trial(0, final(0.6) | {"diverged": 1}, {"default": 0.5}, {"default": 0.6})
+    told = {"received": {"lr": 0.01, "momentum": 0.9}, "effective": {"lr": 0.01, "momentum": 0.9, "epochs": 4}}
+    (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
+    assert stopping.saved(stopping.curves(load_experiment(recorder.folder))) == (2, 2, 0)
 
 
 def test_best_so_far_over_time_leaves_the_pause_of_a_resume_out(tmp_path):
