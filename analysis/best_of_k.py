@@ -28,9 +28,8 @@ class BestOfK(NamedTuple):
 def best_of_k(scores: Sequence[float | None], maximise: bool) -> BestOfK:
     """Expected best of k of the `scores`, None for a trial that yielded nothing and counts as worst.
 
-    unbiased: mean over all subsets of k trials, sum_i C(i-1, k-1) / C(n, k) y_(i) (Tang et al. 2020, arXiv 2004.13705,
-    eq. 4). plugin: k draws with replacement, sum_i ((i/n)^k - ((i-1)/n)^k) y_(i) (Dodge et al. 2019, arXiv 1909.03004,
-    eq. 7), biased towards the worse. Both hold for independent draws only, so for random search and a tuner's
+    unbiased: mean over all subsets of k trials, sum_i C(i-1, k-1) / C(n, k) y_(i) (Tang et al. 2020, arXiv 2004.13705).
+    plugin: k draws with replacement, sum_i ((i/n)^k - ((i-1)/n)^k) y_(i) (Dodge et al. 2019, arXiv 1909.03004), biased towards the worse. Both hold for independent draws only, so for random search and a tuner's
     start-up, never for trials that a tuner chose. Draws of k failed trials have no best and are left out.
     """
     found = np.array(sorted((score for score in scores if score is not None), reverse=not maximise), dtype=float)

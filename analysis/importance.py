@@ -62,7 +62,7 @@ def _noncentrality(ratio: float, freedom: tuple[int, int], level: float) -> floa
 
 
 def _noncentral_f(ratio: float, freedom: tuple[int, int], shift: float) -> float:
-    """P(F <= ratio) as a Poisson mixture of beta distributions (Johnson, Kotz and Balakrishnan 1995, eq. 30.10); scipy's
+    """P(F <= ratio) as a Poisson mixture of beta distributions (Johnson, Kotz and Balakrishnan 1995, chapter 30); scipy's
     own `ncf.cdf` gives NaN in places that the search passes."""
     middle, reach = shift / 2, 10 * (shift / 2) ** 0.5 + 30
     count = np.arange(max(0, int(middle - reach)), int(middle + reach) + 1)

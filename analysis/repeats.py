@@ -42,7 +42,7 @@ def bootstrap_difference(first: Sequence[float], second: Sequence[float]) -> tup
 
 
 def improvement(first: Sequence[float], second: Sequence[float], maximise: bool) -> float:
-    """P(second better than first) over all pairs, ties half (Bouthillier et al. 2021, arXiv 2103.03098, section 5)."""
+    """P(second better than first) over all pairs, ties half (Bouthillier et al. 2021, arXiv 2103.03098)."""
     sign = 1 if maximise else -1
     pairs = [sign * (b - a) for a, b in itertools.product(first, second)]
     return sum(1.0 if pair > 0 else 0.5 if pair == 0 else 0.0 for pair in pairs) / len(pairs)

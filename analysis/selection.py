@@ -45,7 +45,7 @@ def optimism(accuracies: Sequence[float], n_images: int) -> Optimism | None:
     noise = float(np.mean(observed * (1 - observed))) / n_images
     left = max(0.0, float(observed.var(ddof=1)) - noise)
     shrink = (left / observed.var(ddof=1)) ** 0.5 if left else 0.0
-    truth = observed.mean() + shrink * (observed - observed.mean())  # (n,)
+    truth = np.clip(observed.mean() + shrink * (observed - observed.mean()), 0.0, 1.0)  # (n,)
     rng = np.random.default_rng(SEED)
     draws = min(DRAWS, max(200, 2_000_000 // len(truth)))  # memory; of many trials the maximum varies less
     measured = rng.binomial(n_images, truth, size=(draws, len(truth))) / n_images  # (draws, n)

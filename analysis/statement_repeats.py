@@ -21,6 +21,9 @@ def describe_repeats(arms: tuple[Arm, Arm], found: dict[str, Any], word: str, ra
     )
     luck = "Both tuners only drew at random, so any difference between them is luck. " if random else ""
     few = _too_few(found["repeats_needed"]) if found["repeats_needed"] else ""
+    draws = [sum(len(e.trials) for e in arm.experiments) / len(arm.experiments) for arm in arms]
+    if draws[0] != draws[1]:
+        few = f"Beware: {draws[0]:.4g} and {draws[1]:.4g} trials an experiment, and more draws find better bests. {few}"
     if found["interval"] is None:
         return f"{_headline(arms, found, word)} {luck}{apart} {few}".rstrip()
     low, high = (difference_text(value, percent, signed=True) for value in found["interval"])

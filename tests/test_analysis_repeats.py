@@ -120,6 +120,13 @@ def test_four_repeats_that_overlap_show_none(tmp_path):
     assert found["interval"][0] < 0 < found["interval"][1]
 
 
+def test_unequal_numbers_of_trials_are_told_beside_the_difference(tmp_path):
+    experiments = arms(tmp_path, (), (0.90, 0.91, 0.92, 0.93))
+    experiments += [load_experiment(lone_trial(tmp_path, f"r{k}", "Random", 0.7).folder) for k in range(4)]
+    statement = compare(*experiments)["comparison"]["statement"]
+    assert "Beware: 3 and 1 trials an experiment, and more draws find better bests" in statement
+
+
 def test_three_repeats_cannot_be_estimated_however_far_apart(tmp_path):
     found = compare(*arms(tmp_path, (0.5, 0.51, 0.52), (0.9, 0.91, 0.92)))["comparison"]
     assert (found["verdict"], found["interval"], found["p_value"]) == ("not_estimable", None, None)
@@ -134,6 +141,7 @@ def test_a_difference_between_random_draws_is_never_claimed(tmp_path):
     ]
     found = compare(*experiments)["comparison"]
     assert found["p_value"] < 0.05 and found["verdict"] == "no_difference_shown"
+    assert "Beware" not in found["statement"]
     assert "luck" in found["statement"]
 
 
