@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PAIR := experiments/tpe.yml experiments/evolution.yml
 
-.PHONY: help demo test test-fast lint format clean
+.PHONY: help demo test test-fast calibrate lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,9 @@ test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
 
 test-fast: .venv/test-ready  ## without the tests that start NNI
 	$(BIN)/python -m pytest -m "not nni"
+
+calibrate: .venv/ready  ## simulate the verdict where the truth is known; about 2 minutes
+	$(BIN)/python -m analysis.calibrate
 
 lint: .venv/test-ready  ## style, without changing anything
 	$(BIN)/ruff check .

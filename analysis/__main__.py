@@ -27,9 +27,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     what = "experiment id, experiment folder, or nni.sqlite file"
 
-    compare = commands.add_parser("compare", allow_abbrev=False, help="compare two experiments: page, JSON, CSV")
-    compare.add_argument("first", metavar="ID_OR_PATH", help=what)
-    compare.add_argument("second", metavar="ID_OR_PATH", help=what)
+    compare = commands.add_parser("compare", allow_abbrev=False, help="compare experiments: page, JSON, CSV")
+    compare.add_argument("experiments", nargs="+", metavar="ID_OR_PATH", help=what + "; two or more")
+    compare.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME=ID,ID",
+        help="these experiments are repeats of one arm; may be repeated. Without it, more than two experiments are "
+        "grouped by tuner and arguments, the seed aside",
+    )
     compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for report.html and the rest")
     compare.set_defaults(run=run_compare)
 
@@ -43,22 +50,31 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """Prints the verdict and the table of both arms; writes the files."""
+    """Prints the verdict and the table of the arms; writes the files."""
     from .arms import arm_rows
     from .compare import compare
+    from .page_rows import PAIR_COLUMNS, pair_rows, repeat_rows
     from .reader import load_experiment
     from .report import write_comparison
-    from .words import arm_names
+    from .words import arm_names, is_percent
 
-    experiments = [load_experiment(options.first), load_experiment(options.second)]
-    summary = compare(*experiments)
+    if len(options.experiments) < 2:
+        raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
+    experiments = [load_experiment(name) for name in options.experiments]
+    summary = compare(*experiments, named=options.group)
     page = write_comparison(experiments, summary, options.out)
     print(f"verdict: {summary['comparison']['verdict']}")
     print(summary["comparison"]["statement"])
     for note in summary["comparison"]["notes"]:
         print(f"note: {note}")
     print()
-    print(_columns([("", arm_names(experiments)), *arm_rows(experiments)]))
+    if len(experiments) == 2:
+        print(_columns([("", arm_names(experiments)), *arm_rows(experiments)]))
+    else:
+        arms = [arm["name"] for arm in summary["arms"]]
+        percent = is_percent(experiments)
+        print(_columns([("", arms), *repeat_rows(summary, percent)]) + "\n")
+        print(_columns([("", PAIR_COLUMNS), *pair_rows(summary, percent)]))
     print(f"\nreport: {page}")
     return 0
 

@@ -1,16 +1,15 @@
-"""What a person reads about each arm: the table of facts, the warnings, where the numbers come from."""
+"""What a person reads about each experiment: the table of facts, accuracy by class, the warnings."""
 
 from __future__ import annotations
 
-import json
 import statistics
-from importlib import metadata
-from typing import Any
 
 from . import startup, words
 from .compare import evaluation
 from .logs import failure_reason, tuner_errors
+from .provenance import best_result
 from .records import Experiment, Trial
+from .selection import optimism_of
 from .verdict import wilson
 
 
@@ -39,6 +38,7 @@ def _arm_column(experiment: Experiment, percent: bool) -> dict[str, str]:
         "Best trial": words.NONE if best is None else f"{best.trial_id} (no. {best.sequence})",
         "Its hyperparameters": words.NONE if best is None else words.params_text(best.parameters),
         "Validation accuracy" if percent else "Best score": _validation(best, percent, n),
+        "Too good by that choice, about": _optimism(experiment),
         "Evaluation accuracy of that trial": _evaluation(best),
         "Seconds a trial, median (range)": spread,
         "Trial-seconds in all": words.seconds_text(experiment.trial_seconds),
@@ -54,6 +54,14 @@ def _validation(best: Trial | None, percent: bool, n_trials: int) -> str:
         return f"{text} (best of {n_trials} trials)"
     interval = words.interval_text(wilson(best.score or 0.0, n))
     return f"{text} (95 % {interval}, n = {n} images; best of {n_trials} trials)"
+
+
+def _optimism(experiment: Experiment) -> str:
+    found = optimism_of(experiment)
+    if found is None:
+        return words.NONE
+    bias, spread = (words.difference_text(value, True) for value in (found.bias, found.spread))
+    return f"{bias} (n = {found.n_trials} trials of {found.n_images} images; they differ by {spread} beside the noise)"
 
 
 def _evaluation(best: Trial | None) -> str:
@@ -77,14 +85,13 @@ def per_class_rows(experiments: list[Experiment]) -> list[tuple[str, list[str]]]
 
 
 def _per_class(best: Trial | None) -> dict[str, str]:
-    if best is None or best.folder is None:
-        return {}
     try:
-        result = json.loads((best.folder / "result.json").read_text(encoding="utf-8"))
-        rows = [(str(row["class"]), row["correct"], row["total"]) for row in result["evaluation"]["per_class"]]
+        rows = [
+            (str(row["class"]), row["correct"], row["total"]) for row in best_result(best)["evaluation"]["per_class"]
+        ]
         return {name: f"{correct} / {n} ({words.score_text(correct / n, True)})" for name, correct, n in rows if n}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # the file is an extra of our own trial; all else on the page comes from the database
+    except (KeyError, TypeError):
+        return {}
 
 
 def warnings_of(experiment: Experiment) -> list[str]:
@@ -96,42 +103,3 @@ def warnings_of(experiment: Experiment) -> list[str]:
             texts.insert(0, f"{trial.state}: {failure_reason(trial)}")
         found += [f"trial {trial.trial_id} (no. {trial.sequence}): {text}" for text in texts]
     return found
-
-
-def provenance(experiments: list[Experiment]) -> list[tuple[str, list[str]]]:
-    """Where each number comes from: a label, and a text for each arm."""
-
-    def texts(make: Any) -> list[str]:
-        return [make(experiment) for experiment in experiments]
-
-    return [
-        ("Experiment", texts(lambda e: e.id)),
-        ("Name", texts(lambda e: e.name or words.NONE)),
-        ("Started", texts(lambda e: words.date_text(e.started))),
-        (
-            "Tuner and arguments",
-            texts(lambda e: f"{startup.label(e.tuner)} {json.dumps(e.class_args, ensure_ascii=False)}"),
-        ),
-        ("Search space", texts(lambda e: json.dumps(e.config.get("searchSpace"), ensure_ascii=False))),
-        ("Trial command", texts(lambda e: str(e.config.get("trialCommand", words.NONE)))),
-        ("Settings of the best trial", texts(_settings)),
-        ("Trials at a time", texts(lambda e: str(e.config.get("trialConcurrency", words.NONE)))),
-        ("Folder", texts(lambda e: str(e.folder))),
-        ("NNI installed here", [_nni_version()] * len(experiments)),
-    ]
-
-
-def _settings(experiment: Experiment) -> str:
-    """What the best trial says it used beyond the searched hyperparameters; empty for other trial scripts."""
-    best = experiment.best
-    if best is None:
-        return words.NONE
-    return words.params_text({key: value for key, value in best.effective.items() if key not in best.parameters})
-
-
-def _nni_version() -> str:
-    """From the package's metadata, without importing it; NNI does not record its version in the database."""
-    try:
-        return metadata.version("nni")
-    except metadata.PackageNotFoundError:
-        return "none"

@@ -3,6 +3,7 @@ so that one figure reads on light and dark."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -13,16 +14,17 @@ from .records import Experiment, Trial
 from .words import arm_names, is_percent, params_text, score_text
 
 COLOURS = ("#3b7dd8", "#d9772b", "#2f9e77", "#a259b5", "#b5892b", "#5c6b7a")
-_HOVER = "%{customdata}<extra></extra>"
+HOVER = "%{customdata}<extra></extra>"
 
 
-def best_figure(experiments: list[Experiment]) -> go.Figure:
+def best_figure(experiments: list[Experiment], colours: Sequence[str] = COLOURS) -> go.Figure:
     """Best score so far against the number of trials, every trial as a dot, the end of start-up as a line."""
-    percent, figure = is_percent(experiments), _figure()
+    percent, figure = is_percent(experiments), empty_figure()
     longest = max((len(experiment.trials) for experiment in experiments), default=0)
     floor, step = _floor(experiments)
+    labelled = 0
     for index, (experiment, name) in enumerate(zip(experiments, arm_names(experiments), strict=True)):
-        colour, label = COLOURS[index % len(COLOURS)], escape(name)
+        colour, label = colours[index % len(colours)], escape(name)
         positions, bests = series.best_so_far(experiment)
         line = {"color": colour, "width": 2.5, "shape": "hv"}
         figure.add_scatter(
@@ -30,16 +32,18 @@ def best_figure(experiments: list[Experiment]) -> go.Figure:
         )
         points, lost = series.trial_points(experiment), series.without_score(experiment)
         marker = {"color": colour, "size": 8, "opacity": 0.75}
-        hover = [_hover(trial, name, percent) for trial in points.trial]
+        hover = [hover_text(trial, name, percent) for trial in points.trial]
         _dots(figure, (points.position, points.score), hover, marker, label)
         if lost.position:
             cross = {"color": colour, "size": 9, "symbol": "x-thin", "line": {"color": colour, "width": 2}}
-            hover = [_hover(trial, name, percent) for trial in lost.trial]
-            _dots(figure, (lost.position, [floor - index * step] * len(lost.position)), hover, cross, label)
-        _startup_line(figure, experiment, (index, longest), colour)
+            hover = [hover_text(trial, name, percent) for trial in lost.trial]
+            _dots(figure, (lost.position, [floor - labelled * step] * len(lost.position)), hover, cross, label)
+        if colour not in colours[:index]:  # once an arm
+            _startup_line(figure, experiment, (labelled, longest), colour)
+            labelled += 1
     figure.update_xaxes(title_text="trial", rangemode="tozero")
-    figure.update_layout(margin={"t": 16 + 22 * len(experiments)})
-    return _score_axis(figure, percent)
+    figure.update_layout(margin={"t": 16 + 22 * labelled})
+    return score_axis(figure, percent)
 
 
 def _startup_line(figure: go.Figure, experiment: Experiment, place: tuple[int, int], colour: str) -> None:
@@ -67,15 +71,15 @@ def _startup_line(figure: go.Figure, experiment: Experiment, place: tuple[int, i
     figure.add_annotation(text=text, showarrow=False, font={"color": colour, "size": 12}, **spot)
 
 
-def curves_figure(experiments: list[Experiment]) -> go.Figure:
+def curves_figure(experiments: list[Experiment], colours: Sequence[str] = COLOURS) -> go.Figure:
     """Learning curves, thin; the best trial of each arm thick."""
-    percent, figure = is_percent(experiments), _figure()
+    percent, figure = is_percent(experiments), empty_figure()
     for index, (experiment, name) in enumerate(zip(experiments, arm_names(experiments), strict=True)):
-        colour, label = COLOURS[index % len(COLOURS)], escape(name)
+        colour, label = colours[index % len(colours)], escape(name)
         for curve in series.learning_curves(experiment):
             line = {"color": colour, "width": 3 if curve.is_best else 1}
             hover = [
-                f"{_hover(curve.trial, name, percent)}<br>epoch {epoch}: {score_text(value, percent)}"
+                f"{hover_text(curve.trial, name, percent)}<br>epoch {epoch}: {score_text(value, percent)}"
                 for epoch, value in zip(curve.epoch, curve.value, strict=True)
             ]
             figure.add_scatter(
@@ -88,28 +92,28 @@ def curves_figure(experiments: list[Experiment]) -> go.Figure:
                 legendgroup=label,
                 showlegend=curve.is_best,
                 customdata=hover,
-                hovertemplate=_HOVER,
+                hovertemplate=HOVER,
             )
     longest = max((len(trace.x) for trace in figure.data), default=0)
     figure.update_xaxes(title_text="epoch", tickformat="d", dtick=1 if longest <= 12 else None)
-    return _score_axis(figure, percent)
+    return score_axis(figure, percent)
 
 
-def parameter_figure(experiments: list[Experiment], parameter: str) -> go.Figure:
+def parameter_figure(experiments: list[Experiment], parameter: str, colours: Sequence[str] = COLOURS) -> go.Figure:
     """Every trial's score over one hyperparameter, on a logarithmic axis where it spans a factor of 20."""
-    percent, figure = is_percent(experiments), _figure()
+    percent, figure = is_percent(experiments), empty_figure()
     values: list[float] = []
     for index, (experiment, name) in enumerate(zip(experiments, arm_names(experiments), strict=True)):
         x, y, trials = series.over_parameter(experiment, parameter)
         values += x
-        marker = {"color": COLOURS[index % len(COLOURS)], "size": 9, "opacity": 0.8}
-        _dots(figure, (x, y), [_hover(trial, name, percent) for trial in trials], marker, escape(name))
+        marker = {"color": colours[index % len(colours)], "size": 9, "opacity": 0.8}
+        _dots(figure, (x, y), [hover_text(trial, name, percent) for trial in trials], marker, escape(name))
         figure.data[-1].showlegend = True
     if values and min(values) > 0 and max(values) / min(values) > 20:
         ticks = "D2" if max(values) / min(values) < 3000 else 1  # 2 and 5 between the powers of ten, if there is room
         figure.update_xaxes(type="log", dtick=ticks, exponentformat="none")
     figure.update_xaxes(title_text=escape(parameter))
-    return _score_axis(figure, percent)
+    return score_axis(figure, percent)
 
 
 def _dots(
@@ -124,11 +128,11 @@ def _dots(
         legendgroup=label,
         showlegend=False,
         customdata=hover,
-        hovertemplate=_HOVER,
+        hovertemplate=HOVER,
     )
 
 
-def _hover(trial: Trial, arm: str, percent: bool) -> str:
+def hover_text(trial: Trial, arm: str, percent: bool) -> str:
     """Plotly reads hover texts as HTML, so all that comes from the database is escaped."""
     number = "" if trial.sequence is None else f" (no. {trial.sequence})"
     result = trial.state if trial.score is None else score_text(trial.score, percent)
@@ -144,7 +148,7 @@ def _floor(experiments: list[Experiment]) -> tuple[float, float]:
     return (min(found) - 0.08 * spread if found else 0.0), 0.05 * spread
 
 
-def _figure() -> go.Figure:
+def empty_figure() -> go.Figure:
     return go.Figure(
         layout={
             "template": "none",
@@ -162,7 +166,7 @@ def _figure() -> go.Figure:
     )
 
 
-def _score_axis(figure: go.Figure, percent: bool) -> go.Figure:
+def score_axis(figure: go.Figure, percent: bool) -> go.Figure:
     figure.update_yaxes(title_text="validation accuracy" if percent else "score", zeroline=False)
     figure.update_xaxes(zeroline=False, showgrid=False, title_standoff=8)
     if percent:

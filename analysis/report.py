@@ -12,12 +12,14 @@ import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from . import figures, series, startup, words
-from .arms import arm_rows, per_class_rows, provenance, warnings_of
+from . import figures, page_rows, series, startup, words
+from .arms import arm_rows, per_class_rows, warnings_of
 from .compare import evaluation
 from .export import write_table
 from .locate import AnalysisError
+from .provenance import provenance
 from .records import Experiment
+from .sections import sections
 from .tables import trials_table
 
 TABLE_ROWS = 1000
@@ -68,18 +70,28 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    names = words.arm_names(experiments)
+    names, percent = words.arm_names(experiments), words.is_percent(experiments)
+    colours = _colours(experiments, summary)
     headline, _, details = summary["comparison"]["statement"].partition(". ")
     return environment.get_template("report.html.j2").render(
-        title=" against ".join(names),
+        title=" against ".join(arm["name"] for arm in summary["arms"]),
         headline=headline + ".",
         details=details.replace(" %", "\u00a0%"),
         comparison=summary["comparison"],
         names=names,
-        colours=figures.COLOURS,
-        percent=words.is_percent(experiments),
+        colours=colours,
+        pair_columns=page_rows.PAIR_COLUMNS,
+        repeats=page_rows.repeat_rows(summary, percent),
+        arm_names=[arm["name"] for arm in summary["arms"]],
+        pairs=page_rows.pair_rows(summary, percent),
+        stopping=page_rows.stopping_rows(experiments, percent),
+        failures=page_rows.failure_rows(experiments),
+        percent=percent,
         rows=arm_rows(experiments),
-        figures=_figures(experiments),
+        figures=[
+            {"title": section.title, "json": _script_json(section.figure), "caption": section.caption}
+            for section in sections(experiments, colours)
+        ],
         tables=[_trial_table(experiment) for experiment in experiments],
         classes=per_class_rows(experiments),
         warnings=[warnings_of(experiment) for experiment in experiments],
@@ -89,31 +101,15 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
     )
 
 
-def _figures(experiments: list[Experiment]) -> list[dict[str, str]]:
-    """Title, caption with n, and the figure's JSON, in the order of the page."""
-    names = words.arm_names(experiments)
-    counts = " and ".join(f"{len(e.trials)} trials of {name}" for e, name in zip(experiments, names, strict=True))
-    caption = (
-        f"{counts}. Line: best of the trials so far. Dot: one trial. Cross: a trial without a result. "
-        "Dashed: the tuner's random start-up ends; left of it every trial is a random draw."
-    )
-    drawn = [("Best so far", figures.best_figure(experiments), caption)]
-    shown = sum(len(series.learning_curves(experiment)) for experiment in experiments)
-    total = sum(bool(trial.intermediates) for experiment in experiments for trial in experiment.trials)
-    if shown:
-        caption = f"{shown} of {total} trials with intermediate results; thick: the best trial of each arm."
-        drawn.append(("Learning curves", figures.curves_figure(experiments), caption))
-    parameter = series.numeric_parameter(experiments)
-    if parameter is not None:
-        n = sum(len(series.over_parameter(experiment, parameter)[0]) for experiment in experiments)
-        figure = figures.parameter_figure(experiments, parameter)
-        drawn.append((f"Trials over {parameter}", figure, f"n = {n} trials with a result."))
-    return [{"title": title, "json": _script_json(figure), "caption": caption} for title, figure, caption in drawn]
+def _colours(experiments: list[Experiment], summary: dict[str, Any]) -> list[str]:
+    """One for each experiment: that of its arm."""
+    members = {key: index for index, arm in enumerate(summary["arms"]) for key in arm["experiments"]}
+    return [figures.COLOURS[members[experiment.id] % len(figures.COLOURS)] for experiment in experiments]
 
 
 def _script_json(figure: Any) -> str:
-    """JSON for a <script> element: `<` as an escape, so that no text can close the element."""
-    return figure.to_json().replace("<", "\\u003c")
+    """JSON for a <script> element: `<` as an escape, so that no text can close the element; "" without a figure."""
+    return "" if figure is None else figure.to_json().replace("<", "\\u003c")
 
 
 def _trial_table(experiment: Experiment) -> dict[str, Any]:

@@ -53,6 +53,29 @@ def best_so_far(experiment: Experiment) -> tuple[list[int], list[float]]:
     return positions, bests
 
 
+def best_over_time(experiment: Experiment) -> tuple[list[float], list[float]]:
+    """Seconds since the first trial began, at each trial's end, and the best score until then. Time between the last end
+    of a session and the first start after `nnictl resume` is left out, as in `wall_seconds`."""
+    better = max if experiment.optimise_mode == "maximize" else min
+    spans: dict[int, list[int]] = {}
+    for trial in experiment.trials:
+        begin = trial.start or trial.proposed
+        spans.setdefault(trial.last_session, []).extend((begin, trial.end or begin))
+    offsets, elapsed = {}, 0
+    for session in sorted(spans):
+        offsets[session] = elapsed - min(spans[session])
+        elapsed += max(spans[session]) - min(spans[session])
+    ended = [(t.end + offsets[t.last_session], t.score) for t in experiment.trials if t.end is not None]
+    seconds: list[float] = []
+    bests: list[float] = []
+    for time, value in sorted(ended, key=lambda pair: pair[0]):
+        if value is None and not bests:
+            continue
+        seconds.append(time / 1000)
+        bests.append(better([*bests[-1:], *([] if value is None else [value])]))
+    return seconds, bests
+
+
 def startup_end(experiment: Experiment) -> float | None:
     """Where, between two trials, the tuner's random start-up ends: half a trial before its first own choice,
     or before the first that it would choose. None where the tuner is not known or never chooses."""

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 Z_95 = 1.959963984540054
-NO_DIFFERENCE, NOT_ESTIMABLE, NOT_COMPARABLE = "no_difference_shown", "not_estimable", "not_comparable"
+DIFFERENCE, NO_DIFFERENCE = "difference_shown", "no_difference_shown"
+NOT_ESTIMABLE, NOT_COMPARABLE = "not_estimable", "not_comparable"
 
 
 class NullBand(NamedTuple):

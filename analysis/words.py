@@ -29,6 +29,10 @@ def difference_text(value: float, percent: bool, signed: bool = False) -> str:
     return f"{sign}{abs(100 * value):.1f} points" if percent else f"{sign}{abs(value):.4g}"
 
 
+def optional(value: Any) -> str:
+    return NONE if value is None else str(value)
+
+
 def seconds_text(seconds: float | None) -> str:
     if seconds is None:
         return NONE

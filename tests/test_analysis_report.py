@@ -211,7 +211,7 @@ def test_the_page_fetches_nothing_and_escapes_what_it_shows(pair, tmp_path):
     assert EVIL not in text
     page = Page(text)
     assert page.links == []
-    assert page.scripts == ["application/json"] * 3 + [None, None]
+    assert page.scripts == ["application/json"] * 5 + [None, None]
     assert EVIL in "".join(page.text)
     assert len(text) < 6_000_000
     assert text.count("plotly.js v") <= 2

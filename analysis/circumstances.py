@@ -1,0 +1,55 @@
+"""What stands in the way of a comparison, and what a reader should know beside it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from .records import ENDED, Experiment
+from .words import arm_names
+
+
+def obstacles_between(experiments: list[Experiment]) -> list[str]:
+    """Reasons why a difference of the bests says nothing about the tuners."""
+    found, first = [], experiments[0]
+    if any(other.config.get("searchSpace") != first.config.get("searchSpace") for other in experiments):
+        found.append("their search spaces differ")
+    other = next((e for e in experiments if e.optimise_mode != first.optimise_mode), None)
+    if other is not None:
+        found.append(f"one tuner is told to {first.optimise_mode} and the other to {other.optimise_mode}")
+    commands = dict.fromkeys(
+        tuple(shlex.split(str(e.config.get("trialCommand", "")), posix=False)) for e in experiments
+    )
+    if len(commands) > 1:
+        found.append(f"their trials run different commands ({' / '.join(' '.join(words) for words in commands)})")
+    for arm, name in zip(experiments, arm_names(experiments), strict=True):
+        if arm.best is None:
+            found.append(f"none of the {len(arm.trials)} trials of {name} ended with a result")
+    return found
+
+
+def notes_between(experiments: list[Experiment]) -> list[str]:
+    """Circumstances that a reader should know beside the verdict."""
+    notes = []
+    for arm, name in zip(experiments, arm_names(experiments), strict=True):
+        if arm.state == "RUNNING":
+            notes.append(f"{name} is still running: its figures are preliminary")
+        if arm.chosen is None:
+            notes.append(f"how many trials of {name} the tuner chose is not known: {arm.tuner} is not known here")
+        if arm.state == "STOPPED":
+            ended = sum(trial.state in ENDED for trial in arm.trials)
+            limit = f" of {arm.max_trials}" if arm.max_trials else ""
+            notes.append(f"{name} stopped after {ended}{limit} trials had ended")
+        if any(trial.last_session for trial in arm.trials):
+            notes.append(f"{name} was resumed: TPE is told the earlier results again, Evolution starts anew")
+    sizes = list(dict.fromkeys(len(arm.trials) for arm in experiments))
+    if len(sizes) > 1:
+        notes.append(f"{_listed(sizes)} trials: the larger arm had more draws")
+    concurrency = list(dict.fromkeys(arm.config.get("trialConcurrency") for arm in experiments))
+    if len(concurrency) > 1:
+        notes.append(f"{_listed(concurrency)} trials at a time: wall-clock times do not compare")
+    return notes
+
+
+def _listed(values: list[Any]) -> str:
+    return f"{', '.join(map(str, values[:-1]))} and {values[-1]}"
