@@ -105,8 +105,8 @@ def attach(experiment_id: str) -> Manager:
 
 
 def running_ids() -> list[str]:
-    """Ids of all experiments whose manager is alive, oldest first."""
-    alive = [entry for entry in registry().values() if is_running(entry)]
+    """Ids of all experiments whose manager is alive, oldest first; not those that are DONE and only keep their page up."""
+    alive = [entry for entry in registry().values() if is_running(entry) and entry.get("status") != "DONE"]
     return [entry["id"] for entry in sorted(alive, key=lambda entry: entry.get("startTime") or 0)]
 
 
