@@ -66,7 +66,7 @@ def read(path: Path) -> Rows:
             profile = _newest_profile(connection)
             events = [Event(*row) for row in _chunks(connection, "TrialJobEvent", _EVENTS)]
             metrics = [Metric(*row) for row in _chunks(connection, "MetricData", _METRICS)]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a damaged text in SQLite's own message
         raise AnalysisError(
             f"{path} is not a readable NNI database ({error}); expected an NNI 3.0 nni.sqlite"
         ) from None
@@ -118,6 +118,8 @@ def _chunks(connection: sqlite3.Connection, table: str, columns: str) -> Iterato
     last = 0
     query = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT {CHUNK_ROWS}"
     while rows := connection.execute(query, (last,)).fetchall():
+        if rows[-1][0] <= last:  # a damaged index would be walked for ever
+            raise sqlite3.DatabaseError(f"rows of {table} out of order")
         last = rows[-1][0]
         for row in rows:
             yield row[1:]

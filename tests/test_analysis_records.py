@@ -263,6 +263,40 @@ def test_errors_are_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_damaged_schema_whose_name_is_no_text_is_one_line(tmp_path):
+    """SQLite quotes the name in its message, which Python then cannot decode."""
+    database = tmp_path / "nni.sqlite"
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE broken_name (a)")
+    connection.close()
+    database.write_bytes(
+        database.read_bytes().replace(b"broken_name (a)", b"broken_name (((").replace(b"broken", b"\xffroken")
+    )
+    with pytest.raises(AnalysisError, match="not a readable NNI database"):
+        load_experiment(database)
+
+
+def test_row_ids_that_do_not_rise_end_the_reading(tmp_path):
+    """Leaf pages of a damaged table in each other's place: the same rows would come again for ever."""
+    from analysis import database
+
+    recorder = Recorder(tmp_path)
+    with sqlite3.connect(recorder.database) as connection:
+        rows = [(START, f"t{n}", "0", "PERIODICAL", 0, '"0.5"') for n in range(4 * database.CHUNK_ROWS)]
+        connection.executemany("insert into MetricData values (?,?,?,?,?,?)", rows)
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    raw = recorder.database.read_bytes()
+    pages = [raw[start : start + size] for start in range(0, len(raw), size)]
+    leaves = [number for number, page in enumerate(pages) if number and page[0] == 0x0D and b"PERIODICAL" in page]
+    first, last = leaves[0], leaves[-1]
+    pages[first], pages[last] = pages[last], pages[first]
+    recorder.database.write_bytes(b"".join(pages))
+    with database._open(recorder.database) as reader, pytest.raises(sqlite3.DatabaseError, match="out of order"):
+        for seen, _ in enumerate(database._chunks(reader, "MetricData", "timestamp")):
+            assert seen < 20 * database.CHUNK_ROWS
+
+
 def test_reading_takes_no_long_lock_and_changes_nothing(tmp_path):
     """A writer that waits no time at all succeeds while the reader is between two chunks."""
     from analysis import database
