@@ -14,7 +14,6 @@ from tqdm import tqdm
 from analysis.locate import AnalysisError
 from analysis.logs import failure_reason, tuner_errors
 from analysis.reader import load_experiment
-from analysis.records import ENDED
 from analysis.records import Experiment as Record
 from experiments.manager import Manager
 
@@ -124,7 +123,7 @@ class Watcher:
         """A bar on a terminal, a line a trial elsewhere."""
         if self._bar is None:
             self._bar = self._new_bar(record)
-        ended = sum(trial.state in ENDED for trial in record.trials)
+        ended = len(record.trials) - record.counts["running"]
         if ended == self._ended:
             self._bar.refresh()
             return
