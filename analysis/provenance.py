@@ -40,6 +40,7 @@ def provenance(experiments: list[Experiment]) -> list[tuple[str, list[str]]]:
         ("Settings of the best trial", texts(_settings)),
         ("Machine of the best trial", texts(lambda e: str(best_result(e.best).get("compute", words.NONE)))),
         ("Versions of the best trial", texts(_versions)),
+        ("Commit of its code", texts(lambda e: str(best_result(e.best).get("revision", words.NONE)))),
         ("Digest of its photos", texts(lambda e: str(best_result(e.best).get("source_digest", words.NONE))[:16])),
         ("Trials at a time", texts(lambda e: str(e.config.get("trialConcurrency", words.NONE)))),
         ("Folder", texts(lambda e: str(e.folder))),

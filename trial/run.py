@@ -20,6 +20,7 @@ from trial.fit import EpochMetrics, Fitted, evaluate, fit
 from trial.hyperparameters import Hyperparameters
 from trial.metrics import Score
 from trial.model import build_model
+from trial.revision import code_revision
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def _write(folder: Path, model, cache: Cache, h: Hyperparameters, outcome: tuple
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
         },
+        "revision": code_revision(),
         "command": sys.argv,
     }
     outputs.write_json(folder / "result.json", result)
