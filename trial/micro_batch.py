@@ -17,7 +17,13 @@ from trial.errors import TrialError
 T = TypeVar("T")
 
 # How torch words it where it raises a plain RuntimeError.
-HOST_MESSAGES = ("DefaultCPUAllocator", "bad_alloc", "Cannot allocate memory", "could not create a memory object")
+HOST_MESSAGES = (
+    "DefaultCPUAllocator",
+    "bad_alloc",
+    "Cannot allocate memory",
+    "could not create a memory object",
+    "could not create a primitive",
+)
 GPU_MESSAGES = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA out of memory")
 
 
