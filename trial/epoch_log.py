@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import time
@@ -24,56 +26,64 @@ def metrics_of_epoch(line: dict[str, Any]) -> dict[str, float]:
 
 
 class EpochLog:
-    """Appends to both. Every method raises TrialError where the folder cannot be written."""
+    """Appends to both; keeps neither open, so that nothing is left to be flushed when a process ends on a full disk.
+
+    Every method raises TrialError where the folder cannot be written.
+    """
 
     def __init__(self, folder: Path, lines: list[dict[str, Any]]) -> None:
         """lines: the epochs of an interrupted attempt; both files are made anew with them, without torn ends."""
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
         self.lines = list(lines)
-        self._path, self._folder = folder / "epochs.jsonl", folder / "tensorboard"
+        self._path = folder / "epochs.jsonl"
+        events = folder / "tensorboard"
+        self._events = events / f"events.out.tfevents.{int(time.time()):010d}.trial.{os.getpid()}"
         write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in lines).encode())
         try:
-            self._folder.mkdir(exist_ok=True)
-            for old in self._folder.glob("events.*"):
+            events.mkdir(exist_ok=True)
+            for old in events.glob("events.*"):
                 old.unlink()
-            # Not torch's SummaryWriter: its thread meets a full disk with a traceback, and the trial hears of it late.
-            name = f"events.out.tfevents.{int(time.time()):010d}.trial.{os.getpid()}"
-            self._events = (self._folder / name).open("wb")
-            self._records = RecordWriter(self._events)
-            self._write_event(wall_time=time.time(), file_version="brain.Event:2")
-            for line in lines:
-                self._write_scalars(line)
-            self._events.flush()
         except OSError as error:
-            raise cannot_write(self._folder, error) from error
+            raise cannot_write(events, error) from error
+        version = {"wall_time": time.time(), "file_version": "brain.Event:2"}
+        append(self._events, records([version, *(event for line in lines for event in scalars(line))]))
 
     def add(self, line: dict[str, Any]) -> None:
         """An `epoch_line`."""
         self.lines.append(line)
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, allow_nan=False) + "\n")
-            self._write_scalars(line)
-            self._events.flush()
-        except OSError as error:
-            raise cannot_write(self._path, error) from error
+        append(self._path, (json.dumps(line, allow_nan=False) + "\n").encode())
+        append(self._events, records(scalars(line)))
 
-    def close(self) -> None:
-        try:
-            self._events.close()
-        except OSError as error:
-            raise cannot_write(self._folder, error) from error
 
-    def _write_scalars(self, line: dict[str, Any]) -> None:
-        from torch.utils.tensorboard.summary import scalar
+def scalars(line: dict[str, Any]) -> list[dict[str, Any]]:
+    """The fields of TensorBoard's events: one a metric, at the time that the epoch ended."""
+    from torch.utils.tensorboard.summary import scalar
 
-        for name, value in line.items():
-            if name not in ("epoch", "seconds", "time"):
-                summary = scalar(name.replace("_", "/", 1), value)
-                self._write_event(wall_time=line["time"], step=line["epoch"], summary=summary)
+    values = {name: value for name, value in line.items() if name not in ("epoch", "seconds", "time")}
+    tags = {name: name.replace("_", "/", 1) for name in values}  # train_loss beside val_loss: train/loss, val/loss
+    return [
+        {"wall_time": line["time"], "step": line["epoch"], "summary": scalar(tags[name], value)}
+        for name, value in values.items()
+    ]
 
-    def _write_event(self, **fields: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
 
-        self._records.write(Event(**fields).SerializeToString())
+def records(events: list[dict[str, Any]]) -> bytes:
+    """As an event file holds them. Not by torch's SummaryWriter: its thread meets a full disk with a traceback, and the
+    trial hears of it later."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    buffer = io.BytesIO()
+    writer = RecordWriter(buffer)
+    for event in events:
+        writer.write(Event(**event).SerializeToString())
+    return buffer.getvalue()
+
+
+def append(path: Path, content: bytes) -> None:
+    """All of it, or TrialError."""
+    try:
+        with path.open("ab", buffering=0) as file:
+            if file.write(content) < len(content):  # the disk filled up in its midst
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise cannot_write(path, error) from error

@@ -146,7 +146,6 @@ def _finish(run: Run, t: Training, fitted: Fitted) -> dict[str, float]:
     evaluation = evaluate(t.model, run.splits["evaluation"], h.image_px, run.compute, t.evaluate_at_once)
     final = _final(run, fitted, untrained, evaluation)
     with run.progress.lock:
-        run.log.close()
         if not fitted.best_epoch:
             outputs.write_weights(run.folder / "best.pt", t.model.state_dict(), run.cache.classes, h)
         write_result(run.folder, (h, run.cache), (fitted, evaluation, final), t, run.attempts)
