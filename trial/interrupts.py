@@ -1,13 +1,14 @@
 """SIGINT, SIGTERM and a manager that left end a trial within seconds, with what it has reached.
 
 NNI 3.0 sends SIGINT at a trial's time limit and SIGKILL 5 s later. A step may take longer than that, and Python runs
-signal handlers only between steps; so the signals are blocked, and a thread of its own waits for them. All that the
-end needs is on disk or in `Progress` after each epoch: the thread reports it and leaves, whatever the training is at.
+signal handlers only between steps; so a thread of its own is woken by them. All that the end needs is on disk or in
+`Progress` after each epoch: the thread reports it and leaves, whatever the training is at.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -20,7 +21,6 @@ from typing import Any
 from trial.checkpoint_files import CHECKPOINT
 from trial.errors import TrialError
 
-SIGNALS = {signal.SIGINT, signal.SIGTERM}
 LOCK_WAIT_S = 3.0  # of NNI's 5
 
 
@@ -36,29 +36,36 @@ class Progress:
 
 @dataclass(frozen=True)
 class Interrupts:
-    """Blocks the signals from the moment that `watch` is called, which has to be before any other thread starts."""
+    """What to do at the first signal; a second one ends the process at once."""
 
     progress: Progress
     close: Callable[[dict[str, Any]], None] | None  # reports final metrics to NNI; None: the trial runs alone
 
     def watch(self) -> None:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)  # what a second signal meets, once unblocked
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        threading.Thread(target=self._wait, args=(os.getppid(),), daemon=True).start()
+        """From the main thread; returns at once."""
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, frame: None)  # in C it writes the number to the pipe, from any thread
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        threading.Thread(target=self._wait, args=(reading, os.getppid()), daemon=True).start()
 
-    def _wait(self, parent: int) -> None:
+    def _wait(self, reading: int, parent: int) -> None:
+        while not select.select([reading], [], [], 1.0)[0]:
+            if self.close and os.getppid() != parent:
+                print(f"error: NNI's manager has ended{self._way_on()}", file=sys.stderr, flush=True)
+                os._exit(1)
+        first = signal.Signals(os.read(reading, 1)[0])
+        threading.Thread(target=self._leave, args=(first,), daemon=True).start()
+        os._exit(128 + os.read(reading, 1)[0])
+
+    def _leave(self, caught: signal.Signals) -> None:
         code = 1
         try:
-            while not (caught := signal.sigtimedwait(SIGNALS, 1.0)):
-                if self.close and os.getppid() != parent:
-                    print(f"error: NNI's manager has ended{self._way_on()}", file=sys.stderr)
-                    return
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            code = self._end(signal.Signals(caught.si_signo))
+            code = self._end(caught)
         except (TrialError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
-        except BaseException:  # noqa: BLE001 a thread's error would otherwise be lost, and the process deaf to signals
+        except BaseException:  # noqa: BLE001 whatever it is, the process has been told to end
             traceback.print_exc()
         finally:
             sys.stdout.flush()
