@@ -12,11 +12,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from analysis.startup import explain
 from experiments.config import OUR_TRIAL, Experiment
 from experiments.ports import is_free
-from experiments.space import space_problems
+from experiments.space import entry_problems, space_problems
 
 # Disk that a finished trial takes, MiB: the best weights of a ResNet18 and its event files, rounded up.
 TRIAL_MIB = 50
@@ -58,7 +59,19 @@ def trial_environment() -> dict[str, str]:
 
 def describe_trial(experiment: Experiment) -> dict:
     """What our trial says of itself under this experiment's flags; {"problems": [...]} where it refuses them."""
-    return _describe((*experiment.trial_words[1:], "--describe"), experiment.config["trialCodeDirectory"])
+    searched = json.dumps(searched_values(experiment.config.get("searchSpace")))
+    words = (*experiment.trial_words[1:], "--describe", "--searched", searched)
+    return _describe(words, experiment.config["trialCodeDirectory"])
+
+
+def searched_values(space: Any) -> dict[str, list]:
+    """{field: all options of a choice, or the bounds of a range}; what is faulty or nested is left to `space_problems`."""
+    entries = {name: spec for name, spec in space.items() if not entry_problems(name, spec)} if space else {}
+    return {
+        name: spec["_value"] if spec["_type"] == "choice" else spec["_value"][:2]
+        for name, spec in entries.items()
+        if not spec["_type"].endswith("normal") and not any(isinstance(value, dict) for value in spec["_value"])
+    }
 
 
 @functools.cache  # experiments of one launch share their trial command: asked once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -59,11 +60,22 @@ def find_weights(arch: str, weights: str) -> Path | None:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict of floating-point and integer tensors, as float32 where they are floats. Raises TrialError."""
+    """The state dict of a file, in either form. Raises TrialError."""
+    return state_of(read_tensors(path, path), path)
+
+
+def read_tensors(file: Path | IO[bytes], path: Path) -> Any:
+    """What a file holds, on the CPU. path: to name it by. Raises TrialError where it cannot be loaded safely."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise TrialError(f"{path}: not a state-dict file that loads safely ({str(error).splitlines()[0]})") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrialError(f"{path}: not a state-dict file that loads safely ({reason})") from error
+
+
+def state_of(content: Any, path: Path) -> dict[str, Tensor]:
+    """A state dict of floating-point and integer tensors, as float32 where they are floats. Raises TrialError."""
+    state = content
     if isinstance(state, dict) and isinstance(state.get("model"), dict):  # as this project writes best.pt
         state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -72,9 +84,15 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_backbone(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load everything but the head. Raises TrialError naming the keys that are missing, left over or misshapen."""
-    own = {name: value for name, value in model.state_dict().items() if not name.startswith("fc.")}
-    given = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    """Load everything but the head. Raises TrialError."""
+    backbone = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    head = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
+    load_all(model, {**backbone, **head}, f"weights = {source!r}")
+
+
+def load_all(model: nn.Module, given: dict[str, Tensor], source: str) -> None:
+    """Load every weight. Raises TrialError naming the keys that are missing, left over or misshapen."""
+    own = model.state_dict()
     problems = [f"missing {name}" for name in own if name not in given]
     problems += [f"unknown {name}" for name in given if name not in own]
     problems += [
@@ -84,5 +102,5 @@ def load_backbone(model: nn.Module, state: dict[str, Tensor], source: str) -> No
     ]
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise TrialError(f"weights = {source!r} do not fit: {'; '.join(problems[:4])}{more}. Check arch and the file")
-    model.load_state_dict(given, strict=False)
+        raise TrialError(f"{source} does not fit: {'; '.join(problems[:4])}{more}. Check arch and the file")
+    model.load_state_dict(given)
