@@ -77,8 +77,9 @@ def run_until(folder: Path, cache: Path, epochs: int, signal_number: int) -> sub
     """A trial as a process, sent the signal a moment after its epoch: in the midst of the next."""
     command = [*COMMAND, "--epochs", str(EPOCHS), "--cache", str(cache), "--output", str(folder)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (folder / "epochs.jsonl").exists() or len((folder / "epochs.jsonl").read_text().splitlines()) < epochs:
+    file, deadline = folder / "epochs.jsonl", time.monotonic() + 120
+    epochs = max(epochs, 1 + len(file.read_text().splitlines()) if file.exists() else 0)
+    while not file.exists() or len(file.read_text().splitlines()) < epochs:
         assert time.monotonic() < deadline and process.poll() is None, process.communicate()
         time.sleep(0.01)
     time.sleep(0.05)
