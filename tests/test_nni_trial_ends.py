@@ -109,7 +109,7 @@ def test_a_killed_manager_and_a_resume_leave_a_whole_curve(nni_env, tiny_cache, 
     assert (found.state, found.attempts, found.trial_id) == ("SUCCEEDED", 2, trial.name)
     result = json.loads((trial / "result.json").read_text())
     assert len(result["attempts"]) == 2 and result["attempts"][1]["after_epoch"] >= 2
-    assert [value.position for value in found.intermediates] == list(range(6))
+    assert [value.sequence for value in found.intermediates] == list(range(6))
     expected = alone(Hyperparameters().merged(result["hyperparameters"]), tiny_cache, tmp_path / "alone")
     assert [value.value for value in found.intermediates] == expected
     assert found.final["epochs_run"] == 6 and found.final["interrupted"] == 0 and found.warnings == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,12 +66,18 @@ def whole(tiny_cache, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def interrupted(tiny_cache, tmp_path) -> Path:
-    """A training of three epochs that was cut after two."""
+@pytest.fixture(scope="module")
+def once_interrupted(tiny_cache, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupted")
     with pytest.raises(Cut):
-        run_trial(hyperparameters(epochs=3), open_cache(tiny_cache), settings(tmp_path), cut_after(2))
-    return tmp_path
+        run_trial(hyperparameters(epochs=3), open_cache(tiny_cache), settings(folder), cut_after(2))
+    return folder
+
+
+@pytest.fixture
+def interrupted(once_interrupted, tmp_path) -> Path:
+    """A training of three epochs that was cut after two; a copy for each test."""
+    return Path(shutil.copytree(once_interrupted, tmp_path / "out"))
 
 
 def run_until(folder: Path, cache: Path, epochs: int, signal_number: int) -> subprocess.Popen:
