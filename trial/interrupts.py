@@ -86,9 +86,9 @@ class Interrupts:
         final = progress.end_early(caught.name)
         if self.close:
             self.close(final)
+        score = f"validation accuracy {final['default']:.4f}{', not evaluated' if final['interrupted'] else ''}"
         print(f"stopped: {caught.name} after epoch {final['epochs_run']}: the result is that of epoch "
-              f"{final['best_epoch']}, validation accuracy {final['default']:.4f}{', not evaluated' if final['interrupted'] else ''}"
-              f"{'' if self.close else self._way_on()}", file=sys.stderr)  # fmt: skip
+              f"{final['best_epoch']}, {score}{'' if self.close else self._way_on()}", file=sys.stderr)  # fmt: skip
         return 0 if self.close else 128 + caught
 
     def _way_on(self) -> str:
