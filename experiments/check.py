@@ -16,6 +16,7 @@ from pathlib import Path
 from analysis.startup import explain
 from experiments.config import OUR_TRIAL, Experiment
 from experiments.ports import is_free
+from experiments.repairs import are_off, missing_in_nnictl, missing_repairs
 from experiments.space import space_problems
 
 # Disk that a finished trial takes, MiB: the best weights of a ResNet18 and its event files, rounded up.
@@ -39,6 +40,7 @@ def check(experiment: Experiment) -> list[Finding]:
         Finding("error", text) for text in space_problems(experiment.config.get("searchSpace"), fields, max_trials)
     ]
     findings = [
+        *_repair_findings(),
         *_trial_findings(experiment, described),
         *space,
         *(_tuner_findings(experiment) if not space else []),
@@ -48,6 +50,14 @@ def check(experiment: Experiment) -> list[Finding]:
         Finding("note", explain(*experiment.tuner, max_trials)),
     ]
     return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.level))
+
+
+def _repair_findings() -> list[Finding]:
+    """What keeps the repairs of NNI (manager_js/) out: plain NNI is wanted, or NNI is another one, or only nnictl's."""
+    level = "warning" if are_off() else "error"
+    return [Finding(level, text) for text in missing_repairs()] or [
+        Finding("warning", text) for text in missing_in_nnictl()
+    ]
 
 
 def trial_environment() -> dict[str, str]:
@@ -116,12 +126,12 @@ def _gpu_findings(config: dict) -> list[Finding]:
     there = count_gpus()
     if asked > there:
         return [Finding("error", f"trialGpuNumber: {asked}, but NNI sees {there} GPUs here; leave the key away")]
-    if asked == there:
+    if asked == there and are_off():
         return [
             Finding(
                 "error",
                 f"trialGpuNumber: {asked} of {there}: NNI 3.0 never schedules all GPUs and floods the machine with "
-                "processes; leave the key away (trials then use the GPU that they see)",
+                "processes; leave the key away (trials then use the GPU that they see), or leave the repairs on",
             )
         ]
     return []
@@ -148,12 +158,12 @@ def _limit_findings(config: dict) -> list[Finding]:
         }.items()
         if not config.get(key)
     ]
-    if config["trialConcurrency"] > 1:
+    if config["trialConcurrency"] > 1 and are_off():
         findings.append(
             Finding(
                 "warning",
                 f"trialConcurrency: {config['trialConcurrency']}: NNI 3.0 gives trials that run at once each other's "
-                "hyperparameters and records the wrong ones; run several experiments instead (--parallel)",
+                "hyperparameters and records the wrong ones; leave the repairs on, or run several experiments (--parallel)",
             )
         )
     return findings

@@ -145,11 +145,15 @@ def test_a_file_that_nni_cannot_read_is_one_line(change, message, tmp_path):
     read_experiment(ROOT / "experiments/tpe.yml", Overrides())  # the next file is not refused with it
 
 
-def test_limits_that_are_missing_are_warned_of(tiny_cache, tmp_path):
+def test_limits_that_are_missing_are_warned_of(tiny_cache, tmp_path, monkeypatch):
     file = edited(tmp_path, ("maxTrialDuration: 2h", ""), ("trialConcurrency: 1", "trialConcurrency: 4"))
     warned = [finding.text for finding in findings(file, tiny_cache) if finding.level == "warning"]
     assert any("maxTrialDuration is not set" in text for text in warned)
+    assert not any("records the wrong ones" in text for text in warned)
+    monkeypatch.setenv("FOOD11_NNI_REPAIRS", "off")
+    warned = [finding.text for finding in findings(file, tiny_cache) if finding.level == "warning"]
     assert any("records the wrong ones" in text for text in warned)
+    assert any("NNI runs as it is" in text for text in warned)
 
 
 def test_set_reaches_the_trial_as_flags_with_absolute_paths(tiny_cache, monkeypatch, tmp_path):
