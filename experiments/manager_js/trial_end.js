@@ -8,6 +8,7 @@ const path = require('path');
 
 const DISPATCHER = path.join(path.dirname(__dirname), 'dispatcher.py');
 const finals = new Map(); // trial id -> { metric: the report as text, fault: null or why the trial has failed }
+const cancelled = new Set(); // trials that NNI itself ends
 
 // Why a value, in nni.dump's JSON, is no result for a tuner; null where it is one: a finite number, or a dict with such a
 // "default". numpy's scalars arrive as numbers, its arrays without dimensions as {"__ndarray__": number}.
@@ -42,10 +43,16 @@ function judge(trialId, metric) {
     return true;
 }
 
-function settle(trial) {
+// exitCode: null where a signal ended the trial, which plain NNI calls USER_CANCELED whoever sent it.
+function settle(trial, exitCode) {
     const final = finals.get(trial.id);
-    const fault = final ? final.fault : 'ended without a final result';
-    if (trial.status === 'SUCCEEDED' && fault) {
+    let fault = final ? final.fault : 'ended without a final result';
+    if (exitCode === null) {
+        fault = cancelled.has(trial.id) ? null : 'ended by a signal that NNI did not send (kill -9, often for want of memory)';
+    } else if (exitCode !== 0) {
+        fault = `exit code ${exitCode}`;
+    }
+    if (fault) {
         trial.status = 'FAILED';
         trial.message = fault;
     }
@@ -71,7 +78,7 @@ const quoted = word => `'${word.replaceAll("'", `'\\''`)}'`; // NNI starts its d
 const COMPAT = 'training_service/v3/compat.js';
 module.exports = {
     says: 'trial end: one usable final result, told to the tuner before the end of its trial',
-    judge, settle, commands,
+    judge, settle, commands, cancelled,
     dispatcher: python => [quoted(python), quoted(DISPATCHER)],
     edits: [
         [COMPAT, `            this.emitter.emit('metric', { id: trialId, data: metric });
@@ -81,7 +88,11 @@ module.exports = {
 `],
         [COMPAT, `            trial.endTime = timestamp;
 `, `            trial.endTime = timestamp;
-            ${HERE}.settle(trial);
+            ${HERE}.settle(trial, exitCode);
+`],
+        [COMPAT, `            await this.v3.stopTrial(trialJobId);
+`, `            ${HERE}.cancelled.add(trialJobId);
+            await this.v3.stopTrial(trialJobId);
 `],
         ['core/tuner_command_channel.js', `this.channel.send({ type: commandType, content });`,
             `${HERE}.commands(commandType, content).forEach(command => this.channel.send(command));`],
