@@ -15,7 +15,7 @@ from typing import Any
 from experiments.ports import find_port
 
 # NNI_TEST_MODES: how the trial of each number behaves, comma-separated; later ones are good.
-TRIAL = '''
+TRIAL = """
 import json, os, sys, time
 from pathlib import Path
 number = int(os.environ["NNI_TRIAL_SEQ_ID"])
@@ -42,7 +42,7 @@ for value in finals.get(mode, [got["x"]]):
 (out / "env.json").write_text(json.dumps({"gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "node": os.environ.get("NODE_OPTIONS")}))
 if mode == "exit1":
     sys.exit(1)
-'''
+"""
 TPE = {"name": "TPE", "classArgs": {"optimize_mode": "maximize", "seed": 1}}
 EVOLUTION = {"name": "Evolution", "classArgs": {"optimize_mode": "maximize", "population_size": 2}}
 
@@ -50,7 +50,9 @@ EVOLUTION = {"name": "Evolution", "classArgs": {"optimize_mode": "maximize", "po
 class Run:
     """One experiment of `nnictl create`: its port, its folder, and what NNI says and recorded."""
 
-    def __init__(self, folder: Path, env: dict[str, str], config: dict[str, Any], nnictl: tuple[str, ...] = ("nnictl",)):
+    def __init__(
+        self, folder: Path, env: dict[str, str], config: dict[str, Any], nnictl: tuple[str, ...] = ("nnictl",)
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "trial.py").write_text(TRIAL)
         (folder / "experiment.yml").write_text(json.dumps({**DEFAULTS, **config}))
@@ -83,7 +85,11 @@ class Run:
     def wait(self, done: Callable[[], Any], seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
         while not done():
-            assert time.monotonic() < deadline, (self.status, self.log("dispatcher")[-2000:], self.log("nnimanager")[-2000:])
+            assert time.monotonic() < deadline, (
+                self.status,
+                self.log("dispatcher")[-2000:],
+                self.log("nnimanager")[-2000:],
+            )
             time.sleep(0.3)
 
     def log(self, name: str) -> str:
@@ -109,7 +115,9 @@ class Run:
 
     def ends(self) -> dict[int, tuple[str, str]]:
         """Number -> (how the trial ended, the reason in its record)."""
-        rows = self.query("SELECT sequenceId, event, message FROM TrialJobEvent WHERE sequenceId IS NOT NULL ORDER BY rowid")
+        rows = self.query(
+            "SELECT sequenceId, event, message FROM TrialJobEvent WHERE sequenceId IS NOT NULL ORDER BY rowid"
+        )
         return {number: (event, message or "") for number, event, message in rows}
 
 

@@ -220,7 +220,9 @@ def _text(url: str) -> str:
 
 def _post(run: Run, path: str, body: dict) -> dict:
     request = urllib.request.Request(
-        f"http://127.0.0.1:{run.port}/api/v1/nni/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        f"http://127.0.0.1:{run.port}/api/v1/nni/{path}",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.load(answer)

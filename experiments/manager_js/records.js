@@ -98,6 +98,11 @@ module.exports = {
                     }`],
         [MANAGER, `this.trialJobs.set(trialJobDetail.id, Snapshot);`, `this.trialJobs.set(trialJobDetail.id, Snapshot);
                     await ${HERE}.release(this.trainingService, trialJobDetail.id, form.hyperParameters.value);`],
+        // Requests to the tuner are dropped at the limit: raised later (update trialnum), NNI said RUNNING and did nothing.
+        [MANAGER, `                if (this.status.status !== 'DONE') {
+                    this.setStatus('NO_MORE_TRIAL');`, `                this.trialConcurrencyChange = requestTrialNum;
+                if (this.status.status !== 'DONE') {
+                    this.setStatus('NO_MORE_TRIAL');`],
         [MANAGER, `let maxSequeceId = 0;`,
             `let maxSequeceId = Math.max(0, ...allTrialJobs.map(job => job.sequenceId ?? 0));`],
         [MANAGER, `this.trialDataForResume = JSON.stringify(trialData);`,
