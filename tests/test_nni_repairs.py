@@ -42,6 +42,7 @@ def runs(plain_env, repaired_env, tmp_path_factory) -> dict[str, Run]:
             folder / "evolution", {**repaired_env, "NNI_TEST_MODES": "none,none,none,exit1,twice,text,nan"}, two
         ),
     }
+    _post(runs["evolution"], "trial-jobs", {"x": 0.5})  # as a person does on the page; it fails as all of the first seven
     for run in runs.values():
         run.wait(lambda run=run: run.status == "DONE", 150)
     return runs
@@ -84,6 +85,7 @@ def test_a_trial_without_exactly_one_usable_result_has_failed_with_the_reason_in
 
 def test_no_tuner_dies_of_its_trials(runs):
     assert {state for state, _ in runs["evolution"].ends().values()} == {"FAILED", "SUCCEEDED"}
+    assert {"x": 0.5} in runs["evolution"].recorded().values()
     for name in ("tpe", "evolution"):
         assert "ERROR" not in runs[name].log("dispatcher") and runs[name].get("check-status")["errors"] == []
 

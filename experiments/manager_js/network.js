@@ -47,7 +47,7 @@ function guard(request, response, next) {
 const verifyClient = ({ req }, done) => done(fault(req) === null, 403);
 
 function listen(app, port) {
-    if (!process.argv.includes('remote')) {
+    if (globalThis.nni.args.mode !== 'remote') {
         return app.listen(port, '127.0.0.1');
     }
     const server = app.listen(port);

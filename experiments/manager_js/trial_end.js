@@ -65,10 +65,12 @@ function commands(type, content) {
         return metric.type === 'FINAL' || faultOf(metric.value) ? [] : [{ type, content }];
     }
     if (type === 'EN') {
-        const { trial_job_id: trialId, event } = JSON.parse(content);
-        const final = finals.get(trialId);
+        const { trial_job_id: trialId, event, hyper_params: recorded } = JSON.parse(content);
+        const final = event === 'SUCCEEDED' ? finals.get(trialId) : undefined;
         finals.delete(trialId);
-        return final && event === 'SUCCEEDED' ? [{ type: 'ME', content: final.metric }, { type, content }] : [{ type, content }];
+        // A trial that a person added on the page is none of the tuner's; Evolution dies of its end.
+        const isTuners = JSON.parse(recorded).parameter_id !== null;
+        return [...(final ? [{ type: 'ME', content: final.metric }] : []), ...(isTuners ? [{ type, content }] : [])];
     }
     return [{ type, content }];
 }
