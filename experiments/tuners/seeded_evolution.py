@@ -83,7 +83,7 @@ class SeededEvolution(Tuner):
                 return
             del waiting[parameter_id]
             if waiting is self.ended:  # a random individual already stands in its place
-                self._make_room(scored)
+                self._make_room()
             self.population.append(scored)
 
     def trial_end(self, parameter_id: int | None, success: bool, **kwargs: Any) -> None:
@@ -109,7 +109,7 @@ class SeededEvolution(Tuner):
             self.rerun.remove(parameters)
             self.population.append(scored or self._random())
         elif scored is not None:
-            self._make_room(scored)
+            self._make_room()
             self.population.append(scored)
 
     def _scored(self, parameters: Parameters | None, value: Any) -> Individual | None:
@@ -126,10 +126,8 @@ class SeededEvolution(Tuner):
                 return self.population.pop(position)
         if not self.population:
             return self._random()
-        self.random.shuffle(self.population)
         if len(self.population) > 1:
-            worse = 0 if self.population[0].result < self.population[1].result else 1
-            del self.population[worse]
+            self._drop_worse()
         return Individual(self._mutate(self.population[0].config))
 
     def _mutate(self, config: dict[str, Any]) -> dict[str, Any]:
@@ -157,30 +155,26 @@ class SeededEvolution(Tuner):
         self.population = []
         for scored in filter(None, (self._scored(*known) for known in self._known)):
             if len(self.population) >= self.population_size:
-                self._make_room(scored)
+                self._make_room()
             self.population.append(scored)
         for parameters in running:
             if len(self.population) + len(self.rerun) >= self.population_size:
-                self._make_room(self._scored(parameters, 0.0))
+                self._make_room()
             self.rerun.append(parameters)
         vacant = max(0, self.population_size - len(self.population) - len(self.rerun))
         self.population += untried[:vacant]
         self._fill(self.population_size - len(self.rerun))
         _logger.info("population rebuilt from %d results, %d trials run again", len(self._known), len(running))
 
-    def _make_room(self, child: Individual | None) -> None:
-        """Drop an unscored individual, or else the one that lost when the child's parent won."""
+    def _make_room(self) -> None:
+        """Drop an unscored individual, or else the worse of a random pair, as its proposal did."""
         unscored = [i for i, individual in enumerate(self.population) if individual.result is None]
         if unscored:
             del self.population[unscored[-1]]
         elif len(self.population) > 1:
-            parents = [p for p in self.population if child is not None and _differences(p, child) <= 1]
-            losers = [x for p in parents for x in self.population if x is not p and not x.result > p.result]
-            if not losers:  # no mutation of a member: any pair
-                self.random.shuffle(self.population)
-                losers = [min(self.population[1::-1], key=lambda individual: individual.result)]
-            self.population.remove(losers[self.random.randint(len(losers))])
+            self._drop_worse()
 
-
-def _differences(one: Individual, other: Individual) -> int:
-    return sum(one.config[name] != other.config[name] for name in one.config)
+    def _drop_worse(self) -> None:
+        """Of a random pair; the better one is first in the population afterwards."""
+        self.random.shuffle(self.population)
+        del self.population[0 if self.population[0].result < self.population[1].result else 1]
