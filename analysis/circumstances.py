@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from . import startup
 from .records import ENDED, Experiment
 from .words import arm_names
 
@@ -30,7 +31,7 @@ def obstacles_between(experiments: list[Experiment]) -> list[str]:
 
 def notes_between(experiments: list[Experiment]) -> list[str]:
     """Circumstances that a reader should know beside the verdict."""
-    notes = []
+    notes = _shared_design(experiments)
     for arm, name in zip(experiments, arm_names(experiments), strict=True):
         if arm.state == "RUNNING":
             notes.append(f"{name} is still running: its figures are preliminary")
@@ -41,7 +42,7 @@ def notes_between(experiments: list[Experiment]) -> list[str]:
             limit = f" of {arm.max_trials}" if arm.max_trials else ""
             notes.append(f"{name} stopped after {ended}{limit} trials had ended")
         if any(trial.last_session for trial in arm.trials):
-            notes.append(f"{name} was resumed: TPE is told the earlier results again, Evolution starts anew")
+            notes.append(f"{name} was resumed: {_after_resume(arm.tuner)}")
     sizes = list(dict.fromkeys(len(arm.trials) for arm in experiments))
     if len(sizes) > 1:
         notes.append(f"{_listed(sizes)} trials: the larger arm had more draws")
@@ -49,6 +50,33 @@ def notes_between(experiments: list[Experiment]) -> list[str]:
     if len(concurrency) > 1:
         notes.append(f"{_listed(concurrency)} trials at a time: wall-clock times do not compare")
     return notes
+
+
+def _after_resume(tuner: str) -> str:
+    """What the tuner remembers then (NNI 3.0's `import_data` of each, and `experiments/tuners`)."""
+    if startup.key_of(tuner) in startup.SEEDED:
+        return "its tuner goes on from the earlier results"
+    return "TPE is told the earlier results again, Evolution starts anew"
+
+
+def _shared_design(experiments: list[Experiment]) -> list[str]:
+    """Arms that begin with the same trials are no independent draws: what then holds of band and test.
+
+    Dealing all trials freely also deals twins to one arm, which never happened: that spreads the bests more than the
+    tuners can (docs/log.md has the figures). With one design for all, the bests of the repeats are exchangeable given
+    it, so the test keeps its level. With a design a pair, arms are correlated and it claims too little.
+    """
+    designs = [experiment.design for experiment in experiments]
+    pairs = [(i, j) for i in range(len(designs)) for j in range(i) if experiments[i].tuner != experiments[j].tuner]
+    shared = max((startup.shared_trials(designs[i], designs[j]) for i, j in pairs), default=0)
+    if not shared:
+        return []
+    note = f"the arms share their first {shared} trials by design and are not independent draws: "
+    if len(experiments) == 2:
+        return [f"{note}the band deals shared trials too and is rather too wide"]
+    if all(design == designs[0] for design in designs):
+        return [f"{note}the test holds, for this initial design alone (vary initial_seed from repeat to repeat)"]
+    return [f"{note}the test takes them for independent, which costs it power but no false claims"]
 
 
 def _listed(values: list[Any]) -> str:

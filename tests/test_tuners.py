@@ -6,9 +6,7 @@ import json
 import random
 import sys
 from collections import Counter
-from types import SimpleNamespace
 
-import nni
 import numpy as np
 import pytest
 import yaml
@@ -240,7 +238,9 @@ def test_evolution_rebuilds_its_population_and_mutates_it():
     tuner, ask = resumed(evolution, REPORT, tried[:11], tried[11:])
     child = ask(20)
     members = [split_index(i.config) for i in tuner.population]
-    assert len(members) == 3 and all(member in tried[:11] for member in members)  # 4 with a cut-off trial, one lost to the child
+    assert len(members) == 3 and all(
+        member in tried[:11] for member in members
+    )  # 4 with a cut-off trial, one lost to the child
     assert tuner.rerun == tried[11:]
     assert min(sum(child[k] != member[k] for k in child) for member in members) <= 1
     tuner.import_data([{"parameter": tried[11], "value": {"default": 0.5}}])
