@@ -102,8 +102,10 @@ def _chosen_by_seeded_evolution(trials: Sequence[Any], population_size: int) -> 
     unscored, session, lost = population_size, 0, []
     for index, trial in enumerate(trials):
         if trial.session != session:
-            session, lost = trial.session, []
-            held = sum(_replayed(t, session, True) or t.last_session >= session for t in trials[:index])
+            session, before = trial.session, trials[:index]
+            held = sum(_replayed(t, session, True) or t.last_session >= session for t in before)
+            again = [t for t in before if t.last_session == session and t.result_time is not None]
+            lost = [t.result_time for t in again if not _has_result(t, True)]
             unscored = max(0, population_size - held)
         unscored += sum(end <= trial.proposed for end in lost)
         lost = [end for end in lost if end > trial.proposed]
