@@ -59,7 +59,9 @@ def test_the_class_names_are_the_real_ones():
 def test_shared_trials_are_those_that_both_tuners_propose():
     one, other = Design([FIRST], 4, 0), Design([FIRST], 6, 0)
     assert shared_trials(one, other) == 5 and shared_trials(one, Design([FIRST], 4, 1)) == 1
-    assert shared_trials(Design([], 4, 0), Design([FIRST], 4, 1)) == 0 == shared_trials(Design([], 0, 0), Design([], 0, 0))
+    assert (
+        shared_trials(Design([], 4, 0), Design([FIRST], 4, 1)) == 0 == shared_trials(Design([], 0, 0), Design([], 0, 0))
+    )
 
 
 @dataclass
@@ -166,11 +168,15 @@ def test_seeded_evolution_flags_equal_the_real_tuner(seed, monkeypatch):
 def seeded(tmp_path, experiment_id, tuner=TPE, trials=7, **arguments):
     """An experiment of the pair, its first trial given; scores rise with the trials."""
     size = {"tpe_args": {"n_startup_jobs": 5}} if tuner == TPE else {"population_size": 5}
-    arguments = {"optimize_mode": "maximize", "seed": 0, "first": [FIRST], "initial": 4, "initial_seed": 0} | size | arguments
+    arguments = (
+        {"optimize_mode": "maximize", "seed": 0, "first": [FIRST], "initial": 4, "initial_seed": 0} | size | arguments
+    )
     config = {"className": tuner, "codeDirectory": "/somewhere", "classArgs": arguments}
     recorder = Recorder(tmp_path, experiment_id, tuner=config, experimentName=experiment_id)
     for sequence in range(trials):
-        recorder.trial(sequence, 0.1 * sequence, **(FIRST if sequence == 0 else {"lr": 0.01 * sequence, "momentum": 0.1}))
+        recorder.trial(
+            sequence, 0.1 * sequence, **(FIRST if sequence == 0 else {"lr": 0.01 * sequence, "momentum": 0.1})
+        )
     return load_experiment(recorder.folder)
 
 
@@ -180,7 +186,10 @@ def test_a_given_trial_is_no_random_draw(tmp_path):
     assert startup_end(one) == 5.5
     assert random_trials(one) == list(one.trials[1:5])
     short = seeded(tmp_path, "short", trials=5)
-    assert pooled_startup([short, other]) == ([], "first trials are set by the experiment files, so not all are independent random draws")
+    assert pooled_startup([short, other]) == (
+        [],
+        "first trials are set by the experiment files, so not all are independent random draws",
+    )
 
 
 def test_repeats_of_other_seeds_are_one_arm(tmp_path):

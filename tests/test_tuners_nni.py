@@ -60,7 +60,11 @@ def create(env, folder: Path, tuner: str, name: str, *arguments: str) -> str:
         "maxTrialNumber": 10,
         "maxTrialDuration": "100s",
         "maxExperimentDuration": "200s",
-        "tuner": {"className": class_name, "codeDirectory": str(ROOT / "experiments/tuners"), "classArgs": DESIGN | own},
+        "tuner": {
+            "className": class_name,
+            "codeDirectory": str(ROOT / "experiments/tuners"),
+            "classArgs": DESIGN | own,
+        },
         "trainingService": {"platform": "local"},
     }
     (folder / f"{name}.yml").write_text(json.dumps(config))
@@ -106,7 +110,9 @@ def proposals(experiment) -> list[dict]:
 def experiments(nni_env, tmp_path_factory):
     """Each tuner twice: left alone, and with its manager killed in trial 5 and resumed. {tuner: (whole, resumed)}"""
     folder, env = tmp_path_factory.mktemp("trial"), nni_env
-    ids = {(tuner, how): create(env, folder, tuner, f"{tuner}_{how}", how) for tuner in TUNERS for how in ("run", "hang")}
+    ids = {
+        (tuner, how): create(env, folder, tuner, f"{tuner}_{how}", how) for tuner in TUNERS for how in ("run", "hang")
+    }
     hanging = [ids[tuner, "hang"] for tuner in TUNERS]
     trials = Path(env["HOME"]) / "nni-experiments"
     wait(lambda: all(list((trials / key).glob("environments/local-env/trials/*/seen")) for key in hanging), 120)
