@@ -180,3 +180,22 @@ def test_nnis_seeded_tpe_repeats_its_first_trials_after_a_resume_and_ours_does_n
         second.resume(finished)
         repeated.append(second.propose()[1] == finished[0][0])
     assert repeated == [True, False]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nnis_tuners_take_what_is_no_number_for_a_result_and_the_seeded_ones_do_not(value, monkeypatch):
+    learnt = []
+    for make in (*EVOLUTION, *TPE):
+        session = Session(make(), monkeypatch)
+        session.trial(value)
+        tuner = session.dispatcher.tuner
+        if make in EVOLUTION:
+            learnt.append(any(individual.result is not None for individual in tuner.population))
+        else:
+            learnt.append(bool(tuner._history[("lr",)]))
+    assert learnt == [True, False, True, False]
+
+
+def test_nnis_evolution_takes_no_seed():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'seed'"):
+        EvolutionTuner(seed=0)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from analysis.locate import is_running
 from analysis.reader import load_experiment
 from experiments.ports import find_port
 
@@ -68,10 +69,11 @@ def create(env, folder: Path, tuner: str, name: str, *arguments: str) -> str:
         "trainingService": {"platform": "local"},
     }
     (folder / f"{name}.yml").write_text(json.dumps(config))
-    for _ in range(4):  # NNI gives its manager 3 s
-        done = nnictl(env, "create", "--config", str(folder / f"{name}.yml"), "--port", str(find_port(18450)))
+    for attempt in range(4):  # NNI gives its manager 3 s, and one that came too late may still hold its port
+        port = find_port(18450 + 3 * attempt)
+        done = nnictl(env, "create", "--config", str(folder / f"{name}.yml"), "--port", str(port))
         if done.returncode == 0:
-            return next(key for key, entry in registry(env).items() if entry["experimentName"] == name)
+            return next(key for key, entry in registry(env).items() if entry["port"] == port and is_running(entry))
     raise AssertionError(done.stdout + done.stderr)
 
 
