@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from analysis.locate import is_running
 from analysis.reader import load_experiment
 from experiments.ports import find_port
 
+sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does
 pytestmark = pytest.mark.nni
 
 # Trial 2 ends without a result, trial 3 with a useless one; trial 5 hangs once, to be killed.
@@ -31,6 +33,7 @@ if sequence == 5 and sys.argv[1:] == ["hang"] and not marker.exists():
 if sequence != 2:
     nni.report_final_result(float("nan") if sequence == 3 else 1 - abs(p["lr"] - 0.03) - 0.001 * p["batch_size"] / 128)
 """
+TRIALS = 9
 FIRST = {"batch_size": 32, "lr": 0.001, "momentum": 0.9}
 DESIGN = {"optimize_mode": "maximize", "seed": 1, "first": [FIRST], "initial": 3}
 TUNERS = {
@@ -49,7 +52,7 @@ def registry(env) -> dict:
 
 
 def create(env, folder: Path, tuner: str, name: str, *arguments: str) -> str:
-    """Start an experiment of 10 small trials; its id."""
+    """Start an experiment of TRIALS small trials; its id."""
     (folder / "trial.py").write_text(TRIAL)
     class_name, own = TUNERS[tuner]
     config = {
@@ -58,9 +61,9 @@ def create(env, folder: Path, tuner: str, name: str, *arguments: str) -> str:
         "trialCodeDirectory": str(folder),
         "trialCommand": " ".join(["python trial.py", *arguments]),
         "trialConcurrency": 1,
-        "maxTrialNumber": 10,
+        "maxTrialNumber": TRIALS,
         "maxTrialDuration": "100s",
-        "maxExperimentDuration": "200s",
+        "maxExperimentDuration": "300s",
         "tuner": {
             "className": class_name,
             "codeDirectory": str(ROOT / "experiments/tuners"),
@@ -110,48 +113,79 @@ def proposals(experiment) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def experiments(nni_env, tmp_path_factory):
-    """Each tuner twice: left alone, and with its manager killed in trial 5 and resumed. {tuner: (whole, resumed)}"""
+    """Both tuners with their manager killed in trial 5 and resumed, and Evolution once more, left alone."""
     folder, env = tmp_path_factory.mktemp("trial"), nni_env
-    ids = {
-        (tuner, how): create(env, folder, tuner, f"{tuner}_{how}", how) for tuner in TUNERS for how in ("run", "hang")
-    }
-    hanging = [ids[tuner, "hang"] for tuner in TUNERS]
+    killed = {name: create(env, folder, name, f"{name}_killed", "hang") for name in TUNERS}
+    whole = create(env, folder, "evolution", "evolution_whole")
     trials = Path(env["HOME"]) / "nni-experiments"
-    wait(lambda: all(list((trials / key).glob("environments/local-env/trials/*/seen")) for key in hanging), 120)
-    for key in hanging:
+    for key in killed.values():
+        wait(lambda key=key: list((trials / key).glob("environments/local-env/trials/*/seen")), 60)
         os.kill(registry(env)[key]["pid"], signal.SIGKILL)
-    wait(lambda: all(done(env, ids[tuner, "run"]) for tuner in TUNERS), 120)
-    for key in hanging:
+    wait(lambda: done(env, whole), 60)
+    for key in killed.values():
         resume(env, key)
-    wait(lambda: all(done(env, key) for key in hanging), 120)
-    return {tuner: tuple(read(env, ids[tuner, how]) for how in ("run", "hang")) for tuner in TUNERS}
+    for key in killed.values():
+        wait(lambda key=key: done(env, key), 60)
+    return {name: read(env, key) for name, key in {**killed, "whole": whole}.items()}
 
 
-@pytest.mark.parametrize("tuner", TUNERS)
-def test_the_same_seed_proposes_the_same(experiments, tuner):
-    whole, resumed = map(proposals, experiments[tuner])
-    assert len(whole) == len(resumed) == 10
-    assert whole[:6] == resumed[:6] and whole[0] == FIRST
+def test_the_same_seed_proposes_the_same(experiments):
+    whole, killed = proposals(experiments["whole"]), proposals(experiments["evolution"])
+    assert len(whole) == len(killed) == TRIALS
+    assert whole[:6] == killed[:6] and whole[0] == FIRST
 
 
 def test_both_tuners_share_their_first_trials(experiments):
-    one, two = (proposals(experiments[tuner][0]) for tuner in TUNERS)
-    assert one[:4] == two[:4] and one[4:] != two[4:]
+    one, other = (proposals(experiments[tuner]) for tuner in TUNERS)
+    assert one[:4] == other[:4] and one[4:6] != other[4:6]
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_a_record_can_be_proposed_again(experiments, tuner):
+    """A tuner of the same arguments, told in this process what NNI recorded, proposes the same: the resume included."""
+    module, name = TUNERS[tuner][0].split(".")
+    made = getattr(importlib.import_module(module), name)
+    trials = experiments[tuner].trials
+    for session in (0, 1):
+        again = made(**DESIGN, **TUNERS[tuner][1])
+        again.update_search_space(experiments[tuner].config["searchSpace"])
+        finished = [trial for trial in trials if trial.last_session < session and trial.state == "SUCCEEDED"]
+        again.import_data([{"parameter": t.parameters, "value": t.final} for t in finished if t.final is not None])
+        recovered = {0: trials[5].parameters} if session else {}
+        for number, trial in enumerate(trials):
+            if trial.session != session:
+                continue
+            assert again.generate_parameters(number, st_callback=Recovered(recovered).callback) == trial.parameters
+            if session and trial is trials[6]:  # asked for while trial 5 ran again
+                again.import_data([{"parameter": trials[5].parameters, "value": trials[5].final}])
+            if trial is not trials[5]:
+                again.receive_trial_result(number, trial.parameters, trial.final)
+                again.trial_end(number, True)
+
+
+class Recovered:
+    """What a tuner can see of NNI's dispatcher."""
+
+    def __init__(self, recovered_trial_params):
+        self.recovered_trial_params = recovered_trial_params
+
+    def callback(self, number, parameters):
+        raise AssertionError("not used")
 
 
 def test_after_a_resume_evolution_mutates_what_it_knew(experiments):
-    resumed = experiments["evolution"][1]
-    assert [trial.session for trial in resumed.trials] == [0] * 6 + [1] * 4
+    resumed = experiments["evolution"]
+    assert [trial.session for trial in resumed.trials] == [0] * 6 + [1] * 3
     assert resumed.trials[5].attempts == 2 and resumed.trials[5].score is not None
     # Two of the four first trials had no result: two random ones stand in, then every trial is a mutation.
-    assert resumed.chosen == [False] * 6 + [True] * 4
-    for index in (6, 7, 8, 9):
+    assert resumed.chosen == experiments["whole"].chosen == [False] * 6 + [True] * 3
+    for index in (6, 7, 8):
         earlier = [trial.parameters for trial in resumed.trials[:index] if trial.score is not None]
         child = resumed.trials[index].parameters
         assert min(sum(child[name] != parent[name] for name in child) for parent in earlier) <= 1
 
 
 def test_after_a_resume_tpe_models_what_it_knew(experiments):
-    whole, resumed = experiments["tpe"]
-    assert resumed.chosen == [False] * 5 + [True] * 5 == whole.chosen
-    assert not [p for p in proposals(resumed)[6:] if p in proposals(resumed)[:6]]
+    resumed = experiments["tpe"]
+    assert resumed.chosen == [False] * 5 + [True] * 4
+    assert not [parameters for parameters in proposals(resumed)[6:] if parameters in proposals(resumed)[:6]]
