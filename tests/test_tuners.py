@@ -353,3 +353,14 @@ def test_results_of_a_search_space_that_has_changed_are_left():
     tuner.trial_end(0, True)
     assert set(run(tuner, 8, start=1)[-1]) == set(WIDE)
     assert all(isinstance(individual, Individual) for individual in tuner.population)
+
+
+def test_the_script_of_the_logs_figures_runs_and_its_surface_is_as_it_says():
+    sys.path.append(str(ROOT / "docs"))
+    import tuner_race
+
+    better, broad = {"batch_size": 16, "lr": 0.01, "momentum": 0.9}, {"batch_size": 64, "lr": 10**-1.2, "momentum": 0.5}
+    assert tuner_race.accuracy(better) == pytest.approx(0.93) and tuner_race.accuracy(broad) == pytest.approx(0.90)
+    assert tuner_race.accuracy(DEFAULTS) == pytest.approx(0.70, abs=0.01)
+    bests = [tuner_race.search(make(0), 8, np.random.default_rng(0)) for make in tuner_race.TUNERS.values()]
+    assert len(bests) == 6 and all(0.6 < best <= 0.93 for best in bests)
