@@ -140,27 +140,38 @@ def test_both_tuners_share_their_first_trials(experiments):
     assert one[:4] == other[:4] and one[4:6] != other[4:6]
 
 
+@pytest.mark.parametrize("session", [0, 1])
 @pytest.mark.parametrize("tuner", TUNERS)
-def test_a_record_can_be_proposed_again(experiments, tuner):
+def test_a_record_can_be_proposed_again(experiments, tuner, session):
     """A tuner of the same arguments, told in this process what NNI recorded, proposes the same: the resume included."""
     module, name = TUNERS[tuner][0].split(".")
-    made = getattr(importlib.import_module(module), name)
+    again = getattr(importlib.import_module(module), name)(**DESIGN, **TUNERS[tuner][1])
     trials = experiments[tuner].trials
-    for session in (0, 1):
-        again = made(**DESIGN, **TUNERS[tuner][1])
-        again.update_search_space(experiments[tuner].config["searchSpace"])
-        finished = [trial for trial in trials if trial.last_session < session and trial.state == "SUCCEEDED"]
-        again.import_data([{"parameter": t.parameters, "value": t.final} for t in finished if t.final is not None])
-        recovered = {0: trials[5].parameters} if session else {}
-        for number, trial in enumerate(trials):
-            if trial.session != session:
-                continue
-            assert again.generate_parameters(number, st_callback=Recovered(recovered).callback) == trial.parameters
-            if session and trial is trials[6]:  # asked for while trial 5 ran again
-                again.import_data([{"parameter": trials[5].parameters, "value": trials[5].final}])
-            if trial is not trials[5]:
-                again.receive_trial_result(number, trial.parameters, trial.final)
-                again.trial_end(number, True)
+    again.update_search_space(experiments[tuner].config["searchSpace"])
+    finished = [trial for trial in trials if trial.last_session < session and trial.final is not None]
+    again.import_data([{"parameter": trial.parameters, "value": trial.final} for trial in finished])
+    callback = Recovered({5: trials[5].parameters} if session else {}).callback
+    for _, kind, number in events(trials, session):
+        trial = trials[number]
+        if kind == PROPOSED:
+            assert again.generate_parameters(number, st_callback=callback) == trial.parameters
+        elif trial.session < session and kind == RESULT:
+            again.import_data([{"parameter": trial.parameters, "value": trial.final}])
+        elif kind == RESULT:
+            again.receive_trial_result(number, trial.parameters, trial.final)
+        elif trial.session == session:
+            again.trial_end(number, True)
+
+
+RESULT, ENDED, PROPOSED = range(3)  # NNI asks for the next trial at the end of one
+
+
+def events(trials, session: int) -> list[tuple[int, int, int]]:
+    """(ms, what, trial) of one session in their order."""
+    found = [(t.proposed, PROPOSED, n) for n, t in enumerate(trials) if t.session == session]
+    ended = [(n, t) for n, t in enumerate(trials) if t.last_session == session]
+    found += [(t.result_time, RESULT, n) for n, t in ended if t.result_time is not None]
+    return sorted(found + [(t.end, ENDED, n) for n, t in ended])
 
 
 class Recovered:
