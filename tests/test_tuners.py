@@ -100,6 +100,7 @@ def test_evolution_is_nnis_step_by_step(space, mode, seed, monkeypatch):
                 if succeeded:
                     tuner.receive_trial_result(ended, parameters, {"default": value_of(parameters)})
                 tuner.trial_end(ended, succeeded)
+        ours._draw_successors()  # NNI's are drawn at once
         ranked = [[(split_index(i.config), i.result) for i in tuner.population] for tuner in (ours, theirs)]
         assert ranked[0] == ranked[1]
 

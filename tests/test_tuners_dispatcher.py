@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 
 import pytest
 from conftest import ROOT
 from nni.algorithms.hpo.evolution_tuner import EvolutionTuner
 from nni.algorithms.hpo.tpe_tuner import TpeTuner
 from nni.runtime import msg_dispatcher
+from nni.runtime.tuner_command_channel import CommandType
 
 sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does
 
@@ -199,3 +201,46 @@ def test_nnis_tuners_take_what_is_no_number_for_a_result_and_the_seeded_ones_do_
 def test_nnis_evolution_takes_no_seed():
     with pytest.raises(TypeError, match="unexpected keyword argument 'seed'"):
         EvolutionTuner(seed=0)
+
+
+def threaded(make, monkeypatch, trials=25) -> list[dict]:
+    """Proposals where NNI's two threads take the commands: every third trial fails, and the next is asked for at once."""
+    session = Session(make(), monkeypatch, CONTINUOUS)
+    dispatcher = session.dispatcher
+    dispatcher.default_worker.start()
+    dispatcher.assessor_worker.start()
+    dispatcher.enqueue_command(CommandType.RequestTrialJobs, 1)
+    for number in range(trials):
+        deadline = time.monotonic() + 10
+        while len(session.sent) == number:
+            assert time.monotonic() < deadline and not dispatcher.worker_exceptions
+            time.sleep(0.001)
+        name, failed = f"t{number}", number % 3 == 2
+        if not failed:
+            report = {"parameter_id": number, "trial_job_id": name, "type": "FINAL", "value": "0.5"}
+            dispatcher.enqueue_command(CommandType.ReportMetricData, report)
+        end = {"event": "FAILED" if failed else "SUCCEEDED", "hyper_params": json.dumps({"parameter_id": number})}
+        dispatcher.enqueue_command(CommandType.TrialEnd, {"trial_job_id": name, **end})
+        dispatcher.enqueue_command(CommandType.RequestTrialJobs, 1)
+    dispatcher.stopping = True
+    for queue, worker in (
+        (dispatcher.default_command_queue, dispatcher.default_worker),
+        (dispatcher.assessor_command_queue, dispatcher.assessor_worker),
+    ):
+        queue.put((CommandType.Ping, None))  # else it looks at `stopping` only after 3 s
+        worker.join()
+    return [sent["parameters"] for sent in session.sent[:trials]]
+
+
+@pytest.mark.parametrize("make", [EVOLUTION[1], TPE[1]], ids=["evolution", "tpe"])
+def test_two_threads_do_not_change_what_a_seed_proposes(make, monkeypatch):
+    tuner = make()
+    tuner.update_search_space(CONTINUOUS)
+    expected = []
+    for number in range(25):
+        expected += tuner.generate_multiple_parameters([number], st_callback=None)
+        if number % 3 != 2:
+            tuner.receive_trial_result(number, expected[-1], 0.5)
+        tuner.trial_end(number, number % 3 != 2)
+    for _ in range(3):
+        assert threaded(make, monkeypatch) == expected

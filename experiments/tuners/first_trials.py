@@ -7,6 +7,7 @@ these modules are ones that no installed package has.
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import nni
@@ -110,6 +111,22 @@ def in_flight(request: dict[str, Any]) -> list[Parameters]:
     """
     dispatcher = getattr(request.get("st_callback"), "__self__", None)
     return list(getattr(dispatcher, "recovered_trial_params", {}).values())
+
+
+def wait_for_ends(request: dict[str, Any]) -> None:
+    """Let the ends of trials through that NNI told before it asked for the next trial.
+
+    Its dispatcher has a thread for each; without this, a failed trial would leave it to chance what the same seed
+    proposes next.
+    """
+    dispatcher = getattr(request.get("st_callback"), "__self__", None)
+    ends = getattr(dispatcher, "assessor_command_queue", None)
+    if ends is None:
+        return
+    deadline = time.monotonic() + 1
+    while not ends.empty() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.02)  # the other thread may have taken the end and not yet the tuner's lock
 
 
 def resume_position(design: list[Parameters], tried: list[Parameters]) -> int:

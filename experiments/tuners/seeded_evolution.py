@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from first_trials import checked_arguments, in_flight, make_design, place, resume_position, reward_of
+from first_trials import checked_arguments, in_flight, make_design, place, resume_position, reward_of, wait_for_ends
 from nni.tuner import Tuner
 from nni.utils import OptimizeMode, json2parameter, json2space, split_index
 
@@ -22,9 +22,9 @@ _logger = logging.getLogger("nni.tuner.seeded_evolution")
 Parameters = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Individual:
-    config: dict[str, Any]  # NNI's internal form, see first_trials.place
+    config: dict[str, Any] | None  # NNI's internal form, see first_trials.place; None: to be drawn
     result: float | None = None  # more is better; None until it has run
 
 
@@ -55,6 +55,7 @@ class SeededEvolution(Tuner):
         self.population: list[Individual] = []
         self.running: dict[int, Parameters] = {}  # parameter id -> proposed, neither result nor end so far
         self.ended: dict[int, Parameters] = {}  # ended without a result, which may still come: NNI has two threads
+        self.vacant: dict[int, Individual] = {}  # the places of those whose random successors are not yet drawn
         self.rerun: list[Parameters] = []  # cut off in an earlier session; their results come as imported data
         self._known: list[tuple[Parameters, Any]] = []  # imported before the first proposal
         self._settled = False
@@ -65,12 +66,15 @@ class SeededEvolution(Tuner):
             design = make_design(space, *self._asked) if self.space is None else []
             self.space = space
             self.population = [Individual(place(space, parameters)) for parameters in design]
+            self.vacant = {}
             self._fill(self.population_size)
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> Parameters:
+        wait_for_ends(kwargs)
         with self._lock:
             if not self._settled:
                 self._settle(in_flight(kwargs))
+            self._draw_successors()
             self.running[parameter_id] = split_index(self._next().config)
             return self.running[parameter_id]
 
@@ -82,16 +86,23 @@ class SeededEvolution(Tuner):
                 _logger.warning("trial of parameters %s: result %r is not used", parameter_id, value)
                 return
             del waiting[parameter_id]
+            if parameter_id in self.vacant:
+                self.population[self.population.index(self.vacant.pop(parameter_id))] = scored
+                return
             if waiting is self.ended:  # a random individual already stands in its place
                 self._make_room()
             self.population.append(scored)
 
     def trial_end(self, parameter_id: int | None, success: bool, **kwargs: Any) -> None:
-        """A trial that ends without a usable result, whatever its exit code, is replaced by a random individual."""
+        """A trial that ends without a usable result, whatever its exit code, is replaced by a random individual.
+
+        It is drawn with the next proposal: until then the result may come, and what the seed gives depends on neither.
+        """
         with self._lock:
             if parameter_id in self.running:
                 self.ended[parameter_id] = self.running.pop(parameter_id)
-                self.population.append(self._random())
+                self.vacant[parameter_id] = Individual(None)
+                self.population.append(self.vacant[parameter_id])
 
     def import_data(self, data: list[dict[str, Any]]) -> None:
         """Earlier results: NNI sends them on a resume, later those of trials that it ran again, and a person's own."""
@@ -139,6 +150,11 @@ class SeededEvolution(Tuner):
     def _random(self) -> Individual:
         return Individual(json2parameter(self.space, dict.fromkeys(json2space(self.space), True), self.random))
 
+    def _draw_successors(self) -> None:
+        for place_holder in self.vacant.values():
+            self.population[self.population.index(place_holder)] = self._random()
+        self.vacant = {}
+
     def _fill(self, size: int) -> None:
         while len(self.population) < size:
             self.population.append(self._random())
@@ -168,6 +184,7 @@ class SeededEvolution(Tuner):
 
     def _make_room(self) -> None:
         """Drop an unscored individual, or else the worse of a random pair, as its proposal did."""
+        self._draw_successors()
         unscored = [i for i, individual in enumerate(self.population) if individual.result is None]
         if unscored:
             del self.population[unscored[-1]]

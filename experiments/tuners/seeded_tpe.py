@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 import numpy as np
-from first_trials import checked_arguments, in_flight, make_design, place, resume_position, reward_of
+from first_trials import checked_arguments, in_flight, make_design, place, resume_position, reward_of, wait_for_ends
 from nni.algorithms.hpo.tpe_tuner import TpeTuner
 from nni.common.hpo_utils import OptimizeMode, format_parameters
 
@@ -49,6 +49,7 @@ class SeededTpe(TpeTuner):
         super().update_search_space(space)
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
+        wait_for_ends(kwargs)
         with self._lock:
             if not self._settled:
                 self._settle(in_flight(kwargs))
