@@ -30,7 +30,10 @@ def _number_problems(experiment: Experiment) -> list[str]:
     limit = experiment.config.get("maxTrialNumber")
     first, initial = args.get("first") or [], args.get("initial") or 0
     if limit and isinstance(first, list) and isinstance(initial, int) and len(first) + initial > limit:
-        return [f"tuner {name}: {len(first)} first and {initial} initial trials, but maxTrialNumber is {limit}"]
+        return [
+            f"tuner {name}: {len(first)} first and {initial} initial trials, but maxTrialNumber is {limit}; "
+            f"set it to {len(first) + initial} or more, or lower initial"
+        ]
     size = args.get("population_size", 32)
     if "evolution" in name.lower() and isinstance(size, int) and size < concurrency:
         return [
