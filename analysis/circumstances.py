@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 from . import startup
@@ -31,7 +33,7 @@ def obstacles_between(experiments: list[Experiment]) -> list[str]:
 
 def notes_between(experiments: list[Experiment]) -> list[str]:
     """Circumstances that a reader should know beside the verdict."""
-    notes = _shared_design(experiments)
+    notes = []
     for arm, name in zip(experiments, arm_names(experiments), strict=True):
         if arm.state == "RUNNING":
             notes.append(f"{name} is still running: its figures are preliminary")
@@ -59,25 +61,29 @@ def _after_resume(tuner: str) -> str:
     return "TPE is told the earlier results again, Evolution starts anew"
 
 
-def _shared_design(experiments: list[Experiment]) -> list[str]:
-    """Arms that begin with the same trials are no independent draws: what then holds of band and test.
-
-    Dealing all trials freely also deals twins to one arm, which never happened: that spreads the bests more than the
-    tuners can (docs/log.md has the figures). With one design for all, the bests of the repeats are exchangeable given
-    it, so the test keeps its level. With a design a pair, arms are correlated and it claims too little.
-    """
-    designs = [experiment.design for experiment in experiments]
-    pairs = [(i, j) for i in range(len(designs)) for j in range(i) if experiments[i].tuner != experiments[j].tuner]
-    shared = max((startup.shared_trials(designs[i], designs[j]) for i, j in pairs), default=0)
-    if not shared:
-        return []
-    note = f"the arms share their first {shared} trials by design and are not independent draws: "
-    if len(experiments) == 2:
-        return [f"{note}the band deals shared trials too and is rather too wide"]
-    if all(design == designs[0] for design in designs):
-        return [f"{note}the test holds, for this initial design alone (vary initial_seed from repeat to repeat)"]
-    return [f"{note}the test takes them for independent, which costs it power but no false claims"]
-
-
 def _listed(values: list[Any]) -> str:
     return f"{', '.join(map(str, values[:-1]))} and {values[-1]}"
+
+
+def shared_design(first: Sequence[Experiment], second: Sequence[Experiment]) -> list[str]:
+    """Two arms that begin with the same trials are no independent draws: what then holds of band and test.
+
+    Dealing all trials freely also deals twins to one arm, which never happened: that spreads the bests more than the
+    tuners can. With one design for all, the bests of the repeats are exchangeable given it, so the test keeps its level.
+    With a design a pair of repeats it claims too little, with repeated designs that differ between the arms too much
+    (docs/log.md has the figures).
+    """
+    designs = [[experiment.design for experiment in arm] for arm in (first, second)]
+    every = [*designs[0], *designs[1]]
+    shared = max(startup.shared_trials(one, other) for one in designs[0] for other in designs[1])
+    note = f"the arms share their first {shared} trials by design and are not independent draws: "
+    if len(every) == 2:
+        return [f"{note}the band deals shared trials too and is rather too wide"] if shared else []
+    if shared and all(design == every[0] for design in every):
+        return [f"{note}the test holds, for these first trials alone"]
+    if any(startup.same_draws(one, other) for arm in designs for one, other in combinations(arm, 2)):
+        return [
+            "repeats of one arm begin with the same random trials, so that a lucky start can pass for a better tuner: give "
+            "each repeat an initial_seed of its own, the same in both arms"
+        ]
+    return [f"{note}the test takes them for independent, which costs it power but no false claims"] if shared else []

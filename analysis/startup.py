@@ -41,14 +41,19 @@ class Design(NamedTuple):
 def design(tuner: str, class_args: dict[str, Any] | None) -> Design:
     """Of size 0 for NNI's own tuners, which take no first trials."""
     args = (class_args or {}) if key_of(tuner) in SEEDED else {}
-    return Design(list(args.get("first") or []), int(args.get("initial") or 0), int(args.get("initial_seed") or 0))
+    drawn = int(args.get("initial") or 0)
+    return Design(list(args.get("first") or []), drawn, int(args.get("initial_seed") or 0) if drawn else 0)
 
 
 def shared_trials(one: Design, other: Design) -> int:
     """Number of first trials that both have in one search space, whatever their tuners."""
     pairs = list(zip(one.given, other.given))
     given = next((index for index, (a, b) in enumerate(pairs) if a != b), len(pairs))
-    return given + (min(one.drawn, other.drawn) if one.seed == other.seed else 0)
+    return given + (min(one.drawn, other.drawn) if same_draws(one, other) else 0)
+
+
+def same_draws(one: Design, other: Design) -> bool:
+    return one.drawn > 0 and other.drawn > 0 and one.seed == other.seed
 
 
 def label(tuner: str) -> str:

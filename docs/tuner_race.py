@@ -86,10 +86,11 @@ def shared_design(runs: int, shared: int = 5) -> None:
     """How often two equal random arms fall outside the band, or the test claims a difference, at 15 trials each."""
     print(f"| {shared} shared first trials | outside the null band | test claims, 8 repeats |\n|---|---|---|")
     for name, twins, blocks in (
-        ("none", None, None),
+        ("none", None, "one"),
         ("measured alike in both arms", "same", "one"),
         ("measured anew in each arm", "anew", "one"),
         ("alike, a design for each pair of repeats", "same", "pairs"),
+        ("a design for each arm, shared by its repeats alone", "arm", "one"),
     ):
         outside, claimed = 0, 0
         for run in range(runs):
@@ -103,18 +104,21 @@ def shared_design(runs: int, shared: int = 5) -> None:
     print(f"n = {runs} comparisons a row")
 
 
-def _arms(rng: np.random.Generator, n: int, shared: int, twins: str | None, blocks: str | None) -> list[np.ndarray]:
+def _arms(rng: np.random.Generator, n: int, shared: int, twins: str | None, blocks: str) -> list[np.ndarray]:
     """Two arms of n experiments as measured, (n, 15) each."""
     arms = [draw_trials(rng, n) for _ in range(2)]
-    if twins:
-        truth = 0.93 - 0.10 * rng.beta(1, 3, size=(n if blocks == "pairs" else 1, shared))
-        seen = rng.binomial(IMAGES, np.broadcast_to(truth, (n, shared))) / IMAGES
-        if blocks == "one" and twins == "same":
-            seen[:] = seen[0]  # the same training again: the same result
-        for arm in arms:
-            arm[:, :shared] = (
-                seen if twins == "same" else rng.binomial(IMAGES, np.broadcast_to(truth, seen.shape)) / IMAGES
-            )
+    designs = n if blocks == "pairs" else 1
+    truth = 0.93 - 0.10 * rng.beta(1, 3, size=(designs, shared))
+    seen = np.broadcast_to(
+        rng.binomial(IMAGES, truth) / IMAGES, (n, shared)
+    )  # the same training again: the same result
+    for arm in arms:
+        if twins == "same":
+            arm[:, :shared] = seen
+        elif twins == "anew":
+            arm[:, :shared] = rng.binomial(IMAGES, np.broadcast_to(truth, (n, shared))) / IMAGES
+        elif twins == "arm":
+            arm[:, :shared] = draw_trials(rng, 1)[:, :shared]
     return arms
 
 

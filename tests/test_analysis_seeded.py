@@ -209,8 +209,15 @@ def test_a_shared_design_is_told_with_what_still_holds(tmp_path):
     evolution = [seeded(tmp_path, f"e{n}", EVOLUTION, seed=n) for n in range(4)]
     assert "share their first 5 trials by design" in notes(tpe[0], evolution[0])[0]
     assert "the band deals shared trials too" in notes(tpe[0], evolution[0])[0]
-    assert "the test holds, for this initial design alone" in notes(*tpe, *evolution)[0]
-    blocks = [seeded(tmp_path, f"b{n}", EVOLUTION, seed=n, initial_seed=n) for n in range(2)]
-    assert "which costs it power but no false claims" in notes(*tpe[:2], *blocks)[0]
+    assert "the test holds, for these first trials alone" in notes(*tpe, *evolution)[0]
+    blocks = [
+        [seeded(tmp_path, f"{name[-3:]}{n}", name, seed=n, initial_seed=n) for n in range(2)]
+        for name in (TPE, EVOLUTION)
+    ]
+    assert "which costs it power but no false claims" in notes(*blocks[0], *blocks[1])[0]
+    other = [seeded(tmp_path, f"o{n}", EVOLUTION, seed=n, initial_seed=7) for n in range(4)]
+    assert "a lucky start can pass for a better tuner" in notes(*tpe, *other)[0]
     apart = seeded(tmp_path, "apart", EVOLUTION, first=[], initial_seed=7)
-    assert not any("by design" in note for note in notes(tpe[0], apart))
+    assert not any("by design" in note or "lucky" in note for note in notes(tpe[0], apart))
+    smaller = seeded(tmp_path, "smaller", tpe_args={"n_startup_jobs": 6})
+    assert "share their first 5 trials by design" in notes(tpe[0], smaller)[0]
