@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from experiments.config import OUR_TRIAL, Experiment
 from experiments.ports import is_free
 from experiments.repairs import are_off, missing_in_nnictl, missing_repairs
 from experiments.space import space_problems
+from experiments.tuner_check import tuner_problems
 
 # Disk that a finished trial takes, MiB: the best weights of a ResNet18 and its event files, rounded up.
 TRIAL_MIB = 50
@@ -39,15 +39,17 @@ def check(experiment: Experiment) -> list[Finding]:
     space = [
         Finding("error", text) for text in space_problems(experiment.config.get("searchSpace"), fields, max_trials)
     ]
+    tuner = [] if space else _tuner_findings(experiment)
+    explained = not space and all(finding.level != "error" for finding in tuner)
     findings = [
         *_repair_findings(),
         *_trial_findings(experiment, described),
         *space,
-        *(_tuner_findings(experiment) if not space else []),
+        *tuner,
         *_gpu_findings(experiment.config),
         *_limit_findings(experiment.config),
         *_machine_findings(experiment),
-        Finding("note", explain(*experiment.tuner, max_trials)),
+        *([Finding("note", explain(*experiment.tuner, max_trials))] if explained else []),
     ]
     return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.level))
 
@@ -102,21 +104,10 @@ def _trial_findings(experiment: Experiment, described: dict | None) -> list[Find
 
 
 def _tuner_findings(experiment: Experiment) -> list[Finding]:
-    """Make the tuner and let it propose: wrong names and arguments otherwise show only in a log, after a start."""
-    tuner = experiment.config.get("tuner") or {}
-    if not tuner.get("name"):
+    problems = tuner_problems(experiment)
+    if problems is None:
         return [Finding("note", f"{experiment.tuner[0]}: a custom tuner, not tried out here")]
-    logging.getLogger("nni").setLevel(logging.ERROR)
-    from nni.tools.package_utils.tuner_factory import create_builtin_class_instance
-
-    try:
-        instance = create_builtin_class_instance(tuner["name"], tuner.get("classArgs") or {}, "tuners")
-        instance.update_search_space(experiment.config["searchSpace"])
-        instance.generate_multiple_parameters([0, 1, 2], st_callback=lambda *_: None)
-    except Exception as error:  # noqa: BLE001  each tuner refuses in its own way
-        reason = str(error).split("\n")[0] or type(error).__name__
-        return [Finding("error", f"tuner {tuner['name']}: NNI cannot use it with these classArgs: {reason}")]
-    return []
+    return [Finding("error", text) for text in problems]
 
 
 def _gpu_findings(config: dict) -> list[Finding]:
