@@ -55,17 +55,19 @@ class Rows(NamedTuple):
     metrics: list[Metric]
 
 
-def read(path: Path) -> Rows:
+def read(path: Path, finals_only: bool = False) -> Rows:
     """Reads profile, events and metrics of the database at `path`, in the order they were written.
 
-    Events come before metrics, so that no trial is seen as ended without the results it sent before.
+    Events come before metrics, so that no trial is seen as ended without the results it sent before. `finals_only`
+    leaves out the rows of intermediate results.
     Raises AnalysisError for a file that is not an NNI database or holds no experiment yet.
     """
+    finals = "+type = 'FINAL'" if finals_only else "1"  # +: by rowid, not by NNI's index of types
     try:
         with _open(path) as connection:
             profile = _newest_profile(connection)
             events = [Event(*row) for row in _chunks(connection, "TrialJobEvent", _EVENTS)]
-            metrics = [Metric(*row) for row in _chunks(connection, "MetricData", _METRICS)]
+            metrics = [Metric(*row) for row in _chunks(connection, "MetricData", _METRICS, finals)]
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a damaged text in SQLite's own message
         raise AnalysisError(
             f"{path} is not a readable NNI database ({error}); expected an NNI 3.0 nni.sqlite"
@@ -113,10 +115,12 @@ def _journal(path: Path) -> Path:
     return path.with_name(path.name + "-journal")
 
 
-def _chunks(connection: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
+def _chunks(
+    connection: sqlite3.Connection, table: str, columns: str, condition: str = "1"
+) -> Iterator[tuple[Any, ...]]:
     """The rows of `table`, a chunk a SELECT; the read lock is free whenever this yields."""
     last = 0
-    query = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT {CHUNK_ROWS}"
+    query = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? AND {condition} ORDER BY rowid LIMIT {CHUNK_ROWS}"
     while rows := connection.execute(query, (last,)).fetchall():
         if rows[-1][0] <= last:  # a damaged index would be walked for ever
             raise sqlite3.DatabaseError(f"rows of {table} out of order")

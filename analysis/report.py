@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from .provenance import provenance
 from .records import Experiment
 from .sections import sections
 from .tables import trials_table
+from .values import strict_json
 
 TABLE_ROWS = 1000
 
@@ -44,21 +43,6 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
         ) from None
     write_table(pd.concat(tables, ignore_index=True), "csv", out / "trials.csv")
     return out / "report.html"
-
-
-def strict_json(value: Any, indent: int | None = None) -> str:
-    """JSON that every parser reads: a hyperparameter that is NaN or infinite becomes null."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:

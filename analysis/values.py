@@ -56,6 +56,21 @@ def flatten(value: Any, prefix: str) -> dict[str, Any]:
     return row
 
 
+def strict_json(value: Any, indent: int | None = None) -> str:
+    """JSON that every parser reads: a hyperparameter that is NaN or infinite becomes null."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
 def _dotted(value: dict[str, Any]) -> list[tuple[str, Any]]:
     pairs = []
     for key, item in value.items():
