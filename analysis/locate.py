@@ -6,13 +6,14 @@ folder `<working directory>/<id>` with `db/nni.sqlite` inside. Everything here o
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+
+from .values import load_json
 
 ACTIVE = ("INITIALIZED", "RUNNING", "NO_MORE_TRIAL", "TUNER_NO_MORE_TRIAL", "STOPPING")
 """What the registry says of an experiment whose manager has something to do; stale after a crash."""
@@ -44,7 +45,7 @@ def registry(place: Path | None = None) -> dict[str, dict[str, Any]]:
     path = (place or home()) / ".experiment"
     for _ in range(5):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = load_json(path.read_text(encoding="utf-8"))
         except OSError:
             return {}
         except (ValueError, RecursionError):
@@ -53,7 +54,7 @@ def registry(place: Path | None = None) -> dict[str, dict[str, Any]]:
             time.sleep(0.05)
             continue
         entries = content.items() if isinstance(content, dict) else ()
-        return {key: entry for key, entry in entries if isinstance(entry, dict) and _is_text(entry.get("logDir"))}
+        return {key: entry for key, entry in entries if isinstance(entry, dict) and _is_path(entry.get("logDir"), key)}
     return {}
 
 
@@ -77,7 +78,7 @@ def source(id_or_path: str | os.PathLike[str]) -> Source:
     folders += [path.resolve(), home() / asked]
     for folder in folders:
         for database in (folder / "db" / "nni.sqlite", folder / "nni.sqlite"):
-            if database.is_file():
+            if os.path.isfile(database):
                 return Source(folder, database)
     looked = " and ".join(dict.fromkeys(str(folder) for folder in folders))
     raise AnalysisError(f"no experiment {asked!r}: no db/nni.sqlite in {looked}; {_known()}")
@@ -105,7 +106,7 @@ def entry_of(experiment_id: str, folder: Path) -> dict[str, Any] | None:
     home, the one beside the folder; None where there is none. A copy of an experiment elsewhere has none."""
     for place in (home(), folder.parent):
         entry = registry(place).get(experiment_id)
-        if entry and (Path(entry.get("logDir") or "") / experiment_id).resolve() == folder.resolve():
+        if entry and os.path.realpath(Path(entry.get("logDir") or "") / experiment_id) == os.path.realpath(folder):
             return entry
     return None
 
@@ -113,11 +114,12 @@ def entry_of(experiment_id: str, folder: Path) -> dict[str, Any] | None:
 def _folder(experiment_id: str, entry: dict[str, Any], place: Path) -> Path:
     """Where the registry says; of a registry copied from another machine, beside it."""
     told = Path(entry.get("logDir") or place) / experiment_id
-    return told if told.is_dir() else place / experiment_id if (place / experiment_id).is_dir() else told
+    beside = place / experiment_id
+    return beside if not os.path.isdir(told) and os.path.isdir(beside) else told  # unlike pathlib's, never an OSError
 
 
-def _is_text(value: Any) -> bool:
-    return value is None or isinstance(value, str)
+def _is_path(value: Any, key: str) -> bool:
+    return (value is None or isinstance(value, str)) and "\0" not in f"{value}{key}"
 
 
 def is_running(entry: dict[str, Any]) -> bool:
@@ -125,7 +127,7 @@ def is_running(entry: dict[str, Any]) -> bool:
     because a pid is used again after a crash."""
     try:
         command = " ".join(psutil.Process(int(entry["pid"])).cmdline())
-    except (KeyError, TypeError, ValueError, psutil.Error):
+    except (KeyError, TypeError, ValueError, OverflowError, psutil.Error):
         return False
     return "nni_node" in command and str(entry.get("id")) in command
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from . import startup
 from .locate import AnalysisError
+from .rows import is_time
 
 _FIELDS = {
     "experimentName": str,
@@ -31,7 +32,11 @@ def check_profile(profile: dict[str, Any]) -> None:
     name, params = profile.get("id"), profile["params"]
     if not isinstance(name, str) or not name:
         raise AnalysisError(f"the experiment's profile has the id {_short(name)}, expected a text: it is damaged")
-    _check(name, "", profile, {"params": dict, "startTime": float})
+    if not isinstance(params, dict):
+        _check(name, "", {"params": params}, {"params": dict})
+        raise AnalysisError(f"experiment {name}: the profile in its database is empty: it is damaged")
+    if profile["startTime"] is not None and not is_time(profile["startTime"]):
+        raise AnalysisError(f"experiment {name}: it started at {_short(profile['startTime'])}, which is no time in ms")
     _check(name, "", params, _FIELDS)
     for key in ("tuner", "advisor"):
         tuner = params.get(key) or {}
