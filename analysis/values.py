@@ -12,6 +12,7 @@ import re
 import sys
 from typing import Any
 
+_HALF = re.compile("[\ud800-\udfff]")
 _LONG = re.compile(r"\d{19}")
 
 
@@ -111,7 +112,7 @@ def _encodable(value: Any) -> Any:
         return {_encodable(key): _encodable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_encodable(item) for item in value]
-    return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace") if isinstance(value, str) else value
+    return _HALF.sub("\ufffd", value) if isinstance(value, str) else value
 
 
 def _disarmed(value: Any, text: str) -> tuple[Any, list[str]]:
