@@ -55,7 +55,7 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     names, percent = words.arm_names(experiments), words.is_percent(experiments)
-    colours = _colours(experiments, summary)
+    styles = _styles(experiments, summary)
     headline, _, details = summary["comparison"]["statement"].partition(". ")
     return environment.get_template("report.html.j2").render(
         title=" against ".join(arm["name"] for arm in summary["arms"]),
@@ -63,7 +63,7 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
         details=details.replace(" %", "\u00a0%"),
         comparison=summary["comparison"],
         names=names,
-        colours=colours,
+        colours=[style.colour for style in styles],
         pair_columns=page_rows.PAIR_COLUMNS,
         repeats=page_rows.repeat_rows(summary, percent),
         arm_names=[arm["name"] for arm in summary["arms"]],
@@ -74,7 +74,7 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
         rows=arm_rows(experiments),
         figures=[
             {"title": section.title, "json": _script_json(section.figure), "caption": section.caption}
-            for section in sections(experiments, colours)
+            for section in sections(experiments, styles)
         ],
         tables=[_trial_table(experiment) for experiment in experiments],
         classes=per_class_rows(experiments),
@@ -85,10 +85,12 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
     )
 
 
-def _colours(experiments: list[Experiment], summary: dict[str, Any]) -> list[str]:
+def _styles(experiments: list[Experiment], summary: dict[str, Any]) -> list[figures.Style]:
     """One for each experiment: that of its arm."""
-    members = {key: index for index, arm in enumerate(summary["arms"]) for key in arm["experiments"]}
-    return [figures.COLOURS[members[experiment.id] % len(figures.COLOURS)] for experiment in experiments]
+    arms = summary["arms"]
+    members = {key: index for index, arm in enumerate(arms) for key in arm["experiments"]}
+    places = [members[experiment.id] for experiment in experiments]
+    return [figures.Style(arms[k]["name"], figures.COLOURS[k % len(figures.COLOURS)]) for k in places]
 
 
 def _script_json(figure: Any) -> str:
