@@ -13,6 +13,7 @@ from .retrain import evaluate_command, retrain_command
 from .selection import optimism_of
 from .terminal import clean, columns, safe_json, say
 from .values import strict_json
+from .verdict import wilson
 
 
 def print_best(experiment: Experiment, file_format: str) -> None:
@@ -101,7 +102,9 @@ def _score_text(found: dict[str, Any]) -> str:
     mode = "highest" if found["optimise_mode"] == "maximize" else "lowest"
     if n is None:
         return f"{text} ({mode} of {found['trials']} trials; n and spread not reported)"
-    return f"{text} ± {words.difference_text(found['score_se'], True)} (binomial standard error, n = {n} images)"
+    interval = words.interval_text(wilson(found["score"], n))
+    se = words.difference_text(found["score_se"], True)
+    return f"{text} ± {se} (binomial standard error; 95 % {interval}, n = {n} images)"
 
 
 def _evaluation_text(judged: dict[str, Any]) -> str:

@@ -8,16 +8,20 @@ from pathlib import Path
 from .provenance import best_result
 from .records import Experiment, Trial
 
+_NOT_TRAINING = ("cache", "output", "device", "precision", "threads", "describe", "evaluate", "split")
 _KEPT = ("device", "precision", "threads")  # settings of the experiment's command; the hyperparameters replace the rest
 
 
 def retrain_command(experiment: Experiment, trial: Trial) -> str | None:
     """`python -m trial` with every hyperparameter that the trial used, its cache, and the device, precision and threads of
-    the experiment's command; quoted for a shell. None for another trial script, or where the trial's own file is gone."""
-    if not _is_ours(experiment) or not trial.effective:
+    the experiment's command; quoted for a shell. Where the trial's own file is gone, the hyperparameters are those of the
+    command and of the search, the rest is the trial's default. None for another trial script."""
+    if not _is_ours(experiment):
         return None
+    fixed = {name.replace("-", "_"): value for name, value in _given(experiment).items() if name not in _NOT_TRAINING}
+    used = trial.effective or fixed | trial.parameters
     flags = []
-    for name, value in trial.effective.items():
+    for name, value in used.items():
         if name == "weights":
             value = _weights_source(str(value), experiment)
         flags += [f"--{name.replace('_', '-')}", str(value)]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from .locate import AnalysisError
 
+_TEXT = (str, type(None))
 LAST_MS = 253_402_300_799_000  # the year 9999
 
 
@@ -46,28 +47,24 @@ def is_time(value: Any) -> bool:
 
 def event_row(row: tuple[Any, ...]) -> Event:
     """Raises AnalysisError for a cell of another type."""
-    event = Event(*row)
-    sound = is_time(event.time) and isinstance(event.event, str) and _texts(event, (1, 3, 4, 6))
-    if not (sound and _number(event.sequence)):
-        raise _damaged("TrialJobEvent", event)
-    return event
+    time, trial_id, event, data, log_path, sequence, environment = row
+    texts = type(trial_id) in _TEXT and type(data) in _TEXT and type(log_path) in _TEXT and type(environment) in _TEXT
+    if not (texts and is_time(time) and type(event) is str and _is_count(sequence)):
+        raise _damaged("TrialJobEvent", Event(*row))
+    return Event(*row)
 
 
 def metric_row(row: tuple[Any, ...]) -> Metric:
     """Raises AnalysisError for a cell of another type."""
-    metric = Metric(*row)
-    sound = is_time(metric.time) and isinstance(metric.type, str) and _texts(metric, (1, 2, 5))
-    if not (sound and _number(metric.sequence)):
-        raise _damaged("MetricData", metric)
-    return metric
+    time, trial_id, parameter_id, kind, sequence, data = row
+    texts = type(trial_id) in _TEXT and type(parameter_id) in _TEXT and type(data) in _TEXT
+    if not (texts and is_time(time) and type(kind) is str and _is_count(sequence)):
+        raise _damaged("MetricData", Metric(*row))
+    return Metric(*row)
 
 
-def _texts(row: tuple[Any, ...], places: tuple[int, ...]) -> bool:
-    return all(row[place] is None or isinstance(row[place], str) for place in places)
-
-
-def _number(value: Any) -> bool:
-    return value is None or (type(value) is int and abs(value) < 2**53)
+def _is_count(value: Any) -> bool:
+    return value is None or (type(value) is int and -(2**53) < value < 2**53)
 
 
 def _damaged(table: str, row: Event | Metric) -> AnalysisError:

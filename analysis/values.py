@@ -10,6 +10,7 @@ import json
 import math
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -23,7 +24,7 @@ class Unreadable(ValueError):
 def read_metric(text: str) -> tuple[Any, list[str]]:
     """Decodes MetricData.data, a JSON text inside JSON; returns the value and the kinds of serialised
     objects that were in it. NaN and Infinity, which NNI writes bare, become Python floats."""
-    value = _loads(text)
+    value = _loads(text, json.loads if text and text[0] == '"' else load_json)  # the outer text needs no care
     if isinstance(value, str):
         value = _loads(value)
     return _disarmed(value, text)
@@ -89,9 +90,9 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
 
 
-def _loads(text: str) -> Any:
+def _loads(text: str, load: Callable[[str], Any] | None = None) -> Any:
     try:
-        return load_json(text)
+        return (load or load_json)(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON ({error})") from None
 

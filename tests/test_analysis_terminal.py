@@ -241,6 +241,17 @@ def test_best_names_a_command_that_trains_the_same_again(ours, tmp_path):
     assert (args.cache, args.threads, args.precision) == (tmp_path / "it's a cache", 2, "fp32")
 
 
+def test_best_of_an_experiment_without_its_trials_files_still_has_a_command(ours, tmp_path):
+    from trial.__main__ import parse
+
+    shutil.rmtree(ours.folder / "environments")
+    found = best_facts(load_experiment("ours0001"))
+    args, given = parse(shlex.split(found["retrain"])[3:])
+    weights = str(tmp_path / "the code" / "my weights.pth")
+    assert given == {"batch_size": 16, "lr": EFFECTIVE["lr"], "weights": weights, "epochs": 6}
+    assert (args.cache, found["weights"], found["evaluate"]) == (tmp_path / "the code" / "old", None, None)
+
+
 def test_best_names_the_weights_and_a_command_that_evaluates_them(ours, tmp_path, capsys):
     from trial.__main__ import parse
 
@@ -260,7 +271,7 @@ def test_best_gives_each_figure_its_n_and_spread(ours, capsys):
     assert found["score_se"] == pytest.approx((0.8 * 0.2 / 200) ** 0.5)
     assert found["evaluation"]["top1_se"] == pytest.approx((0.78 * 0.22 / 400) ** 0.5)
     text = re.sub(r"\s+", " ", said(capsys, "best", "ours0001"))
-    assert "80.0 % ± 2.8 points (binomial standard error, n = 200 images)" in text
+    assert "80.0 % ± 2.8 points (binomial standard error; 95 % 73.9 to 85.0 %, n = 200 images)" in text
     assert "top-1 78.0 % ± 2.1 points, top-3 85.0 %, macro 77.0 % (n = 400 images); not used for the choice" in text
 
 
