@@ -112,7 +112,7 @@ def run_best(options: argparse.Namespace) -> int:
     from .best import print_best
     from .reader import load_experiment
 
-    print_best(load_experiment(options.experiment), options.format)
+    print_best(load_experiment(options.experiment, finals_only=True), options.format)
     return 0
 
 
