@@ -15,9 +15,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 1 with one line for a mistake that a person can put right."""
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(
-            errors="backslashreplace"
-        )  # a terminal that has no character for a name still shows the rest
+        if hasattr(stream, "reconfigure"):  # a terminal that has no character for a name still shows the rest
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = options.run(options)
         sys.stdout.flush()

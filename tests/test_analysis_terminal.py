@@ -205,6 +205,15 @@ def test_output_that_is_read_only_in_part_is_no_error(place, tmp_path):
     assert done.stdout == "example (many0001)\n" and done.stderr == ""
 
 
+def test_a_terminal_without_the_characters_shows_the_rest(place):
+    Recorder(place, "uni00001", experimentName="Grüße").trial(0, None, state="FAILED")
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for command in ("list", "show uni00001"):
+        words = [sys.executable, "-m", "analysis", *command.split()]
+        done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, check=True)
+        assert rb"Gr\xfc\xdfe" in done.stdout and done.stderr == b""
+
+
 EFFECTIVE = {
     "batch_size": 16, "lr": 0.0076494986591157445, "momentum": 0.3, "weight_decay": 0.0, "step_size": 4, "gamma": 0.1,
     "epochs": 6, "patience": 5, "image_px": 32, "seed": 3, "arch": "resnet18", "weights": "my weights.pth",
