@@ -82,13 +82,14 @@ def _facts(experiment: Experiment) -> dict[str, Any]:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     started = words.NONE if row["started"] is None else row["started"][:16].replace("T", " ")
+    name = row["name"] if len(row["name"]) <= 40 else row["name"][:39] + "…"
     if row["fault"]:
-        return [row["id"], row["name"], words.NONE, row["state"], *[words.NONE] * 3, started, row["fault"]]
+        return [row["id"], name, words.NONE, row["state"], *[words.NONE] * 3, started, row["fault"]]
     trials, n = row["trials"], row["validation_n"]
     counts = f"{trials['succeeded']}/{trials['failed'] + trials['cancelled']}/{trials['all']}"
     value = words.score_text(row["best"], n is not None) + (f" (n = {n})" if n else "")
     best = words.NONE if row["best"] is None else f"{row['best_trial']} (no. {row['best_sequence']})"
-    return [row["id"], row["name"], row["tuner"], row["state"], counts, value, best, started, row["remark"]]
+    return [row["id"], name, row["tuner"], row["state"], counts, value, best, started, row["remark"]]
 
 
 def _iso(ms: int | float) -> str | None:
