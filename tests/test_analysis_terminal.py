@@ -293,6 +293,19 @@ def test_best_of_another_script_is_its_command_and_parameters(place, capsys):
     assert "0.5 (lowest of 2 trials; n and spread not reported)" in text and "python -m trial" not in text
 
 
+def test_best_tells_where_nni_shows_another_trials_parameters(place, capsys):
+    recorder = Recorder(place, "swap0001")
+    for sequence, name in enumerate("ab"):
+        recorder.run(sequence, name, sequence, sequence, lr=0.1 + sequence)
+    for name, swapped in (("a", 1), ("b", 0)):
+        recorder.metric(5, name, swapped, 0.5 + swapped / 10)
+        recorder.event(6, name, "SUCCEEDED")
+    text = re.sub(r"\s+", " ", said(capsys, "best", "swap0001"))
+    assert (
+        "Trial a (no. 0)" in text and "lr 1.1" in text and "another trial's parameters here; these are the true" in text
+    )
+
+
 def test_best_without_a_result_is_one_line(place, capsys):
     Recorder(place, "fail0001").trial(0, None, state="FAILED")
     line = said(capsys, "best", "fail0001", code=1)
