@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,20 +66,27 @@ def whole(tiny_cache, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def interrupted(tiny_cache, tmp_path) -> Path:
-    """A training of three epochs that was cut after two."""
+@pytest.fixture(scope="module")
+def once_interrupted(tiny_cache, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupted")
     with pytest.raises(Cut):
-        run_trial(hyperparameters(epochs=3), open_cache(tiny_cache), settings(tmp_path), cut_after(2))
-    return tmp_path
+        run_trial(hyperparameters(epochs=3), open_cache(tiny_cache), settings(folder), cut_after(2))
+    return folder
+
+
+@pytest.fixture
+def interrupted(once_interrupted, tmp_path) -> Path:
+    """A training of three epochs that was cut after two; a copy for each test."""
+    return Path(shutil.copytree(once_interrupted, tmp_path / "out"))
 
 
 def run_until(folder: Path, cache: Path, epochs: int, signal_number: int) -> subprocess.Popen:
     """A trial as a process, sent the signal a moment after its epoch: in the midst of the next."""
     command = [*COMMAND, "--epochs", str(EPOCHS), "--cache", str(cache), "--output", str(folder)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (folder / "epochs.jsonl").exists() or len((folder / "epochs.jsonl").read_text().splitlines()) < epochs:
+    file, deadline = folder / "epochs.jsonl", time.monotonic() + 120
+    epochs = max(epochs, 1 + len(file.read_text().splitlines()) if file.exists() else 0)
+    while not file.exists() or len(file.read_text().splitlines()) < epochs:
         assert time.monotonic() < deadline and process.poll() is None, process.communicate()
         time.sleep(0.01)
     time.sleep(0.05)

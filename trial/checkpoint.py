@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,12 @@ def load(folder: Path, t: Training, owner: Owner) -> tuple[list[dict], dict[str,
     Raises nothing: whatever a damaged file does is a reason.
     """
     try:
-        state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        state = _read(folder / CHECKPOINT)
         if state["format"] != FORMAT:
             return f"checkpoint.pt has format {state['format']}, this version continues format {FORMAT}"
         if state["of"] != (here := identity(owner, t.teacher)):
             return f"{OTHER}: {_difference(state['of'], here)}"
-        best = torch.load(best_file(folder, state["best_epoch"]), map_location="cpu", weights_only=True)["model"]
+        best = _read(best_file(folder, state["best_epoch"]))["model"]
         epochs = [
             EpochMetrics(**{name: line[name] for name in EpochMetrics.__annotations__}) for line in state["lines"]
         ]
@@ -90,6 +91,14 @@ def load(folder: Path, t: Training, owner: Owner) -> tuple[list[dict], dict[str,
         return f"checkpoint.pt cannot be read ({type(error).__name__}: {reason[:80]})"
     t.epochs[:] = epochs
     return state["lines"], state["facts"]
+
+
+def _read(file: Path) -> Any:
+    """Raises anything. The sums that torch.save puts into its zip file are not compared by torch.load."""
+    with zipfile.ZipFile(file) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"{file.name} is damaged in {damaged}")
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _apply(t: Training, state: dict[str, Any], best: dict[str, torch.Tensor]) -> None:

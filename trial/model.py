@@ -61,16 +61,7 @@ def find_weights(arch: str, weights: str) -> Path | None:
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The state dict of a file, in either form. Raises TrialError."""
-    return state_of(read_tensors(path, path), path)
-
-
-def read_tensors(file: Path | IO[bytes], path: Path) -> Any:
-    """What a file holds, on the CPU. path: to name it by. Raises TrialError where it cannot be loaded safely."""
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrialError(f"{path}: not a state-dict file that loads safely ({reason})") from error
+    return state_of(load_file(path), path)
 
 
 def state_of(content: Any, path: Path) -> dict[str, Tensor]:
@@ -81,6 +72,16 @@ def state_of(content: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise TrialError(f"{path}: expected a state dict (names to tensors), found {type(state).__name__}")
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def load_file(path: Path, raw: IO[bytes] | None = None) -> Any:
+    """Whatever was saved, read without running any code of it. raw: its content, where that was read before. Raises
+    TrialError."""
+    try:
+        return torch.load(raw or path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrialError(f"{path}: not a state-dict file that loads safely ({first})") from error
 
 
 def load_backbone(model: nn.Module, state: dict[str, Tensor], source: str) -> None:

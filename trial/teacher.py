@@ -17,7 +17,7 @@ from data.cache import Cache
 from trial.errors import TrialError
 from trial.hyperparameters import ARCHITECTURES, Hyperparameters
 from trial.loss import require_teacher
-from trial.model import load_all, read_tensors, state_of
+from trial.model import load_all, load_file, state_of
 
 TRAIN_ONE = "train one on this cache (python -m trial --arch resnet50) and name its best.pt"
 
@@ -52,7 +52,7 @@ def open_teacher(h: Hyperparameters, cache: Cache | None) -> Teacher | None:
         raw = path.read_bytes()
     except OSError as error:
         raise TrialError(f"teacher = {h.teacher!r}: cannot be read ({error.strerror}); {TRAIN_ONE}") from error
-    content = read_tensors(io.BytesIO(raw), path)
+    content = load_file(path, io.BytesIO(raw))
     state = state_of(content, path)
     if cache is None:
         return None
