@@ -10,11 +10,12 @@ import torch
 
 from data.cache import Split
 from trial.device import choose_compute
-from trial.fit import evaluate, fit, start_training
+from trial.fit import fit, start_training
 from trial.hyperparameters import Hyperparameters
 from trial.metrics import Counter
 from trial.model import build_model
 from trial.result import final_metrics
+from trial.scoring import evaluate
 
 
 @pytest.fixture(scope="module")

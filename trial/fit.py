@@ -9,18 +9,16 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from data.cache import Split
-from trial.batches import balancing_weights, evaluation_batch, plan_epoch, training_batch
+from trial.batches import balancing_weights, plan_epoch, training_batch
 from trial.device import Compute
 from trial.hyperparameters import Hyperparameters
 from trial.loss import Objective, choose_objective
 from trial.metrics import Counter, Score
 from trial.micro_batch import AtOnce, Buffers, least_images, split_planned
+from trial.scoring import EVALUATED_AT_ONCE, evaluate
 from trial.teacher import Teacher
-
-EVALUATED_AT_ONCE = 64  # images
 
 
 @dataclass(frozen=True)
@@ -150,30 +148,6 @@ def train_step(t: Training, make_batch, objective: Objective, planned, compute: 
         done.append((logits.detach(), labels, loss.detach()))
     t.optimizer.step()
     return done
-
-
-@torch.inference_mode()
-def evaluate(model: nn.Module, split: Split, image_px: int, compute: Compute, at_once: AtOnce | None = None) -> Score:
-    """Score a whole split, deterministically."""
-    model.eval()
-    labels = torch.from_numpy(split.labels).to(compute.device)
-    at_once = at_once or AtOnce(EVALUATED_AT_ONCE)
-    counter, start = None, 0
-    while start < len(labels):
-        score = partial(score_batch, model, (split.images, labels), image_px, compute, start)
-        logits, batch_labels = at_once.run(score, undo=lambda: None)
-        counter = counter or Counter(logits.shape[1], compute.device)
-        counter.add(logits, batch_labels, F.cross_entropy(logits, batch_labels))
-        start += len(batch_labels)
-    return counter.score()
-
-
-def score_batch(model: nn.Module, data, image_px: int, compute: Compute, start: int, at_once: int):
-    """Logits (B, C) float32 and labels (B,) of at most `at_once` images from `start` on."""
-    rows = slice(start, min(start + at_once, len(data[1])))
-    images, labels = evaluation_batch(*data, rows, image_px)
-    with compute.autocast():
-        return model(images).float(), labels
 
 
 def copy_weights(model: nn.Module) -> dict[str, Tensor]:

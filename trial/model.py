@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.error
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from data.cache import Cache
 from trial.errors import TrialError
 
 # The sets that the report's generation of weights means: V1, of which ResNet18 has no other.
@@ -105,3 +107,18 @@ def load_all(model: nn.Module, given: dict[str, Tensor], source: str) -> None:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise TrialError(f"{source} does not fit: {'; '.join(problems[:4])}{more}. Check arch and the file")
     model.load_state_dict(given)
+
+
+def match_classes(classes: Sequence[str], cache: Cache, source: str, advice: str) -> list[int]:
+    """For each label of the cache the output of that name; another order is put right. Raises TrialError."""
+    missing, unknown = sorted(set(cache.classes) - set(classes)), sorted(set(classes) - set(cache.classes))
+    if missing or unknown or len(classes) != len(cache.classes):
+        raise TrialError(
+            f"{source} knows {len(classes)} classes and {cache.directory} holds {len(cache.classes)}: only in the "
+            f"weights {_few(unknown)}; only in the cache {_few(missing)}. {advice}"
+        )
+    return [classes.index(name) for name in cache.classes]
+
+
+def _few(names: list[str]) -> str:
+    return (", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")) or "none"

@@ -15,13 +15,14 @@ from trial.checkpoint_files import CHECKPOINT, keep_best, remove
 from trial.device import Compute, choose_compute
 from trial.epoch_log import EpochLog, epoch_line, metrics_of_epoch
 from trial.errors import TrialError
-from trial.fit import Fitted, Training, evaluate, fit, start_training
+from trial.fit import Fitted, Training, fit, start_training
 from trial.hyperparameters import Hyperparameters
 from trial.interrupts import Progress
 from trial.metrics import Score
 from trial.model import build_model
 from trial.result import final_metrics, micro_batch_note, write_result
 from trial.revision import code_revision
+from trial.scoring import evaluate
 from trial.teacher import Teacher, open_teacher
 
 Report = Callable[[dict[str, float]], None]

@@ -17,9 +17,9 @@ from data.cache import Cache
 from trial.errors import TrialError
 from trial.hyperparameters import ARCHITECTURES, Hyperparameters
 from trial.loss import require_teacher
-from trial.model import load_all, load_file, state_of
+from trial.model import load_all, load_file, match_classes, state_of
 
-TRAIN_ONE = "train one on this cache (python -m trial --arch resnet50) and name its best.pt"
+TRAIN_ONE = "Train one on this cache (python -m trial --arch resnet50) and name its best.pt"
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,19 @@ def open_teacher(h: Hyperparameters, cache: Cache | None) -> Teacher | None:
     require_teacher(h, h.teacher)
     if not h.teacher:
         return None
-    path = Path(h.teacher).expanduser()
+    path, source = Path(h.teacher).expanduser(), f"teacher = {h.teacher!r}"
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise TrialError(f"teacher = {h.teacher!r}: cannot be read ({error.strerror}); {TRAIN_ONE}") from error
+        raise TrialError(f"{source}: cannot be read ({error.strerror}). {TRAIN_ONE}") from error
     content = load_file(path, io.BytesIO(raw))
     state = state_of(content, path)
     if cache is None:
         return None
     trained, names = _said_with(content)
     arch = trained.get("arch") or ("resnet50" if "layer1.0.conv3.weight" in state else "resnet18")
-    state = _heads_in_order(state, names, cache.classes, h.teacher)
-    model = _build(arch, state, len(cache.classes), h.teacher)
+    state = _head_in_order(state, names, cache, source)
+    model = _build(arch, state, len(cache.classes), source)
     digest = hashlib.sha256(raw).hexdigest()
     facts = {"file": str(path.resolve()), "sha256": digest, "arch": arch, "image_px": trained.get("image_px")}
     facts |= {"asked": h.distill_weight > 0, "trained_with": trained or None, **_own_result(path, trained, cache)}
@@ -71,42 +71,30 @@ def _said_with(content: dict[str, Any]) -> tuple[dict[str, Any], list[str] | Non
     """Hyperparameters and class names of a best.pt; ({}, None) for a bare state dict."""
     trained, names = content.get("hyperparameters"), content.get("classes")
     named = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return trained if isinstance(trained, dict) else {}, names if named else None
+    return trained if isinstance(trained, dict) else {}, names if named and names else None
 
 
-def _heads_in_order(
-    state: dict[str, Tensor], names: list[str] | None, classes: tuple[str, ...], source: str
-) -> dict[str, Tensor]:
+def _head_in_order(state: dict[str, Tensor], names: list[str] | None, cache: Cache, source: str) -> dict[str, Tensor]:
     """The head's rows in the order of the cache's classes. names: of its outputs, None where the file has none."""
-    if "fc.weight" not in state or "fc.bias" not in state:
-        raise TrialError(f"teacher = {source!r}: it has no head (fc.weight, fc.bias); {TRAIN_ONE}")
-    if names is not None and sorted(names) != sorted(classes):
-        missing, left_over = _listed(set(classes) - set(names)), _listed(set(names) - set(classes))
+    head = [state.get(name) for name in ("fc.weight", "fc.bias")]
+    if not all(part is not None and part.dim() for part in head):
+        raise TrialError(f"{source}: it has no head (fc.weight, fc.bias). {TRAIN_ONE}")
+    order = match_classes(names, cache, source, TRAIN_ONE) if names else list(range(len(cache.classes)))
+    if any(len(part) != len(order) for part in head):
         raise TrialError(
-            f"teacher = {source!r}: its classes are not the cache's: missing {missing}, left over {left_over}; {TRAIN_ONE}"
+            f"{source}: {len(head[1])} outputs for the {len(order)} classes of {cache.directory}. {TRAIN_ONE}"
         )
-    if state["fc.bias"].shape != (len(classes),):
-        outputs = state["fc.bias"].numel()
-        raise TrialError(f"teacher = {source!r}: {outputs} outputs for the cache's {len(classes)} classes; {TRAIN_ONE}")
-    if names is None or len(state["fc.weight"]) != len(classes):
-        return state
-    order = torch.tensor([names.index(name) for name in classes])
-    return {**state, "fc.weight": state["fc.weight"][order], "fc.bias": state["fc.bias"][order]}
-
-
-def _listed(names: set[str]) -> str:
-    shown = sorted(names)[:4]
-    return (", ".join(shown) + (f" and {len(names) - 4} more" if len(names) > 4 else "")) or "none"
+    return {**state, "fc.weight": head[0][order], "fc.bias": head[1][order]}
 
 
 def _build(arch: str, state: dict[str, Tensor], classes: int, source: str) -> nn.Module:
     if arch not in ARCHITECTURES:
-        raise TrialError(f"teacher = {source!r}: arch {arch!r}; this version knows {', '.join(ARCHITECTURES)}")
+        raise TrialError(f"{source}: arch {arch!r}; this version knows {', '.join(ARCHITECTURES)}")
     with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and thrown away
         model = getattr(models, arch)(num_classes=classes)
-    load_all(model, state, f"teacher = {source!r} ({arch})")
+    load_all(model, state, f"{source} ({arch})")
     if not all(torch.isfinite(value).all() for value in state.values()):
-        raise TrialError(f"teacher = {source!r}: it holds weights that are not finite; {TRAIN_ONE}")
+        raise TrialError(f"{source}: it holds weights that are not finite. {TRAIN_ONE}")
     return model.eval().requires_grad_(False)
 
 
