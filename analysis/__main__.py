@@ -46,6 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="one row a trial")
     export.add_argument("--epochs", type=Path, metavar="FILE", help="second table, one row an epoch")
     export.set_defaults(run=run_export)
+
+    record = commands.add_parser("record", allow_abbrev=False, help="a small copy of an experiment, to hand to others")
+    record.add_argument("experiment", metavar="ID_OR_PATH", help=what)
+    record.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
+    record.set_defaults(run=run_record)
     return parser
 
 
@@ -85,6 +90,14 @@ def run_export(options: argparse.Namespace) -> int:
 
     for path, rows in export(load_experiment(options.experiment), options.format, options.out, options.epochs):
         print(f"{path}: {rows} rows")
+    return 0
+
+
+def run_record(options: argparse.Namespace) -> int:
+    from .recording import record
+
+    experiment, size = record(options.experiment, options.out)
+    print(f"{options.out}: experiment {experiment.id}, {len(experiment.trials)} trials, {size / 1e6:.2f} MB")
     return 0
 
 

@@ -7,12 +7,13 @@ takes a chunk by rowid and is fetched at once. All three tables only ever grow.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,6 +76,21 @@ def read(path: Path) -> Rows:
             f"{path} holds no experiment profile: NNI had not finished starting; try again or remove it"
         )
     return Rows(profile, events, metrics)
+
+
+def rewrite(path: Path, copy: Path, cell: Callable[[str, str, Any], Any]) -> None:
+    """Writes all rows of the database at `path` into a new one of the same schema, each cell as `cell` gives it from
+    table, column and value."""
+    with _open(path) as connection, closing(sqlite3.connect(copy)) as target:
+        for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall():
+            target.execute(sql)
+        for table in ("ExperimentProfile", "TrialJobEvent", "MetricData"):
+            names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})").fetchall()]
+            rows = (
+                map(cell, itertools.repeat(table), names, row) for row in _chunks(connection, table, ", ".join(names))
+            )
+            target.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))})", map(tuple, rows))
+        target.commit()
 
 
 @contextmanager

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from .records import Experiment, Trial
 
-_TAIL_BYTES = 16_384
+TRIAL_LOGS = ("trial.stderr", "stderr", "trial.log")
+"""Where the reason is looked for, in this order."""
+
+TAIL_BYTES = 16_384
+"""Only the end of a log is read."""
+
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\b")
 
 
@@ -17,7 +22,7 @@ def failure_reason(trial: Trial) -> str:
     NNI records a kill by signal (out of memory), a time limit and a cancel by a person alike.
     """
     if trial.folder is not None:
-        for name in ("trial.stderr", "stderr", "trial.log"):
+        for name in TRIAL_LOGS:
             lines = _last_lines(trial.folder / name)
             if lines:
                 return lines[-1][:200]
@@ -38,7 +43,7 @@ def _last_lines(path: Path) -> list[str]:
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            file.seek(max(0, file.tell() - TAIL_BYTES))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return []
