@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", allow_abbrev=False, help="write the trials of one experiment to a file")
     export.add_argument("experiment", metavar="ID_OR_PATH", help=what)
-    export.add_argument("--format", choices=("csv", "json", "parquet"), default="csv")
+    export.add_argument("--format", choices=("csv", "json", "parquet", "optuna"), default="csv")
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="one row a trial")
     export.add_argument("--epochs", type=Path, metavar="FILE", help="second table, one row an epoch")
     export.set_defaults(run=run_export)

@@ -13,7 +13,7 @@ from .locate import AnalysisError
 from .records import Experiment
 from .tables import epochs_table, trials_table
 
-FORMATS = ("csv", "json", "parquet")
+FORMATS = ("csv", "json", "parquet", "optuna")
 
 
 def export(
@@ -21,8 +21,15 @@ def export(
 ) -> list[tuple[Path, int]]:
     """Writes the trials to `out`, and the epochs to `epochs_out`, in one of `FORMATS`.
 
-    Returns each file with its number of rows. Raises AnalysisError where a file cannot be written.
+    Returns each file with its number of rows. Raises AnalysisError where a file cannot be written. An Optuna study
+    holds the epochs itself.
     """
+    if file_format == "optuna":
+        from .optuna_study import write_study
+
+        if epochs_out is not None:
+            raise AnalysisError("an Optuna study holds the epochs itself; leave --epochs away")
+        return [(out, write_study(experiment, out))]
     written = [write_table(trials_table(experiment), file_format, out)]
     if epochs_out is not None:
         written.append(write_table(epochs_table(experiment), file_format, epochs_out))
