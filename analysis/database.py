@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .locate import AnalysisError
+from .values import read_metric
 
 CHUNK_ROWS = 1000  # about 2 ms of read lock
 _EVENTS = "timestamp, trialJobId, event, data, logPath, sequenceId, environmentId"
@@ -38,14 +39,16 @@ class Event(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A row of MetricData; `time` (ms) is its arrival at the manager, `data` a JSON text inside JSON."""
+    """A row of MetricData; `time` (ms) is its arrival at the manager, `value` the decoded data, `faults` what is wrong
+    with it."""
 
     time: int
     trial_id: str
     parameter_id: str | None
     type: str
     sequence: int | None
-    data: str
+    value: Any
+    faults: tuple[str, ...]
 
 
 class Rows(NamedTuple):
@@ -66,7 +69,11 @@ def read(path: Path) -> Rows:
         with _open(path) as connection:
             profile = _newest_profile(connection)
             events = [Event(*row) for row in _chunks(connection, "TrialJobEvent", _EVENTS)]
-            metrics = [Metric(*row) for row in _chunks(connection, "MetricData", _METRICS)]
+            same: dict[Any, Any] = {}  # ids and types: one text for all rows that say the same
+            metrics = [
+                Metric(time, *(same.setdefault(text, text) for text in texts), sequence, *read_metric(data))
+                for time, *texts, sequence, data in _chunks(connection, "MetricData", _METRICS)
+            ]
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a damaged text in SQLite's own message
         raise AnalysisError(
             f"{path} is not a readable NNI database ({error}); expected an NNI 3.0 nni.sqlite"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import database, locate
@@ -15,8 +18,9 @@ _ACTIVE = ("INITIALIZED", "RUNNING", "NO_MORE_TRIAL", "TUNER_NO_MORE_TRIAL", "ST
 def load_experiment(id_or_path: str | os.PathLike[str]) -> Experiment:
     """Reads an experiment, finished or running, by id, folder or nni.sqlite file. Raises AnalysisError."""
     source = locate.source(id_or_path)
-    rows = database.read(source.database)
-    trials, warnings = replay(rows, source.folder)
+    with _no_collections():
+        rows = database.read(source.database)
+        trials, warnings = replay(rows, source.folder)
     profile = rows.profile
     ended = sum(trial.state in ENDED for trial in trials)
     return Experiment(
@@ -29,6 +33,18 @@ def load_experiment(id_or_path: str | os.PathLike[str]) -> Experiment:
         trials=tuple(trials),
         warnings=tuple(warnings),
     )
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Python looks for cycles after every few hundred new objects, over and over; records have none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _state(experiment_id: str, folder: Path, max_trials: int | None, ended_of: tuple[int, int]) -> str:

@@ -16,17 +16,21 @@ class Unreadable(ValueError):
     """Text in the database that is not JSON."""
 
 
-def read_metric(text: str) -> tuple[Any, list[str]]:
-    """Decodes MetricData.data, a JSON text inside JSON; returns the value and the kinds of serialised
-    objects that were in it. NaN and Infinity, which NNI writes bare, become Python floats."""
-    value = _loads(text)
-    if isinstance(value, str):
-        value = _loads(value)
-    return _disarmed(value, text)
+def read_metric(text: str) -> tuple[Any, tuple[str, ...]]:
+    """Decodes MetricData.data, a JSON text inside JSON; returns the value and what is wrong with it, as ends of
+    sentences. NaN and Infinity, which NNI writes bare, become Python floats."""
+    try:
+        value = _loads(text)
+        if isinstance(value, str):
+            value = _loads(value)
+    except Unreadable as error:
+        return None, (f"is {error}",)
+    value, kinds = _disarmed(value, text)
+    return value, tuple(f"carries a serialised object ({kind}): not read" for kind in kinds)
 
 
 def read_event(text: str) -> tuple[Any, list[str]]:
-    """Decodes TrialJobEvent.data, which is JSON once; returns as `read_metric` does."""
+    """Decodes TrialJobEvent.data, which is JSON once; returns the value and the kinds of serialised objects in it."""
     return _disarmed(_loads(text), text)
 
 
@@ -49,7 +53,9 @@ def flatten(value: Any, prefix: str) -> dict[str, Any]:
         return {f"{prefix}_default": _cell(value)}
     row: dict[str, Any] = {}
     for key, item in value.items():
-        if isinstance(item, dict) and item:
+        if not isinstance(item, (dict, list)):
+            row[f"{prefix}_{key}"] = item
+        elif isinstance(item, dict) and item:
             row.update({f"{prefix}_{key}.{inner}": cell for inner, cell in _dotted(item)})
         else:
             row[f"{prefix}_{key}"] = _cell(item)
