@@ -43,13 +43,21 @@ def write_table(table: pd.DataFrame, file_format: str, out: Path) -> tuple[Path,
         if file_format == "csv":
             table.to_csv(out, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
         elif file_format == "json":
-            rows = [{key: _plain(cell) for key, cell in row.items()} for row in table.to_dict("records")]
-            out.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+            out.write_text(_json_rows(table), encoding="utf-8")
         else:
             _one_type_a_column(table).to_parquet(out, index=False)
     except OSError as error:
         raise AnalysisError(f"cannot write {out}: {error.strerror or error}") from None
     return out, len(table)
+
+
+def _json_rows(table: pd.DataFrame) -> str:
+    """A row a line."""
+    names = list(table.columns)
+    columns = [map(_plain, table[name].tolist()) for name in names]
+    rows = (dict(zip(names, cells)) for cells in zip(*columns))
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    return "[\n" + ",\n".join(map(encode, rows)) + "\n]\n"
 
 
 def _plain(cell: Any) -> Any:

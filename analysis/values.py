@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import sys
+from functools import lru_cache
 from typing import Any
+
+_decode = json.JSONDecoder().raw_decode  # json.loads without its checks of what stands before and behind
 
 
 class Unreadable(ValueError):
@@ -78,7 +80,8 @@ def _cell(value: Any) -> Any:
 
 def _loads(text: str) -> Any:
     try:
-        return json.loads(text)
+        value, end = _decode(text)
+        return value if end == len(text) else json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON ({error})") from None
 
@@ -92,7 +95,12 @@ def _disarmed(value: Any, text: str) -> tuple[Any, list[str]]:
 
 def _shared_keys(value: Any) -> Any:
     """The same few keys come with every epoch; one copy of each is enough for a million epochs."""
-    return {sys.intern(key): item for key, item in value.items()} if isinstance(value, dict) else value
+    return dict(zip(_first_of_equals(tuple(value)), value.values())) if isinstance(value, dict) else value
+
+
+@lru_cache(maxsize=1024)
+def _first_of_equals(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return keys
 
 
 def _replace(value: Any, kinds: list[str]) -> Any:

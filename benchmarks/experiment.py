@@ -94,7 +94,11 @@ def draw(trials: int, epochs: int, seed: int) -> Iterator[Drawn]:
     rng = random.Random(seed)
     for number in range(trials):
         kind = _ODD.get(number % 100, "succeeded")
-        parameters = {"batch_size": rng.choice((8, 16, 32, 64, 128)), "lr": rng.uniform(1e-4, 0.1), "momentum": rng.choice((0.1, 0.3, 0.5, 0.7, 0.9))}
+        parameters = {
+            "batch_size": rng.choice((8, 16, 32, 64, 128)),
+            "lr": rng.uniform(1e-4, 0.1),
+            "momentum": rng.choice((0.1, 0.3, 0.5, 0.7, 0.9)),
+        }
         top = rng.uniform(0.5, 0.9)
         curve = [_epoch(epoch, top * (1 - 0.8**epoch), parameters["lr"], rng) for epoch in range(1, epochs + 1)]
         final = None if kind in ("failed", "killed", "no result") else _final(curve[-1], kind == "nan", rng)
@@ -121,7 +125,12 @@ def _final(last: dict[str, Any], nan: bool, rng: random.Random) -> dict[str, Any
 
 
 def _events(folder: Path, number: int, trial: Drawn) -> list[tuple[Any, ...]]:
-    record = {"parameter_id": number, "parameter_source": "algorithm", "parameters": trial.parameters, "parameter_index": 0}
+    record = {
+        "parameter_id": number,
+        "parameter_source": "algorithm",
+        "parameters": trial.parameters,
+        "parameter_index": 0,
+    }
     log = str(folder / "environments" / "local-env" / "trials" / trial.trial_id)
     begin = START + number * 10_000
     return [
