@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PAIR := experiments/tpe.yml experiments/evolution.yml
 
-.PHONY: help demo test test-fast calibrate lint format clean
+.PHONY: help demo test test-fast calibrate bench-analysis lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ test-fast: .venv/test-ready  ## without the tests that start NNI
 
 calibrate: .venv/ready  ## simulate the verdict where the truth is known; about 2 minutes
 	$(BIN)/python -m analysis.calibrate
+
+bench-analysis: .venv/test-ready  ## time and memory for 10,000 to 100,000 trials, NNI's own export beside; about 5 minutes
+	$(BIN)/python -m benchmarks.analysis
 
 lint: .venv/test-ready  ## style, without changing anything
 	$(BIN)/ruff check .

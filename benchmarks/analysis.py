@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3, metavar="K", help="runs of each timed command")
     parser.add_argument("--port", type=int, default=18_080, help="a free port for NNI's manager")
     options = parser.parse_args(arguments)
+    if options.trials < 1 or options.repeats < 1:
+        parser.error("--trials and --repeats are 1 or more")
     with tempfile.TemporaryDirectory(prefix="bench-analysis-") as folder:
         times(Path(folder), options.trials, options.repeats, options.port)
         growth(Path(folder), options.trials)
