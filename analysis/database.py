@@ -89,9 +89,11 @@ def rewrite(path: Path, copy: Path, cell: Callable[[str, str, Any], Any]) -> Non
     """Writes all rows of the database at `path` into a new one of the same schema, each cell as `cell` gives it from
     table, column and value."""
     with _open(path) as connection, closing(sqlite3.connect(copy)) as target:
-        for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall():
+        tables = ("ExperimentProfile", "TrialJobEvent", "MetricData")
+        schema = "SELECT sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL AND tbl_name IN (?, ?, ?)"
+        for (sql,) in connection.execute(schema, tables).fetchall():
             target.execute(sql)
-        for table in ("ExperimentProfile", "TrialJobEvent", "MetricData"):
+        for table in tables:
             names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})").fetchall()]
             rows = (
                 map(cell, itertools.repeat(table), names, row) for row in _chunks(connection, table, ", ".join(names))

@@ -54,8 +54,8 @@ def write_study(experiment: Experiment, out: Path) -> int:
             out.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(study, partial)
             partial.rename(out)
-    except OSError as error:
-        raise AnalysisError(f"cannot write {out}: {error.strerror or error}") from None
+    except (OSError, sqlite3.Error) as error:
+        raise AnalysisError(f"cannot write {out}: {getattr(error, 'strerror', None) or error}") from None
     return len(trials)
 
 

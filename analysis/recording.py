@@ -8,6 +8,7 @@ the logs. Scores, hyperparameters, times and ids stay as they are. NNI's layout 
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from pathlib import Path
 
@@ -36,8 +37,9 @@ def record(id_or_path: str, out: Path) -> tuple[Experiment, int]:
             _write(experiment, found, copy)
             size = sum(path.stat().st_size for path in copy.rglob("*") if path.is_file())
             copy.rename(out)
-    except OSError as error:
-        raise AnalysisError(f"cannot write {out}: {error.strerror or error}; name another folder with --out") from None
+    except (OSError, sqlite3.Error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise AnalysisError(f"cannot write {out}: {why}; name another folder with --out") from None
     return experiment, size
 
 
