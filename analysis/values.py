@@ -11,7 +11,7 @@ import math
 from functools import lru_cache
 from typing import Any
 
-_decode = json.JSONDecoder().raw_decode  # json.loads without its checks of what stands before and behind
+_decode = json.JSONDecoder().decode
 
 
 class Unreadable(ValueError):
@@ -80,8 +80,7 @@ def _cell(value: Any) -> Any:
 
 def _loads(text: str) -> Any:
     try:
-        value, end = _decode(text)
-        return value if end == len(text) else json.loads(text)
+        return _decode(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON ({error})") from None
 
