@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from fixtures_analysis import SCHEMA
 import analysis
 from benchmarks.analysis import measure
 from benchmarks.experiment import START, build, draw, schema
+from benchmarks.nni_export import nni_export
 
 
 def test_the_schema_is_nnis(tmp_path):
@@ -50,3 +52,17 @@ def test_a_command_is_measured_and_one_that_fails_is_told():
     assert 0.2 <= seconds < 20 and 100 <= peak_mb < 150
     with pytest.raises(SystemExit, match="failed: .*no such thing"):
         measure([sys.executable, "-c", "import sys; sys.exit('no such thing')"])
+
+
+@pytest.mark.nni
+def test_nnis_own_export_is_timed(tmp_path):
+    experiment = build(tmp_path / "nni-experiments" / "bench1", 100, epochs=3)
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    seconds = nni_export(tmp_path, experiment, port, repeats=2)
+    assert isinstance(seconds, list) and len(seconds) == 2, seconds
+    rows = (tmp_path / "nni.csv").read_text().splitlines()
+    assert len(rows) == 1 + 97  # NNI leaves out what failed, was killed or has no result
+    with pytest.raises(OSError), closing(socket.create_connection(("127.0.0.1", port), timeout=2)):
+        pass
