@@ -78,7 +78,8 @@ def growth(folder: Path, trials: int) -> None:
 
 
 def measure(command: list[str]) -> Run:
-    """Raises SystemExit with what the command said where it fails."""
+    """Linux counts the memory of the process that starts a command as the command's: this one stays small. Raises
+    SystemExit with what the command said where it fails."""
     begin = time.monotonic()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=said, stderr=said)
