@@ -12,9 +12,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-_decode = json.JSONDecoder().raw_decode
 _HALF = re.compile("[\ud800-\udfff]")
-_LONG = re.compile(r"\d{19}")
 
 
 class Unreadable(ValueError):
@@ -25,7 +23,7 @@ def read_metric(text: str) -> tuple[Any, tuple[str, ...]]:
     """Decodes MetricData.data, a JSON text inside JSON; returns the value and what is wrong with it, as ends of
     sentences. NaN and Infinity, which NNI writes bare, become Python floats."""
     try:
-        value = _loads(text, not (text or "").startswith('"'))  # the outer text needs no care
+        value = _loads(text)
         if isinstance(value, str):
             value = _loads(value)
     except Unreadable as error:
@@ -96,9 +94,9 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
 
 
-def _loads(text: str, careful: bool = True) -> Any:
+def _loads(text: str) -> Any:
     try:
-        return load_json(text) if careful else _plain_json(text)
+        return load_json(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON ({error})") from None
 
@@ -106,18 +104,15 @@ def _loads(text: str, careful: bool = True) -> Any:
 def load_json(text: str) -> Any:
     """As json.loads, but half a character (a lone surrogate, which no file and no terminal takes) becomes "\ufffd", and a
     whole number of more than 18 digits a float, as it is in NNI's own JavaScript."""
-    value = json.loads(text, parse_int=_whole) if _LONG.search(text) else _plain_json(text)
+    value = _decode(text)
     return _encodable(value) if "\\ud" in text or "\\uD" in text else value
-
-
-def _plain_json(text: str) -> Any:
-    """json.loads, quicker where nothing stands before the value or behind it."""
-    value, end = _decode(text)
-    return value if end == len(text) else json.loads(text)
 
 
 def _whole(digits: str) -> int | float:
     return int(digits) if len(digits) <= 18 else float(digits)
+
+
+_decode = json.JSONDecoder(parse_int=_whole).decode
 
 
 def _encodable(value: Any) -> Any:
