@@ -53,6 +53,7 @@ def best_facts(experiment: Experiment) -> dict[str, Any]:
         "sequence": best.sequence,
         "parameters": best.parameters,
         "parameters_source": best.parameters_source,
+        "parameters_mismatch": best.parameters_mismatch,
         "effective": best.effective,
         "score": best.score,
         "optimise_mode": experiment.optimise_mode,
@@ -89,6 +90,13 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("Preliminary", "the experiment is still running"))
     if found["parameters_source"] == "event":
         rows.append(("Uncertain", "the parameters are NNI's record, which may be another trial's"))
+    if found["parameters_mismatch"]:
+        rows.append(
+            (
+                "Not as NNI shows",
+                "NNI's page and database have another trial's parameters here; these are the true ones",
+            )
+        )
     if found["optimism"] is not None:
         bias = words.difference_text(found["optimism"], True)
         rows.append(("Too good by the choice", f"about {bias}, as the best of {found['trials']} trials"))

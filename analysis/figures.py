@@ -1,5 +1,4 @@
-"""Draws the numbers of `series` with plotly. Colours of text, axes and grid come from the page's style sheet,
-so that one figure reads on light and dark."""
+"""Draws the numbers of `series` with plotly: trials, learning curves, one hyperparameter."""
 
 from __future__ import annotations
 
@@ -10,11 +9,9 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from . import series
-from .records import Experiment, Trial
-from .words import arm_names, is_percent, params_text, score_text
-
-COLOURS = ("#3b7dd8", "#d9772b", "#2f9e77", "#a259b5", "#b5892b", "#5c6b7a")
-HOVER = "%{customdata}<extra></extra>"
+from .canvas import COLOURS, HOVER, empty_figure, hover_text, score_axis
+from .records import Experiment
+from .words import arm_names, is_percent, score_text
 
 
 class Style(NamedTuple):
@@ -158,43 +155,9 @@ def _dots(
     )
 
 
-def hover_text(trial: Trial, arm: str, percent: bool) -> str:
-    """Plotly reads hover texts as HTML, so all that comes from the database is escaped."""
-    number = "" if trial.sequence is None else f" (no. {trial.sequence})"
-    result = trial.state if trial.score is None else score_text(trial.score, percent)
-    parameters = "<br>".join(escape(part) for part in params_text(trial.parameters).split(", "))
-    return f"<b>{escape(arm)}</b> trial {escape(trial.trial_id)}{number}<br>{escape(result)}<br>{parameters}"
-
-
 def _floor(experiments: list[Experiment]) -> tuple[float, float]:
     """Height of the crosses of trials without a score, just below the lowest dot, and the step to the next
     arm's, so that crosses of one position do not hide each other."""
     found = [trial.score for experiment in experiments for trial in experiment.trials if trial.score is not None]
     spread = ((max(found) - min(found)) or 0.1) if found else 1.0
     return (min(found) - 0.08 * spread if found else 0.0), 0.05 * spread
-
-
-def empty_figure() -> go.Figure:
-    return go.Figure(
-        layout={
-            "template": "none",
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "margin": {"l": 56, "r": 12, "t": 12, "b": 84},
-            "height": 400,
-            "xaxis": {"title": {"font": {"size": 13}}},
-            "yaxis": {"title": {"font": {"size": 13}}},
-            "font": {"family": "system-ui, sans-serif", "size": 13},
-            "legend": {"orientation": "h", "x": 0, "y": -0.17, "yanchor": "top"},
-            "hoverlabel": {"align": "left"},
-            "hovermode": "closest",
-        }
-    )
-
-
-def score_axis(figure: go.Figure, percent: bool) -> go.Figure:
-    figure.update_yaxes(title_text="validation accuracy" if percent else "score", zeroline=False)
-    figure.update_xaxes(zeroline=False, showgrid=False, title_standoff=8)
-    if percent:
-        figure.update_yaxes(tickformat=".0%")
-    return figure

@@ -11,9 +11,9 @@ from .condition import condition
 from .locate import AnalysisError
 from .reader import load_experiment
 from .records import Experiment
-from .terminal import clean, grid, safe_json, say
+from .terminal import clean, grid, indented, safe_json, say
 
-HEADS = ["Id", "Name", "Tuner", "State", "Ok/failed/all", "Best", "Of trial", "Started (UTC)", "Remark"]
+HEADS = ["Id", "Name", "Tuner", "State", "Ok/failed/all", "Best", "Of trial", "Started (UTC)"]
 
 
 def print_list(place: Path | None, file_format: str) -> None:
@@ -23,7 +23,12 @@ def print_list(place: Path | None, file_format: str) -> None:
     if file_format == "json":
         print(safe_json(found))
     elif found:
-        say(grid(HEADS, [_cells(row) for row in found]))
+        heads, *lines = grid(HEADS, [_cells(row) for row in found]).split("\n")
+        say(heads)
+        for line, row in zip(lines, found):
+            say(line)
+            if remark := row["fault"] or row["remark"]:
+                say(indented(remark))
     else:
         say(f"no experiment in {clean(str(folder))}: start one with python -m experiments launch, or name its folder")
 
@@ -82,13 +87,14 @@ def _facts(experiment: Experiment) -> dict[str, Any]:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     started = words.NONE if row["started"] is None else row["started"][:16].replace("T", " ")
+    name = row["name"] if len(row["name"]) <= 40 else row["name"][:39] + "…"
     if row["fault"]:
-        return [row["id"], row["name"], words.NONE, row["state"], *[words.NONE] * 3, started, row["fault"]]
+        return [row["id"], name, words.NONE, row["state"], *[words.NONE] * 3, started]
     trials, n = row["trials"], row["validation_n"]
     counts = f"{trials['succeeded']}/{trials['failed'] + trials['cancelled']}/{trials['all']}"
     value = words.score_text(row["best"], n is not None) + (f" (n = {n})" if n else "")
     best = words.NONE if row["best"] is None else f"{row['best_trial']} (no. {row['best_sequence']})"
-    return [row["id"], row["name"], row["tuner"], row["state"], counts, value, best, started, row["remark"]]
+    return [row["id"], name, row["tuner"], row["state"], counts, value, best, started]
 
 
 def _iso(ms: int | float) -> str | None:

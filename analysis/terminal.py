@@ -55,7 +55,7 @@ def grid(heads: list[str], rows: list[list[str]]) -> str:
     cells = [[clean(cell) for cell in row] for row in [heads, *rows]]
     widths = [max(map(_width, column)) for column in zip(*cells)][:-1]
     indent = sum(widths) + 2 * len(widths)
-    room = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else UNLIMITED
+    room = _room()
     lines = []
     for row in cells:
         start = "  ".join(_padded(cell, width) for cell, width in zip(row, widths))
@@ -63,6 +63,15 @@ def grid(heads: list[str], rows: list[list[str]]) -> str:
         lines.append(f"{start}  {last[0]}".rstrip())
         lines += [" " * indent + more for more in last[1:]]
     return "\n".join(lines)
+
+
+def indented(text: str) -> str:
+    """A remark below a row."""
+    return textwrap.fill(clean(text), max(_WRAPPED_LEAST, _room()), initial_indent="    ", subsequent_indent="    ")
+
+
+def _room() -> int:
+    return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else UNLIMITED
 
 
 def _padded(text: str, width: int) -> str:

@@ -112,7 +112,7 @@ def test_list_gives_a_damaged_experiment_a_row_with_its_fault(place, capsys):
     assert "no db/nni.sqlite" in rows["gone0001"]["fault"]
     assert "params = [1, 2], expected an object" in rows["odd00001"]["fault"]
     lines = said(capsys, "list").splitlines()
-    assert len(lines) == 5 and all("Traceback" not in line for line in lines)
+    assert sum(line.startswith("    ") for line in lines) == 3 and len(lines) == 8
 
 
 def test_an_entry_that_says_running_without_its_manager_is_called_crashed(place, capsys):
@@ -291,6 +291,19 @@ def test_best_of_another_script_is_its_command_and_parameters(place, capsys):
     text = said(capsys, "best", "else0001")
     assert "python mnist.py --data d" in text and '{"layer": {"_name": "conv", "k": 1}}' in text
     assert "0.5 (lowest of 2 trials; n and spread not reported)" in text and "python -m trial" not in text
+
+
+def test_best_tells_where_nni_shows_another_trials_parameters(place, capsys):
+    recorder = Recorder(place, "swap0001")
+    for sequence, name in enumerate("ab"):
+        recorder.run(sequence, name, sequence, sequence, lr=0.1 + sequence)
+    for name, swapped in (("a", 1), ("b", 0)):
+        recorder.metric(5, name, swapped, 0.5 + swapped / 10)
+        recorder.event(6, name, "SUCCEEDED")
+    text = re.sub(r"\s+", " ", said(capsys, "best", "swap0001"))
+    assert (
+        "Trial a (no. 0)" in text and "lr 1.1" in text and "another trial's parameters here; these are the true" in text
+    )
 
 
 def test_best_without_a_result_is_one_line(place, capsys):
