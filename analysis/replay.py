@@ -11,9 +11,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from .database import Event, Metric, Rows
 from .parameters import Proposal, by_parameter_id, parameter_fields, proposals_of
 from .records import ENDED, Intermediate, Trial
+from .rows import Event, Metric, Rows
 from .sessions import sessions_of, with_proposal_times
 from .values import score
 

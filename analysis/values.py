@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from functools import lru_cache
 from typing import Any
 
-_decode = json.JSONDecoder().decode
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class Unreadable(ValueError):
@@ -64,6 +65,21 @@ def flatten(value: Any, prefix: str) -> dict[str, Any]:
     return row
 
 
+def strict_json(value: Any, indent: int | None = None) -> str:
+    """JSON that every parser reads: a hyperparameter that is NaN or infinite becomes null."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
 def _dotted(value: dict[str, Any]) -> list[tuple[str, Any]]:
     pairs = []
     for key, item in value.items():
@@ -80,9 +96,31 @@ def _cell(value: Any) -> Any:
 
 def _loads(text: str) -> Any:
     try:
-        return _decode(text)
+        return load_json(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON ({error})") from None
+
+
+def load_json(text: str) -> Any:
+    """As json.loads, but half a character (a lone surrogate, which no file and no terminal takes) becomes "\ufffd", and a
+    whole number of more than 18 digits a float, as it is in NNI's own JavaScript."""
+    value = _decode(text)
+    return _encodable(value) if "\\ud" in text or "\\uD" in text else value
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) <= 18 else float(digits)
+
+
+_decode = json.JSONDecoder(parse_int=_whole).decode
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    return _HALF.sub("\ufffd", value) if isinstance(value, str) else value
 
 
 def _disarmed(value: Any, text: str) -> tuple[Any, list[str]]:

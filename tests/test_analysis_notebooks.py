@@ -63,7 +63,7 @@ def test_no_outputs_are_stored(name):
     assert path.stat().st_size < 20_000
     code = [cell for cell in book.cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
-    assert max(len(cell.source.splitlines()) for cell in code) <= 12
+    assert max(len(cell.source.splitlines()) for cell in code) <= 13
     assert sum(cell.cell_type == "markdown" for cell in book.cells) >= 8
 
 

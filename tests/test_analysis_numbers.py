@@ -133,7 +133,7 @@ def test_curves_come_from_trials_that_say_how_long_they_might_run(tmp_path):
     (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
     experiment = load_experiment(recorder.folder)
     assert stopping.curves(experiment) == [Curve([0.5, 0.6], 4)]
-    assert charts.mark_stops(figures.empty_figure(), [experiment], figures.COLOURS) == 1
+    assert charts.mark_stops(figures.empty_figure(), [experiment], figures.own_styles([experiment])) == 1
 
 
 def test_a_trial_that_diverged_was_not_stopped_early(tmp_path):

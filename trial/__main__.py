@@ -36,6 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
         if args.describe:
             print(json.dumps(describe(given, args.cache)))
             return 0
+        if args.evaluate:
+            from trial.evaluate import evaluate_file
+
+            evaluate_file(args.evaluate, args.cache, args.split, (args.device, args.precision, args.threads))
+            return 0
         final = run(received, given, args, nni.report_intermediate_result if nni else _report_to_nobody)
     except (TrialError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -63,12 +68,24 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     parser.add_argument(
         "--describe", action="store_true", help="print what this trial knows and lacks as JSON, and leave"
     )
+    parser.add_argument(
+        "--evaluate", type=Path, metavar="FILE", help="score a trial's best.pt on the cache and leave; trains nothing"
+    )
+    parser.add_argument(
+        "--split", choices=("evaluation", "validation"), help="which --evaluate scores (default: evaluation)"
+    )
     for name, spec in describe_fields().items():
         kind = {"int": int, "float": float, "str": str}[spec["type"]]
         text = f"{spec['help']} (default: {spec['default']})"
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS, help=text)
     args = parser.parse_args(arguments)
     given = {name: getattr(args, name) for name in describe_fields() if hasattr(args, name)}
+    if args.split and not args.evaluate:
+        parser.error("--split belongs to --evaluate")
+    if args.evaluate and (given or args.output):
+        named = [*given, *(["output"] if args.output else [])]
+        parser.error(f"with --evaluate the weights file decides; leave {', '.join(named)} away")
+    args.split = args.split or "evaluation"
     return args, given
 
 

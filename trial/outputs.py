@@ -87,11 +87,11 @@ def per_class_table(classes: tuple[str, ...], per_class: list[tuple[int, int]]) 
     ]
 
 
-def report_lines(score: Any, classes: tuple[str, ...]) -> str:
+def report_lines(score: Any, classes: tuple[str, ...], title: str = "Test set") -> str:
     """The evaluation in the lab report's form, with class names."""
     right, n = round(score.top1 * score.n), score.n
     right3 = round(score.top3 * n)
-    lines = [f"Test set: Top1 Accuracy: {right}/{n} ({right / n:.0%}), Top3 Accuracy: {right3}/{n} ({right3 / n:.0%})"]
+    lines = [f"{title}: Top1 Accuracy: {right}/{n} ({right / n:.0%}), Top3 Accuracy: {right3}/{n} ({right3 / n:.0%})"]
     for class_id, (name, (hits, total)) in enumerate(zip(classes, score.per_class)):
         lines.append(f"class {class_id:<2} {name:<18}: {hits}/{total} {f'{hits / total:.0%}' if total else '-'}")
     return "\n".join(lines)
