@@ -53,6 +53,15 @@ def test_the_folder_holds_what_is_promised(alone):
     assert [row["total"] for row in rows] == [2] * 11 and rows[6]["class"] == "Noodles/Pasta"
 
 
+def test_a_finished_training_is_not_written_over(alone, tiny_cache):
+    folder, _ = alone
+    before = {file: file.stat().st_mtime_ns for file in folder.iterdir() if file.suffix}
+    done = run_module("trial", "--cache", str(tiny_cache), "--output", str(folder), "--image-px", "32")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "holds a finished training; choose another --output" in done.stderr
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir() if file.suffix} == before
+
+
 def test_tensorboard_reads_the_events(alone):
     folder, _ = alone
     events = EventAccumulator(str(folder / "tensorboard"))
