@@ -1,4 +1,4 @@
-"""Command line: `python -m analysis compare A B --out DIR` and `python -m analysis export A ...`."""
+"""Command line: `python -m analysis compare A B --out DIR`, `export A ...` and `confirm A ...`."""
 
 from __future__ import annotations
 
@@ -46,6 +46,20 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="one row a trial")
     export.add_argument("--epochs", type=Path, metavar="FILE", help="second table, one row an epoch")
     export.set_defaults(run=run_export)
+
+    confirm = commands.add_parser(
+        "confirm", allow_abbrev=False, help="retrain the best configurations and the default with fresh seeds"
+    )
+    confirm.add_argument("experiments", nargs="+", metavar="ID_OR_PATH", help=what)
+    confirm.add_argument(
+        "--top", type=int, default=3, metavar="N", help="configurations of each experiment (default: 3)"
+    )
+    confirm.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="trainings of each configuration (default: 5)"
+    )
+    confirm.add_argument("--out", type=Path, metavar="DIR", help="default: runs/confirm-IDS")
+    confirm.add_argument("--no-launch", action="store_true", help="print the command that trains instead of running it")
+    confirm.set_defaults(run=run_confirm)
     return parser
 
 
@@ -86,6 +100,20 @@ def run_export(options: argparse.Namespace) -> int:
     for path, rows in export(load_experiment(options.experiment), options.format, options.out, options.epochs):
         print(f"{path}: {rows} rows")
     return 0
+
+
+def run_confirm(options: argparse.Namespace) -> int:
+    """Trains what is missing; when all is there, prints the verdict and the table and writes the files."""
+    from .confirm import Request, confirm
+    from .confirm_page import COLUMNS, configuration_rows
+
+    request = Request(options.experiments, options.top, options.seeds, options.out, not options.no_launch)
+    outcome = confirm(request)
+    if outcome.result is not None:
+        print(f"verdict: {outcome.result['verdict']}\n{outcome.result['statement']}\n")
+        print(_columns([("", COLUMNS), *configuration_rows(outcome.result)]))
+        print(f"\nreport: {outcome.page}")
+    return outcome.code
 
 
 def _columns(rows: list[tuple[str, list[str]]]) -> str:

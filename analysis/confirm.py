@@ -1,0 +1,180 @@
+"""Retrains the best configurations of searches and the default with fresh seeds, as an NNI experiment, and judges them.
+
+The plan is fixed in the folder before the first training. Every call of the same command goes on from what NNI's databases
+hold: it returns to an experiment that runs, launches the cells that are missing, or, when all have ended, reads them and
+writes the result. Only then is any evaluation accuracy looked at.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import confirm_files as files
+from .confirm_cells import Plan, choose_configurations, fresh_seeds, search_facts
+from .confirm_page import write_result
+from .confirm_result import Cell, cells_of, result_of
+from .confirm_statement import judge
+from .confirm_trial import common_flags, describe, settings_of
+from .locate import AnalysisError, is_running, registry
+from .paired import MOST_PAIRS
+from .reader import load_experiment
+from .records import Experiment
+from .words import seconds_text
+
+ROOT = Path(__file__).resolve().parent.parent
+FORWARD_S = 5.0  # a terminal's Ctrl-C reaches the launcher too; where only this process got it, it is passed on
+
+
+class Request(NamedTuple):
+    """What was asked for. `ids` may be paths, `folder` is None for runs/confirm-IDS."""
+
+    ids: list[str]
+    top: int
+    seeds: int
+    folder: Path | None
+    launch: bool
+
+
+class Outcome(NamedTuple):
+    """`result` is the content of confirm.json, None where trainings are still missing; `code` the exit code."""
+
+    code: int
+    result: dict[str, Any] | None
+    page: Path | None
+
+
+def confirm(request: Request) -> Outcome:
+    """Goes as far as it can. Raises AnalysisError for what a person has to put right."""
+    folder, plan = _plan(request)
+    cells = _cells(folder, plan)
+    running = _running(folder, plan)
+    code = 0
+    if running and request.launch:
+        code = _experiments(["watch", *running])
+        cells = _cells(folder, plan)
+    if code != 130 and not _running(folder, plan) and any(cell.state == "missing" for cell in cells):
+        file = _write_missing(folder, plan, cells)
+        if request.launch:
+            code = _experiments(["launch", str(file)])
+            cells = _cells(folder, plan)
+    if any(cell.state == "missing" for cell in cells):
+        return Outcome(_say_missing(request, folder, plan, cells, code), None, None)
+    result = result_of(plan, cells)
+    result["verdict"], result["statement"] = judge(result)
+    return Outcome(0, result, write_result(folder, result, cells, plan.settings))
+
+
+def _plan(request: Request) -> tuple[Path, Plan]:
+    """The folder and its plan; made, written and told where there is none yet."""
+    if request.top < 1 or not 2 <= request.seeds <= MOST_PAIRS:
+        raise AnalysisError(
+            f"--top {request.top} --seeds {request.seeds}: expected a --top of 1 or more, and 2 to {MOST_PAIRS} --seeds "
+            "(one seed has no spread)"
+        )
+    searches = [load_experiment(name) for name in request.ids]
+    ids = [search.id for search in searches]
+    folder = (request.folder or files.default_folder(ids)).resolve()
+    asked = {"experiments": ids, "top": request.top, "seeds": request.seeds}
+    plan = files.read_plan(folder, asked)
+    if plan is None:
+        plan = _new_plan(searches, asked)
+        files.write_plan(folder, plan)
+    _say(
+        f"{len(plan.cells)} trainings: {len(plan.configurations)} configurations with {len(plan.seeds)} seeds{_cost(plan)}"
+    )
+    for note in plan.notes:
+        _say(f"note: {note}")
+    return folder, plan
+
+
+def _new_plan(searches: list[Experiment], asked: dict[str, Any]) -> Plan:
+    for search in searches:
+        if asked["experiments"].count(search.id) > 1:
+            raise AnalysisError(f"experiment {search.id} was named twice; name each search once")
+        if search.state == "RUNNING":
+            raise AnalysisError(
+                f"experiment {search.id} still runs, its top may change; wait for it: python -m experiments watch {search.id}"
+            )
+        if search.optimise_mode != "maximize":
+            raise AnalysisError(
+                f"experiment {search.id} minimised what its trials report; confirm expects an accuracy that was maximised"
+            )
+    flags = common_flags(searches)
+    for search in reversed(searches):
+        fields = describe(search, flags)
+    configurations, notes = choose_configurations(searches, asked["top"], fields)
+    fixed = int(flags.get("seed", fields["seed"]["default"]))
+    return Plan(
+        request=asked,
+        configurations=tuple(configurations),
+        seeds=tuple(fresh_seeds(searches, asked["seeds"], fixed)),
+        settings=settings_of(searches[0], flags),
+        fields=fields,
+        searches=tuple(search_facts(search) for search in searches),
+        notes=tuple(notes),
+    )
+
+
+def _cost(plan: Plan) -> str:
+    medians = [search["median_trial_s"] for search in plan.searches if search["median_trial_s"]]
+    if not medians:
+        return ""
+    return f", about {seconds_text(len(plan.cells) * sum(medians) / len(medians))} by the searches' median trial"
+
+
+def _cells(folder: Path, plan: Plan) -> list[Cell]:
+    return cells_of(plan, [load_experiment(known) for known in files.known_experiments(folder, plan)])
+
+
+def _running(folder: Path, plan: Plan) -> list[str]:
+    """Ids of this plan's experiments whose manager is alive, be it only to keep its page up."""
+    entries = registry()
+    return [known for known in files.known_experiments(folder, plan) if known in entries and is_running(entries[known])]
+
+
+def _write_missing(folder: Path, plan: Plan, cells: Sequence[Cell]) -> Path:
+    missing = [{**cell.configuration.parameters, "seed": cell.seed} for cell in cells if cell.state == "missing"]
+    if len(missing) < len(cells):
+        _say(f"{len(cells) - len(missing)} of {len(cells)} have ended before; the other {len(missing)} are trained now")
+    return files.write_experiment(folder, plan, missing)
+
+
+def _experiments(words: list[str]) -> int:
+    """`python -m experiments WORDS`, always to its end; it takes Ctrl-C itself, leaves the experiment running, and ends."""
+    process = subprocess.Popen([sys.executable, "-m", "experiments", *words], cwd=ROOT, stdout=sys.stderr)
+    interrupted = False
+    while True:
+        try:
+            return process.wait(FORWARD_S if interrupted else None)
+        except KeyboardInterrupt:
+            interrupted = True
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            interrupted = False
+
+
+def _say_missing(request: Request, folder: Path, plan: Plan, cells: Sequence[Cell], code: int) -> int:
+    """What is missing, and the command that goes on with it."""
+    ended, running = sum(cell.state != "missing" for cell in cells), _running(folder, plan)
+    again = f"python -m analysis confirm {' '.join(map(shlex.quote, request.ids))} --top {request.top} --seeds {request.seeds}"
+    again += f" --out {shlex.quote(str(request.folder))}" if request.folder else ""
+    if request.launch:
+        where = f"experiment {running[0]} goes on" if running else "nothing is lost"
+        _say(f"{ended} of {len(cells)} trainings have ended; {where}. Continue with the same command: {again}")
+        return code or 1
+    if running:
+        print(f"python -m experiments watch {running[0]}")
+    else:
+        print(f"python -m experiments launch {shlex.quote(str(folder / files.EXPERIMENT))}")
+    _say(f"{ended} of {len(cells)} trainings have ended; when they all have, read them with: {again}")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,193 @@
+"""From the trained cells of a confirmation to its numbers: means, paired differences to the default, realised optimism."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .compare import evaluation
+from .confirm_cells import Configuration, Plan, key_of, typed
+from .logs import failure_reason
+from .paired import Paired, holm, mean_interval, paired
+from .records import ENDED, Experiment, Trial
+from .words import validation_n
+
+CANCELLED = ("USER_CANCELED", "SYS_CANCELED")
+SPLITS = ("validation", "evaluation")
+
+
+class Cell(NamedTuple):
+    """One configuration under one seed. `state`: succeeded, failed, or missing (to be trained, again where it was cut off);
+    `trial` is the one that counts, `experiment` its id."""
+
+    configuration: Configuration
+    seed: int
+    state: str
+    trial: Trial | None
+    experiment: str
+
+
+def cells_of(plan: Plan, experiments: Sequence[Experiment]) -> list[Cell]:
+    """Every cell of the plan, in its order, with the first trial that succeeded in it, in whichever experiment.
+
+    A trial is known by the parameters it really ran with. One without an end was cut off, and a cancelled one may have
+    been, by a person or by want of memory, which NNI records alike: its cell is trained once more. Cancelled twice, or
+    ended without a finite result, it has failed."""
+    trials: dict[str, list[tuple[Trial, str]]] = defaultdict(list)
+    for experiment in experiments:
+        for trial in experiment.trials:
+            trials[key_of(typed(trial.parameters, plan.fields))].append((trial, experiment.id))
+    found = []
+    for seed, configuration in itertools.product(plan.seeds, plan.configurations):
+        tried = trials.get(key_of({**configuration.parameters, "seed": seed}), [])
+        found.append(Cell(configuration, seed, *_state(tried)))
+    return found
+
+
+def _state(tried: list[tuple[Trial, str]]) -> tuple[str, Trial | None, str]:
+    for trial, experiment in tried:
+        if trial.score is not None:
+            return ("succeeded", trial, experiment)
+    ended = [(trial, experiment) for trial, experiment in tried if trial.state in ENDED]
+    if any(trial.state not in CANCELLED for trial, _ in ended) or len(ended) > 1:
+        return ("failed", *ended[-1])
+    return ("missing", *(ended[-1] if ended else (None, "")))
+
+
+def result_of(plan: Plan, cells: Sequence[Cell]) -> dict[str, Any]:
+    """The content of confirm.json but for the statement. Accuracies are fractions; what cannot be estimated is None.
+
+    The tuned configuration is chosen by mean validation accuracy over the seeds, those with failed cells after all others.
+    The networks it is chosen by are those that the evaluation judges: what luck they had in training is chosen with them.
+    So the evaluation's interval is as wide as for all configurations together (Bonferroni), which holds whichever is chosen.
+    """
+    by_name = {c.name: [cell for cell in cells if cell.configuration is c] for c in plan.configurations}
+    default, tuned = plan.configurations[-1], plan.configurations[:-1]
+    rows = [_configuration(plan, c, by_name[c.name]) for c in plan.configurations]
+    differences = {c.name: _less_default(by_name[c.name], by_name[default.name], len(tuned)) for c in tuned}
+    _adjust([difference["validation"] for difference in differences.values()])
+    for row in rows[:-1]:
+        row["less_default"] = differences[row["name"]]["validation"]
+    chosen = _choose(rows[:-1])
+    return {
+        "request": plan.request,
+        "searches": list(plan.searches),
+        "seeds": list(plan.seeds),
+        "experiments": list(dict.fromkeys(cell.experiment for cell in cells if cell.experiment)),
+        "cells": {state: sum(cell.state == state for cell in cells) for state in ("succeeded", "failed", "missing")},
+        "configurations": rows,
+        "comparisons": len(tuned),
+        "chosen": chosen,
+        "evaluation": None if chosen is None else differences[chosen]["evaluation"],
+        "failed": [_failed(cell) for cell in cells if cell.state == "failed"],
+        "notes": list(plan.notes),
+    }
+
+
+def _configuration(plan: Plan, configuration: Configuration, cells: list[Cell]) -> dict[str, Any]:
+    values = {split: _accuracies(cells, split) for split in SPLITS}
+    row = {
+        "name": configuration.name,
+        "parameters": configuration.parameters,
+        "planned": len(cells),
+        "n": len(values["validation"]),
+        **{split: _spread(values[split], cells, split) for split in SPLITS},
+        "less_default": None,
+        "optimism": [],
+    }
+    expected = {search["id"]: search["expected_optimism"] for search in plan.searches}
+    for promise in configuration.promises:
+        row["optimism"].append(_optimism(promise, list(values["validation"].values()), expected))
+    return row
+
+
+def _accuracies(cells: list[Cell], split: str) -> dict[int, float]:
+    """{seed: accuracy} of the cells that have one."""
+    found = {}
+    for cell in cells:
+        if cell.state != "succeeded" or cell.trial is None:
+            continue
+        judged = evaluation(cell.trial) if split == "evaluation" else {"top1": cell.trial.score}
+        if judged is not None and judged["top1"] is not None:
+            found[cell.seed] = judged["top1"]
+    return found
+
+
+def _spread(values: dict[int, float], cells: list[Cell], split: str) -> dict[str, Any]:
+    """`images` is the number behind each accuracy, `interval` the t interval of the mean over seeds."""
+    trials = [cell.trial for cell in cells if cell.state == "succeeded" and cell.trial is not None]
+    images = [validation_n(t) if split == "validation" else (evaluation(t) or {}).get("n") for t in trials]
+    found = list(values.values())
+    return {
+        "by_seed": {str(seed): value for seed, value in values.items()},
+        "n": len(found),
+        "mean": statistics.fmean(found) if found else None,
+        "sd": statistics.stdev(found) if len(found) > 1 else None,
+        "interval": mean_interval(found),
+        "images": images[0] if images else None,
+    }
+
+
+def _optimism(promise: dict[str, Any], retrained: list[float], expected: dict[str, Any]) -> dict[str, Any]:
+    """What the search promised less what retraining found, with the t interval that the retrained mean gives it. `expected`
+    is told of the best of a search only: it is that of a maximum."""
+    realised = paired([promise["val_accuracy"] - value for value in retrained])
+    interval = None if realised is None or realised.low is None else [realised.low, realised.high]
+    return {
+        **promise,
+        "realised": None if realised is None else realised.mean,
+        "interval": interval,
+        "n": len(retrained),
+        "expected": expected.get(promise["experiment"]) if promise["rank"] == 1 else None,
+    }
+
+
+def _less_default(own: list[Cell], default: list[Cell], comparisons: int) -> dict[str, dict[str, Any] | None]:
+    found: dict[str, dict[str, Any] | None] = {}
+    for split in SPLITS:
+        values, others = _accuracies(own, split), _accuracies(default, split)
+        seeds = [seed for seed in values if seed in others]
+        pairs: Paired | None = paired([values[seed] - others[seed] for seed in seeds], comparisons)
+        left_out = len(own) - len(seeds)
+        found[split] = None if pairs is None else {**pairs._asdict(), "left_out": left_out, "by_seed": {
+            str(seed): values[seed] - others[seed] for seed in seeds
+        }}  # fmt: skip
+    evaluated = found["evaluation"]
+    if evaluated is not None:
+        for test in ("t", "flip"):
+            p = evaluated[f"p_{test}"]
+            evaluated[f"p_{test}_adjusted"] = None if p is None else min(1.0, comparisons * p)
+    return found
+
+
+def _adjust(differences: list[dict[str, Any] | None]) -> None:
+    """Holm over the comparisons that have a p; adds `p_t_adjusted` and `p_flip_adjusted`."""
+    for test in ("t", "flip"):
+        tested = [d for d in differences if d is not None and d[f"p_{test}"] is not None]
+        for difference in (d for d in differences if d is not None):
+            difference[f"p_{test}_adjusted"] = None
+        for difference, p in zip(tested, holm([d[f"p_{test}"] for d in tested])):
+            difference[f"p_{test}_adjusted"] = p
+
+
+def _choose(rows: list[dict[str, Any]]) -> str | None:
+    """The earliest, that is the best ranked, among equals."""
+    found = [row for row in rows if row["n"]]
+    best = max(found, key=lambda row: (row["n"] == row["planned"], row["validation"]["mean"]), default=None)
+    return None if best is None else best["name"]
+
+
+def _failed(cell: Cell) -> dict[str, Any]:
+    reason = "succeeded without a finite result"
+    if cell.trial is not None and cell.trial.state != "SUCCEEDED":
+        reason = failure_reason(cell.trial)
+    return {
+        "configuration": cell.configuration.name,
+        "seed": cell.seed,
+        "experiment": cell.experiment,
+        "trial": cell.trial.trial_id if cell.trial else None,
+        "reason": reason,
+    }
