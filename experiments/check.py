@@ -102,7 +102,7 @@ def _tuner_findings(experiment: Experiment) -> list[Finding]:
     tuner = experiment.config.get("tuner") or {}
     if not tuner.get("name"):
         return [Finding("note", f"{experiment.tuner[0]}: a custom tuner, not tried out here")]
-    logging.getLogger("nni").setLevel(logging.ERROR)
+    logging.getLogger("nni").setLevel(logging.CRITICAL)  # what stops a tuner it also raises
     from nni.tools.package_utils.tuner_factory import create_builtin_class_instance
 
     try:
