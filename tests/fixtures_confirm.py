@@ -24,7 +24,13 @@ FIELDS = json.loads(json.dumps(describe_fields()))  # as `python -m trial --desc
 
 def search(folder: Path, name: str, *trials: tuple[float | None, float], **config: Any) -> Experiment:
     """`trials` are (validation accuracy or None for a failure, lr); momentum is 0.1."""
-    told = {"maxTrialNumber": len(trials), "trialCodeDirectory": str(folder)} | config
+    told = {
+        "maxTrialNumber": len(trials),
+        "trialCodeDirectory": str(folder),
+        "trialCommand": "python -m trial",
+    } | config
+    repeated = {name: told[name] for name in ("trialCommand", "trialCodeDirectory")}  # NNI's own copy has them twice
+    told.setdefault("trainingService", {"platform": "local", **repeated})
     recorder = Recorder(folder, name, **({"searchSpace": SPACE, "experimentName": name} | told))
     for sequence, (accuracy, lr) in enumerate(trials):
         state = "FAILED" if accuracy is None else "SUCCEEDED"

@@ -273,7 +273,7 @@ def test_a_trial_counts_for_the_cell_whose_parameters_it_really_had(plan, nni):
     """NNI recorded the first two trials the wrong way round; their results name the sets they ran with."""
     recorder = confirming(nni, plan)
     sets = plan.cells
-    for index, ran in ((0, 1), (1, 0)):
+    for index in (0, 1):
         recorder.run(index, f"t{index}", index, index, **sets[index])
     for index, ran in ((0, 1), (1, 0)):
         recorder.metric(index + 5, f"t{index}", ran, final(0.5 + 0.1 * ran))
