@@ -48,7 +48,7 @@ def difference_figure(result: dict[str, Any]) -> go.Figure:
     rows = difference_rows(result)
     figure = _lines(rows, lambda value: difference_text(value, True, signed=True))
     figure.add_vline(x=0, line={"color": COLOURS[5], "width": 1, "dash": "dash"})
-    figure.update_xaxes(title_text="accuracy less that of the default, same seed", tickformat="+.1%")
+    figure.update_xaxes(title_text="accuracy less that of the default, same seed", tickformat="+.0%")
     return figure
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .compare import evaluation
 from .confirm_cells import Configuration, Plan, key_of, typed
 from .logs import failure_reason
-from .paired import Paired, holm, mean_interval, paired
+from .paired import holm, mean_interval, paired, seeds_needed
 from .records import ENDED, Experiment, Trial
 from .words import validation_n
 
@@ -146,20 +146,21 @@ def _optimism(promise: dict[str, Any], retrained: list[float], expected: dict[st
 
 
 def _less_default(own: list[Cell], default: list[Cell], comparisons: int) -> dict[str, dict[str, Any] | None]:
-    found: dict[str, dict[str, Any] | None] = {}
+    """For each split the paired differences of the seeds that have both, or None. The evaluation's p values are multiplied
+    by the number of comparisons; `alone` is its interval as if there were one, and `seeds_needed` for an answer."""
+    found: dict[str, dict[str, Any] | None] = dict.fromkeys(SPLITS)
     for split in SPLITS:
         values, others = _accuracies(own, split), _accuracies(default, split)
-        seeds = [seed for seed in values if seed in others]
-        pairs: Paired | None = paired([values[seed] - others[seed] for seed in seeds], comparisons)
-        left_out = len(own) - len(seeds)
-        found[split] = None if pairs is None else {**pairs._asdict(), "left_out": left_out, "by_seed": {
-            str(seed): values[seed] - others[seed] for seed in seeds
-        }}  # fmt: skip
-    evaluated = found["evaluation"]
-    if evaluated is not None:
-        for test in ("t", "flip"):
-            p = evaluated[f"p_{test}"]
-            evaluated[f"p_{test}_adjusted"] = None if p is None else min(1.0, comparisons * p)
+        differences = {str(seed): values[seed] - others[seed] for seed in values if seed in others}
+        pairs = paired(list(differences.values()), comparisons)
+        if pairs is None:
+            continue
+        found[split] = {**pairs._asdict(), "left_out": len(own) - len(differences), "by_seed": differences}
+        if split == "evaluation":
+            interval = mean_interval(list(differences.values()))
+            p_values = {f"p_{test}": found[split][f"p_{test}"] for test in ("t", "flip")}
+            adjusted = {f"{k}_adjusted": None if p is None else min(1.0, comparisons * p) for k, p in p_values.items()}
+            found[split] |= {**adjusted, "alone": interval, "seeds_needed": seeds_needed(pairs, comparisons)}
     return found
 
 

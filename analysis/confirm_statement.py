@@ -22,13 +22,13 @@ def judge(result: dict[str, Any]) -> tuple[str, str]:
             f"Nothing can be said about the tuned configuration: {trained}. {_failures(result)}",
         )
     word = _word(found)
+    several = result["comparisons"]
     parts = [
         _headline(word, found),
         _choice(result, chosen),
-        _evaluation(chosen, default, found, result["comparisons"]),
-    ]
-    parts += [
-        _small_n(found, result["comparisons"]),
+        _evaluation(chosen, default, found, several),
+        _more_seeds(word, found, several),
+        _small_n(found, several),
         _promise(chosen),
         _default_leads(chosen, default),
         _images(default),
@@ -70,19 +70,28 @@ def _evaluation(chosen: dict[str, Any], default: dict[str, Any], found: dict[str
     wide = f", wide enough for all {comparisons} configurations together" if comparisons > 1 else ""
     return (
         f"{text} (95 % {points_range(found)}, paired t, df = {found['df']}{wide}; p = {p_text(found['p_t_adjusted'])}"
-        f"{f', times {comparisons}' if comparisons > 1 else ''})."
+        f"{f' (times {comparisons})' if comparisons > 1 else ''})."
     )
 
 
+def _more_seeds(word: str, found: dict[str, Any], comparisons: int) -> str:
+    """What would answer, where the difference is too large to be called none and too uncertain to be shown."""
+    if word != verdict.NO_DIFFERENCE or found["seeds_needed"] is None or found["seeds_needed"] <= found["n"]:
+        return ""
+    more = f"At this size and spread it would have taken about {found['seeds_needed']} seeds to show it"
+    if comparisons == 1 or found["alone"][0] <= 0 <= found["alone"][1]:
+        return more + "."
+    alone = points_range(dict(zip(("low", "high"), found["alone"])))
+    return f"{more}, fewer with --top 1: had it been the only one, its interval would be {alone}."
+
+
 def _small_n(found: dict[str, Any], comparisons: int) -> str:
-    times = f", times {comparisons}" if comparisons > 1 else ""
+    times = f" (times {comparisons})" if comparisons > 1 else ""
     text = f"The exact sign-flip test, which assumes no normal differences, gives p = {p_text(found['p_flip_adjusted'])}{times}"
     least = comparisons * smallest_flip_p(found["n"])
     if least < 0.05:
         return text + "."
-    return (
-        text + f"; {found['n']} pairs cannot give it less than {min(1.0, least):.3g}, so that it can show nothing here."
-    )
+    return text + f"; {found['n']} pairs cannot give it less than {min(1.0, least):.3g}, so that it shows nothing here."
 
 
 def _promise(chosen: dict[str, Any]) -> str:

@@ -211,7 +211,7 @@ def test_the_words_of_a_difference(plan, nni):
         "validation accuracy. On the evaluation split it has 82.0 % (SD 1.0, n = 3), the default 68.0 % (SD 2.0, n = 3): "
         "+14.0 points over 3 paired seeds (95 % +10.4 to +17.6 points, paired t, df = 2, wide enough for all 2"
     )
-    assert "3 pairs cannot give it less than 0.5, so that it can show nothing here" in result["statement"]
+    assert "3 pairs cannot give it less than 0.5, so that it shows nothing here" in result["statement"]
     assert (
         "The search had promised 80.0 % on validation; retrained it has 84.0 % (SD 1.0, n = 3)" in result["statement"]
     )
@@ -236,6 +236,19 @@ def test_the_other_verdicts(nni, shifts, verdict, headline):
     assert result["verdict"] == verdict and result["statement"].startswith(headline)
     behind = sum(shifts) <= 0
     assert ("the default is as good as every tuned configuration" in result["statement"]) == behind
+
+
+def test_a_difference_that_is_large_but_uncertain_says_what_would_show_it(plan, nni):
+    recorder = confirming(nni, plan)
+    near = dict(zip((1, 2, 3), (0.65, 0.76, 0.66)))
+    train(recorder, plan, SCORES | {("default", seed): value for seed, value in near.items()})
+    result = judged(plan, recorder)
+    found = result["evaluation"]
+    assert result["verdict"] == "no_difference_shown" and found["low"] < 0 < found["alone"][0]
+    assert (
+        f"it would have taken about {found['seeds_needed']} seeds to show it, fewer with --top 1" in result["statement"]
+    )
+    assert "its interval would be +" in result["statement"]
 
 
 def test_failed_cells_stay_in_the_count_are_named_and_leave_their_pairs_out(plan, nni):
