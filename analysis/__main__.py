@@ -104,8 +104,9 @@ def run_export(options: argparse.Namespace) -> int:
 
 def run_confirm(options: argparse.Namespace) -> int:
     """Trains what is missing; when all is there, prints the verdict and the table and writes the files."""
-    from .confirm import Request, confirm
+    from .confirm import confirm
     from .confirm_page import COLUMNS, configuration_rows
+    from .confirm_plan import Request
 
     request = Request(options.experiments, options.top, options.seeds, options.out, not options.no_launch)
     outcome = confirm(request)

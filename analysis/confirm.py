@@ -16,29 +16,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import confirm_files as files
-from .confirm_cells import Plan, choose_configurations, fresh_seeds, search_facts
+from .confirm_cells import Plan
 from .confirm_page import write_result
-from .confirm_result import Cell, cells_of, result_of
+from .confirm_plan import Request, plan_of, size_text
+from .confirm_result import result_of
 from .confirm_statement import judge
-from .confirm_trial import common_flags, describe, settings_of
-from .locate import AnalysisError, is_running, registry
-from .paired import MOST_PAIRS
+from .confirm_trained import Cell, cells_of
+from .locate import is_running, registry
 from .reader import load_experiment
-from .records import Experiment
-from .words import seconds_text
 
 ROOT = Path(__file__).resolve().parent.parent
 FORWARD_S = 5.0  # a terminal's Ctrl-C reaches the launcher too; where only this process got it, it is passed on
-
-
-class Request(NamedTuple):
-    """What was asked for. `ids` may be paths, `folder` is None for runs/confirm-IDS."""
-
-    ids: list[str]
-    top: int
-    seeds: int
-    folder: Path | None
-    launch: bool
 
 
 class Outcome(NamedTuple):
@@ -51,7 +39,9 @@ class Outcome(NamedTuple):
 
 def confirm(request: Request) -> Outcome:
     """Goes as far as it can. Raises AnalysisError for what a person has to put right."""
-    folder, plan = _plan(request)
+    folder, plan = plan_of(request)
+    for text in (size_text(plan), *(f"note: {note}" for note in plan.notes)):
+        _say(text)
     cells = _cells(folder, plan)
     running = _running(folder, plan)
     code = 0
@@ -68,64 +58,6 @@ def confirm(request: Request) -> Outcome:
     result = result_of(plan, cells)
     result["verdict"], result["statement"] = judge(result)
     return Outcome(0, result, write_result(folder, result, cells, plan.settings))
-
-
-def _plan(request: Request) -> tuple[Path, Plan]:
-    """The folder and its plan; made, written and told where there is none yet."""
-    if request.top < 1 or not 2 <= request.seeds <= MOST_PAIRS:
-        raise AnalysisError(
-            f"--top {request.top} --seeds {request.seeds}: expected a --top of 1 or more, and 2 to {MOST_PAIRS} --seeds "
-            "(one seed has no spread)"
-        )
-    searches = [load_experiment(name) for name in request.ids]
-    ids = [search.id for search in searches]
-    folder = (request.folder or files.default_folder(ids)).resolve()
-    asked = {"experiments": ids, "top": request.top, "seeds": request.seeds}
-    plan = files.read_plan(folder, asked)
-    if plan is None:
-        plan = _new_plan(searches, asked)
-        files.write_plan(folder, plan)
-    _say(
-        f"{len(plan.cells)} trainings: {len(plan.configurations)} configurations with {len(plan.seeds)} seeds{_cost(plan)}"
-    )
-    for note in plan.notes:
-        _say(f"note: {note}")
-    return folder, plan
-
-
-def _new_plan(searches: list[Experiment], asked: dict[str, Any]) -> Plan:
-    for search in searches:
-        if asked["experiments"].count(search.id) > 1:
-            raise AnalysisError(f"experiment {search.id} was named twice; name each search once")
-        if search.state == "RUNNING":
-            raise AnalysisError(
-                f"experiment {search.id} still runs, its top may change; wait for it: python -m experiments watch {search.id}"
-            )
-        if search.optimise_mode != "maximize":
-            raise AnalysisError(
-                f"experiment {search.id} minimised what its trials report; confirm expects an accuracy that was maximised"
-            )
-    flags = common_flags(searches)
-    for search in reversed(searches):
-        fields = describe(search, flags)
-    configurations, notes = choose_configurations(searches, asked["top"], fields)
-    fixed = int(flags.get("seed", fields["seed"]["default"]))
-    return Plan(
-        request=asked,
-        configurations=tuple(configurations),
-        seeds=tuple(fresh_seeds(searches, asked["seeds"], fixed)),
-        settings=settings_of(searches[0], flags),
-        fields=fields,
-        searches=tuple(search_facts(search) for search in searches),
-        notes=tuple(notes),
-    )
-
-
-def _cost(plan: Plan) -> str:
-    medians = [search["median_trial_s"] for search in plan.searches if search["median_trial_s"]]
-    if not medians:
-        return ""
-    return f", about {seconds_text(len(plan.cells) * sum(medians) / len(medians))} by the searches' median trial"
 
 
 def _cells(folder: Path, plan: Plan) -> list[Cell]:

@@ -118,9 +118,9 @@ def _ranked(experiment: Experiment, default: dict[str, Any], fields: dict[str, d
     return found
 
 
-def fresh_seeds(experiments: Sequence[Experiment], count: int, fixed: int) -> list[int]:
-    """The smallest seeds above 0 that no trial of the searches used; `fixed` is that of a trial that does not say its own."""
-    used = {fixed} | {trial.effective.get("seed", fixed) for e in experiments for trial in e.trials}
+def fresh_seeds(experiments: Sequence[Experiment], count: int, fixed: Sequence[int]) -> list[int]:
+    """The smallest seeds above 0 that no trial used; `fixed`, one an experiment, is that of its trials that do not say."""
+    used = {trial.effective.get("seed", seed) for e, seed in zip(experiments, fixed) for trial in e.trials}
     return list(itertools.islice((seed for seed in itertools.count(1) if seed not in used), count))
 
 

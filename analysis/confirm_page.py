@@ -13,8 +13,8 @@ from plotly.offline import get_plotlyjs
 
 from .confirm_figures import accuracy_figure, difference_figure
 from .confirm_files import write_text
-from .confirm_result import Cell
 from .confirm_statement import p_text, points_range
+from .confirm_trained import Cell
 from .provenance import best_result
 from .report import script_json, strict_json, template
 from .words import NONE, difference_text, optional, params_text, score_text, seconds_text

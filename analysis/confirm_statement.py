@@ -70,7 +70,7 @@ def _evaluation(chosen: dict[str, Any], default: dict[str, Any], found: dict[str
     wide = f", wide enough for all {comparisons} configurations together" if comparisons > 1 else ""
     return (
         f"{text} (95 % {points_range(found)}, paired t, df = {found['df']}{wide}; p = {p_text(found['p_t_adjusted'])}"
-        f"{f' (times {comparisons})' if comparisons > 1 else ''})."
+        f"{f', multiplied by the {comparisons}' if comparisons > 1 else ''})."
     )
 
 

@@ -10,7 +10,7 @@ from fixtures_analysis import Recorder, final
 
 from analysis.confirm_cells import Plan, choose_configurations, fresh_seeds, search_facts
 from analysis.confirm_files import experiment_name
-from analysis.confirm_trial import common_flags, settings_of
+from analysis.confirm_settings import common_flags, settings_of
 from analysis.reader import load_experiment
 from analysis.records import Experiment
 from trial.hyperparameters import describe_fields
@@ -46,7 +46,7 @@ def plan_of(*searches: Experiment, top: int = 2, seeds: int = 3) -> Plan:
     return Plan(
         {"experiments": [s.id for s in searches], "top": top, "seeds": seeds},
         tuple(configurations),
-        tuple(fresh_seeds(searches, seeds, 0)),
+        tuple(fresh_seeds(searches, seeds, [0] * len(searches))),
         settings_of(searches[0], flags),
         FIELDS,
         tuple(search_facts(s) for s in searches),

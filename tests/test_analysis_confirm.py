@@ -16,9 +16,10 @@ from analysis.__main__ import main
 from analysis.confirm_cells import choose_configurations, fresh_seeds, typed
 from analysis.confirm_figures import accuracy_rows, difference_rows
 from analysis.confirm_files import read_plan, write_experiment, write_plan
-from analysis.confirm_result import cells_of, result_of
+from analysis.confirm_result import result_of
+from analysis.confirm_settings import common_flags, flags_of, settings_of
 from analysis.confirm_statement import judge
-from analysis.confirm_trial import common_flags, flags_of, settings_of
+from analysis.confirm_trained import cells_of
 from analysis.locate import AnalysisError
 from analysis.reader import load_experiment
 
@@ -95,15 +96,15 @@ def test_a_default_among_the_top_is_trained_once_and_alone_is_nothing_to_confirm
 
 
 def test_seeds_are_fresh(nni):
-    recorder_search = search(nni, "search01", (0.8, 0.01), (0.9, 0.02))
+    told = search(nni, "search01", (0.8, 0.01), (0.9, 0.02))
     for trial, seed in zip(("t0000", "t0001"), (2, 4)):
         folder = nni / "search01/environments/local-env/trials" / trial
         folder.mkdir(parents=True)
         received = {"lr": 0.01 if trial == "t0000" else 0.02, "momentum": 0.1}
-        told = {"received": received, "effective": received | {"seed": seed}}
-        (folder / "hyperparameters.json").write_text(json.dumps(told))
-    assert fresh_seeds([load_experiment(recorder_search.folder)], 4, 0) == [1, 3, 5, 6]
-    assert fresh_seeds([], 2, 1) == [2, 3]
+        said = {"received": received, "effective": received | {"seed": seed}}
+        (folder / "hyperparameters.json").write_text(json.dumps(said))
+    assert fresh_seeds([load_experiment(told.folder)], 4, [0]) == [1, 3, 5, 6]
+    assert fresh_seeds([search(nni, "search02", (0.8, 0.01))], 2, [1]) == [2, 3]
 
 
 def test_types_are_the_trials():
