@@ -109,7 +109,11 @@ def run_confirm(options: argparse.Namespace) -> int:
     from .confirm_plan import Request
 
     request = Request(options.experiments, options.top, options.seeds, options.out, not options.no_launch)
-    outcome = confirm(request)
+    try:
+        outcome = confirm(request)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return 130
     if outcome.result is not None:
         print(f"verdict: {outcome.result['verdict']}\n{outcome.result['statement']}\n")
         print(_columns([("", COLUMNS), *configuration_rows(outcome.result)]))

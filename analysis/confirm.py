@@ -22,7 +22,7 @@ from .confirm_plan import Request, plan_of, size_text
 from .confirm_result import result_of
 from .confirm_statement import judge
 from .confirm_trained import Cell, cells_of
-from .locate import is_running, registry
+from .locate import AnalysisError, is_running, registry
 from .reader import load_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,13 +61,21 @@ def confirm(request: Request) -> Outcome:
 
 
 def _cells(folder: Path, plan: Plan) -> list[Cell]:
-    return cells_of(plan, [load_experiment(known) for known in files.known_experiments(folder, plan)])
+    """An experiment that cannot be read (deleted, or NNI is just starting it) is told and trains nothing."""
+    found = []
+    for known in files.known_experiments(folder, plan):
+        try:
+            found.append(load_experiment(known))
+        except AnalysisError as error:
+            _say(f"note: {error}")
+    return cells_of(plan, found)
 
 
 def _running(folder: Path, plan: Plan) -> list[str]:
-    """Ids of this plan's experiments whose manager is alive, be it only to keep its page up."""
-    entries = registry()
-    return [known for known in files.known_experiments(folder, plan) if known in entries and is_running(entries[known])]
+    """Ids of this plan's experiments whose manager is alive, also where it has only its page left; not one that a person
+    looks at with `nnictl view`."""
+    entries, known = registry(), files.known_experiments(folder, plan)
+    return [i for i in known if i in entries and entries[i].get("status") != "VIEWED" and is_running(entries[i])]
 
 
 def _write_missing(folder: Path, plan: Plan, cells: Sequence[Cell]) -> Path:

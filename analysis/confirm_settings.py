@@ -61,7 +61,7 @@ def describe(experiment: Experiment, flags: dict[str, str]) -> dict[str, dict[st
         )
     words = [sys.executable, "-m", "trial", *command_flags(flags), "--describe"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NNI_")}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     try:
         told = json.loads(done.stdout.strip().split("\n")[-1])
         fields, problems = told["fields"], told["problems"]

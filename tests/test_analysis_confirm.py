@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 
 import pytest
 import yaml
@@ -339,9 +340,13 @@ def test_the_command_goes_on_where_it_was_cut_off(plan, nni, capsys):
     assert left == plan.cells[4:]
     second = confirming(nni, plan, "conf0002")
     train(second, plan, dict(list(SCORES.items())[4:]))
-    (nni / ".experiment").unlink()  # NNI forgets; the folder knows the first, the second is lost with it
+    (nni / ".experiment").unlink()  # NNI forgets: the folder knows the first, which it has seen, and not the second
     assert main(words) == 0 and "4 of 9 have ended before" in capsys.readouterr().err
     assert json.loads((folder / "experiments.json").read_text()) == ["conf0001"]
+    shutil.rmtree(first.folder)
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert "note: no experiment 'conf0001'" in said and "0 of 9 trainings have ended" in said
 
 
 def test_the_command_ends_with_verdict_table_and_files(plan, nni, capsys):
