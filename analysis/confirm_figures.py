@@ -48,7 +48,7 @@ def difference_figure(result: dict[str, Any]) -> go.Figure:
     rows = difference_rows(result)
     figure = _lines(rows, lambda value: difference_text(value, True, signed=True))
     figure.add_vline(x=0, line={"color": COLOURS[5], "width": 1, "dash": "dash"})
-    figure.update_xaxes(title_text="accuracy less that of the default, same seed", tickformat="+.0%")
+    figure.update_xaxes(title_text="less the default", tickformat="+.0%")
     return figure
 
 
@@ -73,7 +73,7 @@ def _lines(rows: list[Row], text: Any) -> go.Figure:
     figure = empty_figure()
     figure.add_scatter(
         x=[value for row in rows for value in row.values],
-        y=[escape(row.label) for row in rows for _ in row.values],
+        y=[_tick(row) for row in rows for _ in row.values],
         mode="markers",
         name="a seed",
         marker={"size": 8, "color": COLOURS[0], "opacity": 0.45},
@@ -83,7 +83,7 @@ def _lines(rows: list[Row], text: Any) -> go.Figure:
     halves = [0.0 if row.high is None else row.high - row.mean for row in rows]
     figure.add_scatter(
         x=[row.mean for row in rows],
-        y=[escape(row.label) for row in rows],
+        y=[_tick(row) for row in rows],
         error_x={"type": "data", "array": halves, "thickness": 2, "color": COLOURS[0]},
         mode="markers",
         name="mean and interval",
@@ -95,3 +95,8 @@ def _lines(rows: list[Row], text: Any) -> go.Figure:
     figure.update_xaxes(zeroline=False)
     figure.update_layout(height=170 + 44 * len(rows))
     return figure
+
+
+def _tick(row: Row) -> str:
+    """The label on two lines, so that a phone has room beside it."""
+    return escape(row.label).replace(", ", "<br>")
