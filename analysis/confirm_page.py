@@ -16,7 +16,8 @@ from .confirm_files import write_text
 from .confirm_statement import p_text, points_range
 from .confirm_trained import Cell
 from .provenance import best_result
-from .report import script_json, strict_json, template
+from .report import script_json, template
+from .values import strict_json
 from .words import NONE, difference_text, optional, params_text, score_text, seconds_text
 
 COLUMNS = ["Hyperparameters", "Validation", "Less the default, validation", "Evaluation", "Trainings"]
