@@ -55,13 +55,13 @@ class Plan:
 
 def typed(parameters: dict[str, Any], fields: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """32.0 for a whole-number field is 32 and 1 for a fraction 1.0, as the trial itself reads them."""
-    kinds = {"int": int, "float": float}
-    return {
-        name: kinds[kind](value)
-        if (kind := fields.get(name, {}).get("type")) in kinds and isinstance(value, (int, float))
-        else value
-        for name, value in parameters.items()
-    }
+    return {name: _typed(value, fields.get(name, {}).get("type")) for name, value in parameters.items()}
+
+
+def _typed(value: Any, kind: str | None) -> Any:
+    if kind == "int" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return float(value) if kind == "float" and type(value) is int else value
 
 
 def key_of(parameters: dict[str, Any]) -> str:

@@ -111,6 +111,8 @@ def test_seeds_are_fresh(nni):
 def test_types_are_the_trials():
     told = typed({"batch_size": 32.0, "lr": 1, "arch": "resnet18", "other": 3}, FIELDS)
     assert [(value, type(value)) for value in told.values()] == [(32, int), (1.0, float), ("resnet18", str), (3, int)]
+    odd = {"batch_size": 32.5, "epochs": float("inf"), "seed": True}
+    assert typed(odd, FIELDS) == odd and typed(odd, FIELDS)["seed"] is True
 
 
 def test_fixed_settings_are_carried_and_the_seed_is_not(nni):
