@@ -22,8 +22,9 @@ test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
 test-fast: .venv/test-ready  ## without the tests that start NNI
 	$(BIN)/python -m pytest -m "not nni"
 
-calibrate: .venv/ready  ## simulate the verdict where the truth is known; about 2 minutes
+calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 3 minutes
 	$(BIN)/python -m analysis.calibrate
+	$(BIN)/python -m analysis.calibrate_confirm
 
 bench-analysis: .venv/test-ready  ## time and memory for 10,000 to 100,000 trials, NNI's own export beside; about 5 minutes
 	$(BIN)/python -m benchmarks.analysis

@@ -59,6 +59,20 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
     record.set_defaults(run=run_record)
 
+    confirm = commands.add_parser(
+        "confirm", allow_abbrev=False, help="retrain the best configurations and the default with fresh seeds"
+    )
+    confirm.add_argument("experiments", nargs="+", metavar="ID_OR_PATH", help=what)
+    confirm.add_argument(
+        "--top", type=int, default=3, metavar="N", help="configurations of each experiment (default: 3)"
+    )
+    confirm.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="trainings of each configuration (default: 5)"
+    )
+    confirm.add_argument("--out", type=Path, metavar="DIR", help="default: runs/confirm-IDS")
+    confirm.add_argument("--no-launch", action="store_true", help="print the command that trains instead of running it")
+    confirm.set_defaults(run=run_confirm)
+
     listing = commands.add_parser("list", allow_abbrev=False, help="all experiments found here, newest first")
     listing.add_argument(
         "--home", type=Path, metavar="DIR", help="folder of experiments, or a home that has one (default: your own)"
@@ -103,6 +117,26 @@ def run_record(options: argparse.Namespace) -> int:
     experiment, size = record(options.experiment, options.out)
     print(f"{options.out}: experiment {experiment.id}, {len(experiment.trials)} trials, {size / 1e6:.2f} MB")
     return 0
+
+
+def run_confirm(options: argparse.Namespace) -> int:
+    """Trains what is missing; when all is there, prints the verdict and the table and writes the files."""
+    from .confirm import confirm
+    from .confirm_page import COLUMNS, configuration_rows
+    from .confirm_plan import Request
+    from .terminal import columns
+
+    request = Request(options.experiments, options.top, options.seeds, options.out, not options.no_launch)
+    try:
+        outcome = confirm(request)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return 130
+    if outcome.result is not None:
+        print(f"verdict: {outcome.result['verdict']}\n{clean(outcome.result['statement'])}\n")
+        print(columns([("", COLUMNS), *configuration_rows(outcome.result)]))
+        print(f"\nreport: {outcome.page}")
+    return outcome.code
 
 
 def run_list(options: argparse.Namespace) -> int:
