@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ from trial.describe import describe
 from trial.errors import TrialError
 from trial.hyperparameters import Hyperparameters
 from trial.model import build_model
-from trial.outputs import write_weights
+from trial.outputs import write_hyperparameters, write_weights
+from trial.rerun import refuse_others
 from trial.run import run_trial
 from trial.teacher import open_teacher
 
@@ -188,13 +189,18 @@ def test_a_distilled_trial_goes_on_bit_for_bit_with_the_same_teacher_only(school
     torch.save({**state, "model": {**state["model"], "fc.bias": state["model"]["fc.bias"] + 1}}, teacher)
     with pytest.raises(TrialError, match=r"another training: teacher 'sha256 \w{12}' there, 'sha256 \w{12}' here"):
         run_trial(h, cache, settings(cut), lambda metrics: None)
-    shutil.copy(school / "best.pt", teacher)
-    run_trial(h, cache, settings(cut), lambda metrics: None)
+    moved = replace(h, teacher=str(school / "best.pt"))  # the same file at another place
+    write_hyperparameters(cut, {}, h)
+    refuse_others(cut, moved)
+    with pytest.raises(TrialError, match="holds an interrupted training with distill_weight = 0.5"):
+        refuse_others(cut, replace(moved, distill_weight=0.6))
+    run_trial(moved, cache, settings(cut), lambda metrics: None)
     assert "continued after epoch 2" in capsys.readouterr().out
     assert curve(cut) == curve(tmp_path / "whole")
     one, other = (json.loads((folder / "result.json").read_text()) for folder in (cut, tmp_path / "whole"))
-    for name in ("training", "validation", "evaluation", "teacher"):
+    for name in ("training", "validation", "evaluation"):
         assert one[name] == other[name], name
+    assert one["teacher"]["sha256"] == other["teacher"]["sha256"]
 
 
 def test_the_command_distils_and_its_record_answers_for_all_three_splits(school, tiny_cache, tmp_path):
