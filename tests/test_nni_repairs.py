@@ -42,7 +42,9 @@ def runs(plain_env, repaired_env, tmp_path_factory) -> dict[str, Run]:
             folder / "evolution", {**repaired_env, "NNI_TEST_MODES": "none,none,none,exit1,twice,text,nan"}, two
         ),
     }
-    _post(runs["evolution"], "trial-jobs", {"x": 0.5})  # as a person does on the page; it fails as all of the first seven
+    _post(
+        runs["evolution"], "trial-jobs", {"x": 0.5}
+    )  # as a person does on the page; it fails as all of the first seven
     for run in runs.values():
         run.wait(lambda run=run: run.status == "DONE", 150)
     return runs

@@ -93,7 +93,7 @@ UNUSABLE = ["NaN", "-Infinity", '"0.5"', "null", "[0.5]", "{}", '{"default": "0.
 
 def test_a_final_result_is_usable_where_a_tuner_can_compare_it():
     file = json.dumps(str(PRELOAD.parent / "trial_end.js"))
-    report = "t.judge(id, JSON.stringify({type: 'FINAL', value}))"
+    report = "t.judge(id, JSON.stringify({type: 'FINAL', value}), console)"
     script = (
         f"const t = require({file}); console.log(JSON.stringify({json.dumps(USABLE + UNUSABLE)}.map((value, id) => "
         f"{{ {report}; const trial = {{ id, status: 'SUCCEEDED' }}; t.settle(trial, 0); return trial; }})))"
