@@ -24,9 +24,11 @@ HOST, WORKER, STRANGER = "10.231.77.1", "10.231.77.2", "10.231.77.3"
 PROBE = """
 import socket, sys
 source, host, port, path, *headers = sys.argv[1:]
+if not any(header.startswith("Host:") for header in headers):
+    headers.append(f"Host: {host}:{port}")
 try:
     with socket.create_connection((host, int(port)), timeout=5, source_address=(source, 0)) as channel:
-        channel.sendall("\\r\\n".join([f"GET {path} HTTP/1.1", f"Host: {host}:{port}", *headers, "", ""]).encode())
+        channel.sendall("\\r\\n".join([f"GET {path} HTTP/1.1", *headers, "", ""]).encode())
         answer = channel.recv(100)
     print(int(answer.split()[1]) if answer else "closed")
 except OSError as error:
