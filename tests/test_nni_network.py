@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from fixtures_nni import Run
+from fixtures_nni import Run, other_address
 
 from experiments.repairs import SWITCH, with_repairs
 
@@ -44,7 +44,7 @@ UPGRADE = [
 
 @pytest.fixture(scope="module")
 def other_machine():
-    """A function that runs a command in a network namespace with two addresses, WORKER and STRANGER."""
+    """A function that runs a command in a network namespace with two addresses, WORKER and STRANGER; None where not allowed."""
     name = f"food11-{os.getpid()}"
     link = f"f{os.getpid()}"
     inside = ["ip", "netns", "exec", name]
@@ -57,10 +57,10 @@ def other_machine():
         [*inside, "ip", "link", "set", f"{link}b", "up"],
     ]
     try:
-        for command in commands:
-            if not shutil.which("ip") or subprocess.run(command, capture_output=True, check=False).returncode:
-                pytest.skip("no network namespace may be made here")
-        yield lambda *words: [*inside, *words]
+        made = shutil.which("ip") and all(
+            subprocess.run(command, capture_output=True, check=False).returncode == 0 for command in commands
+        )
+        yield (lambda *words: [*inside, *words]) if made else None
     finally:
         if shutil.which("ip"):
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
@@ -94,7 +94,10 @@ def test_plain_nni_is_open_and_the_repaired_one_is_not(nni_env, other_machine, t
     repaired = Run(tmp_path / "repaired", with_repairs(nni_env), {"maxTrialNumber": 1})
     for run in (plain, repaired):
         run.wait(lambda run=run: run.status == "DONE")
-    from_afar = {"source": WORKER, "host": HOST, "within": other_machine}
+    own = other_address()  # where no namespace may be made: this machine by its outer address
+    from_afar = (
+        {"source": WORKER, "host": HOST, "within": other_machine} if other_machine else {"source": own, "host": own}
+    )
     assert probe(plain.port, "/api/v1/nni/version", **from_afar) == "200"
     assert probe(repaired.port, "/api/v1/nni/version", **from_afar) == "ConnectionRefusedError"
     open_to_tricks = browser_tricks(plain)
@@ -104,9 +107,9 @@ def test_plain_nni_is_open_and_the_repaired_one_is_not(nni_env, other_machine, t
     closed = browser_tricks(repaired)
     assert {closed[name] for name in ("rebinding", "other origin", "websocket", "image tag")} == {"403"}
     assert {closed[name] for name in ("parent", "link", "id")} == {"500"}
-    own = [f"Origin: http://127.0.0.1:{repaired.port}", "Sec-Fetch-Site: same-origin"]
+    page = [f"Origin: http://127.0.0.1:{repaired.port}", "Sec-Fetch-Site: same-origin"]
     trial = next(repaired.trials.iterdir()).name
-    assert probe(repaired.port, f"/api/v1/nni/trial-file/{trial}/got.json", *own) == "200"
+    assert probe(repaired.port, f"/api/v1/nni/trial-file/{trial}/got.json", *page) == "200"
     assert probe(repaired.port, "/oview", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate") == "200"
     for run in (plain, repaired):
         run.call("stop", run.id)
@@ -114,6 +117,8 @@ def test_plain_nni_is_open_and_the_repaired_one_is_not(nni_env, other_machine, t
 
 def test_of_other_machines_only_the_listed_ones_reach_only_the_workers_channel(nni_env, other_machine, tmp_path):
     """A machine that accepts and never answers as an SSH server, so that the manager waits for it, its port open."""
+    if not other_machine:
+        pytest.skip("no network namespace may be made here")
     silent = "import socket; s = socket.create_server(('', 2222)); c = s.accept(); s.accept()"
     server = subprocess.Popen(other_machine(sys.executable, "-c", silent))
     try:
