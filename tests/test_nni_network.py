@@ -24,11 +24,12 @@ HOST, WORKER, STRANGER = "10.231.77.1", "10.231.77.2", "10.231.77.3"
 PROBE = """
 import socket, sys
 source, host, port, path, *headers = sys.argv[1:]
+verb, path = path.split() if " " in path else ("GET", path)
 if not any(header.startswith("Host:") for header in headers):
     headers.append(f"Host: {host}:{port}")
 try:
     with socket.create_connection((host, int(port)), timeout=5, source_address=(source, 0)) as channel:
-        channel.sendall("\\r\\n".join([f"GET {path} HTTP/1.1", *headers, "", ""]).encode())
+        channel.sendall("\\r\\n".join([f"{verb} {path} HTTP/1.1", *headers, "", ""]).encode())
         answer = channel.recv(100)
     print(int(answer.split()[1]) if answer else "closed")
 except OSError as error:
@@ -81,6 +82,13 @@ def browser_tricks(run: Run) -> dict[str, str]:
     return {
         "rebinding": probe(run.port, f"{base}/version", "Host: evil.example", host="localhost"),
         "other origin": probe(run.port, f"{base}/version", "Origin: http://evil.example"),
+        "post": probe(
+            run.port,
+            f"POST {base}/experiment/import-data",
+            "Origin: http://evil.example",
+            "Content-Type: text/plain",
+            "Content-Length: 0",
+        ),
         "websocket": probe(run.port, "/tuner", "Origin: http://evil.example", *UPGRADE),
         "image tag": probe(run.port, "/env/local-env/x", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"),
         "parent": probe(run.port, f"{base}/trial-file/{trial.name}/{up}db%2Fnni.sqlite"),
@@ -105,7 +113,7 @@ def test_plain_nni_is_open_and_the_repaired_one_is_not(nni_env, other_machine, t
     assert open_to_tricks.pop("image tag") == "408"  # it would have taken a trial's parameters
     assert set(open_to_tricks.values()) == {"200"}
     closed = browser_tricks(repaired)
-    assert {closed[name] for name in ("rebinding", "other origin", "websocket", "image tag")} == {"403"}
+    assert {closed[name] for name in ("rebinding", "other origin", "post", "websocket", "image tag")} == {"403"}
     assert {closed[name] for name in ("parent", "link", "id")} == {"500"}
     page = [f"Origin: http://127.0.0.1:{repaired.port}", "Sec-Fetch-Site: same-origin"]
     trial = next(repaired.trials.iterdir()).name
