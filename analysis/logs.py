@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 from .records import Experiment, Trial
 
 _TAIL_BYTES = 16_384
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\b")
+_STAMP = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\]")
+# The two places in NNI from which the tuner's process does not come back: its worker threads, and its main function.
+_DEATH = re.compile(r"ERROR \(nni\.(runtime\.msg_dispatcher_base|main)/")
 
 
 def failure_reason(trial: Trial) -> str:
@@ -18,7 +22,7 @@ def failure_reason(trial: Trial) -> str:
     """
     if trial.folder is not None:
         for name in ("trial.stderr", "stderr", "trial.log"):
-            lines = _last_lines(trial.folder / name)
+            lines = last_lines(trial.folder / name)
             if lines:
                 return lines[-1][:200]
     if trial.state == "FAILED":
@@ -28,12 +32,35 @@ def failure_reason(trial: Trial) -> str:
 
 def tuner_errors(experiment: Experiment) -> list[str]:
     """The last exception in the tuner's own log: NNI keeps saying RUNNING after its tuner has died."""
-    lines = _last_lines(experiment.folder / "log" / "dispatcher.log")
+    lines = last_lines(experiment.folder / "log" / "dispatcher.log")
     found = [line for line in lines if _EXCEPTION.match(line) or " ERROR " in line]
     return [f"the tuner's log has an error: {found[-1][:200]}"] if found else []
 
 
-def _last_lines(path: Path) -> list[str]:
+def tuner_death(folder: Path, since: float = 0.0) -> str | None:
+    """The exception that ended the tuner of this experiment's folder; None where its log shows none.
+
+    since: seconds since 1970; earlier lines are of an earlier session. Other errors in the log did not end it.
+    """
+    lines = lines_since(last_lines(folder / "log" / "dispatcher.log"), since)
+    deaths = [number for number, line in enumerate(lines) if _DEATH.search(line)]
+    if not deaths:
+        return None
+    trace = [line for line in lines[deaths[-1] + 1 :] if not _STAMP.match(line)]
+    exceptions = [line for line in trace if _EXCEPTION.match(line)]
+    return (exceptions or [_DEATH.split(lines[deaths[-1]])[-1].rpartition(") ")[2]])[-1][:300]
+
+
+def lines_since(lines: list[str], since: float) -> list[str]:
+    """The lines of NNI's log from that time on (seconds since 1970; NNI writes whole seconds of local time)."""
+    for number, line in enumerate(lines):
+        stamp = _STAMP.match(line)
+        if stamp and time.mktime(time.strptime(stamp[1], "%Y-%m-%d %H:%M:%S")) >= int(since):
+            return lines[number:]
+    return [] if since else lines
+
+
+def last_lines(path: Path) -> list[str]:
     """Non-empty lines of the file's last 16 KiB; none where there is no such file."""
     try:
         with path.open("rb") as file:

@@ -78,6 +78,7 @@ def _trial(
         attempts=len(starts),
         folder=place[0],
         warnings=tuple(warnings),
+        cancel_asked=any(event.event == "USER_TO_CANCEL" for event in own),
         **facts,
     )
 

@@ -146,7 +146,7 @@ def test_ctrl_c_leaves_the_experiment_running_and_watch_returns_to_it(nni_env, t
 def test_a_dead_tuner_is_noticed_with_its_reason_and_stopped(nni_env, tmp_path, monkeypatch, capsys):
     """The report's own bounds: NNI says RUNNING forever. `check` refuses them, so they are started past it here."""
     from experiments.config import Overrides, read_experiment
-    from experiments.launch import _finish
+    from experiments.finish import Watching, finish
     from experiments.manager import running_ids, start
 
     for name in ("HOME", "PATH"):
@@ -160,7 +160,7 @@ def test_a_dead_tuner_is_noticed_with_its_reason_and_stopped(nni_env, tmp_path, 
     with urllib.request.urlopen(f"{manager.url}/api/v1/nni/check-status", timeout=10) as answer:
         assert json.load(answer)["status"] in ("INITIALIZED", "RUNNING")
     started = time.monotonic()
-    assert _finish([manager], keep_ui=False) == 1
+    assert finish([manager], Watching()) == 1
     assert time.monotonic() - started < 60
     said = capsys.readouterr()
     assert said.out == f"experiment resnet18_food11_tpe {manager.id} DEAD best none\n"
