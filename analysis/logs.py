@@ -13,6 +13,9 @@ _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\b")
 _STAMP = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\]")
 # The two places in NNI from which the tuner's process does not come back: its worker threads, and its main function.
 _DEATH = re.compile(r"ERROR \(nni\.(runtime\.msg_dispatcher_base|main)/")
+# What the tuner and trials say after their manager has gone: not a death of their own.
+MANAGER_GONE = re.compile(r"Connect call failed|ConnectionClosed|ConnectionReset|close frame")
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def failure_reason(trial: Trial) -> str:
@@ -48,7 +51,8 @@ def tuner_death(folder: Path, since: float = 0.0) -> str | None:
         return None
     trace = [line for line in lines[deaths[-1] + 1 :] if not _STAMP.match(line)]
     exceptions = [line for line in trace if _EXCEPTION.match(line)]
-    return (exceptions or [_DEATH.split(lines[deaths[-1]])[-1].rpartition(") ")[2]])[-1][:300]
+    reason = (exceptions or [lines[deaths[-1]].partition(") ")[2]])[-1][:300]
+    return None if MANAGER_GONE.search(reason) else reason
 
 
 def lines_since(lines: list[str], since: float) -> list[str]:
@@ -61,7 +65,8 @@ def lines_since(lines: list[str], since: float) -> list[str]:
 
 
 def last_lines(path: Path) -> list[str]:
-    """Non-empty lines of the file's last 16 KiB; none where there is no such file."""
+    """Non-empty lines of the file's last 16 KiB, without colours and other control characters; none where there is no
+    such file."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
@@ -69,4 +74,5 @@ def last_lines(path: Path) -> list[str]:
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return []
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    lines = (_CONTROL.sub("", line).strip() for line in re.split(r"[\r\n]+", text))
+    return [line for line in lines if line]

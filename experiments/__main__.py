@@ -1,4 +1,4 @@
-"""python -m experiments launch | watch | resume | check"""
+"""python -m experiments launch | watch | resume | why | check"""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     resume = commands.add_parser("resume", help="go on after a stop, a crash or a restart", allow_abbrev=False)
     resume.add_argument("id", metavar="ID")
     resume.add_argument("--max-trials", type=_positive, metavar="N", help="go on to N trials instead")
+    why = commands.add_parser("why", help="explain a failure", allow_abbrev=False)
+    why.add_argument("id", metavar="ID")
+    why.add_argument("trial", nargs="?", metavar="TRIAL", help="its id or number; default: the whole experiment")
     for command in (launch, watch, resume):
         _add_watching(command)
     return parser.parse_args(arguments)
@@ -86,9 +89,13 @@ def _run(args: argparse.Namespace) -> int:
     from experiments.finish import Watching
     from experiments.launch import Options, launch, run_check, watch_running
     from experiments.resume import resume
+    from experiments.why import why
 
     if args.command == "check":
         return 0 if run_check(args.files, _overrides(args)) else 1
+    if args.command == "why":
+        print(why(args.id, args.trial))
+        return 0
     watching = Watching(args.keep_ui, Limits(args.stop_after_failures, args.stall_minutes))
     if args.command == "resume":
         return resume(args.id, args.max_trials, watching)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from analysis.logs import last_lines
 from experiments.diagnose import Limits
+from experiments.evidence import note_outcome
 from experiments.manager import Manager, attach, kill, running_ids, stop
 from experiments.processes import end_orphans
 from experiments.watch import Outcome, watch
@@ -31,6 +32,7 @@ def finish(managers: list[Manager], watching: Watching) -> int:
     outcomes = watch(managers, watching.limits)
     for manager, outcome in zip(managers, outcomes):
         if not outcome.is_good:
+            note_outcome(manager.folder, outcome)
             _say_why(manager, outcome)
         _put_away(manager, outcome, watching.keep_ui)
         print(outcome.line(manager), flush=True)

@@ -25,10 +25,11 @@ POLL_S = 2.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an experiment ended; `verdict` as in diagnose.py."""
+    """How an experiment ended, and when that was noticed."""
 
     verdict: Verdict
     record: Record | None
+    noticed: float  # seconds since 1970
 
     @property
     def state(self) -> str:
@@ -69,7 +70,7 @@ class Watcher:
             self._progress.show(self.record)
         if verdict := judge(look, self._limits):
             self.close()
-            self.outcome = Outcome(verdict, self.record)
+            self.outcome = Outcome(verdict, self.record, look.now)
 
     def close(self) -> None:
         """Leave the progress bar as it is; the experiment goes on."""
@@ -132,6 +133,16 @@ def last_sign(trial: Trial) -> float:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in (*folder.glob("*"), *folder.glob("*/*")) if not path.is_dir()]
+
+
+def verdict_now(manager: Manager) -> Verdict | None:
+    """The judgement of a first look: what was not seen to happen is dated by the end of the last trial."""
+    watcher = Watcher(manager, Limits(), 0)
+    with contextlib.suppress(AnalysisError):
+        ends = [trial.end / 1000 for trial in load_experiment(manager.folder).trials if trial.end]
+        quiet_s = time.time() - max([watcher._since, *ends])
+        watcher._seen |= {what: time.monotonic() - quiet_s for what in ("tuner", "trial")}
+    return judge(watcher._look(), Limits())
 
 
 def watch(managers: Sequence[Manager], limits: Limits) -> list[Outcome]:
