@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from .locate import AnalysisError
 
 CHUNK_ROWS = 1000  # about 2 ms of read lock
-_EVENTS = "timestamp, trialJobId, event, data, logPath, sequenceId, environmentId"
+_EVENTS = "timestamp, trialJobId, event, data, logPath, sequenceId, environmentId, message"
 _METRICS = "timestamp, trialJobId, parameterId, type, sequence, data"
 
 
@@ -34,6 +34,7 @@ class Event(NamedTuple):
     log_path: str | None
     sequence: int | None
     environment: str | None
+    message: str | None = None  # of NNI's training service; plain NNI writes none for local trials
 
 
 class Metric(NamedTuple):

@@ -23,13 +23,15 @@ def failure_reason(trial: Trial) -> str:
 
     NNI records a kill by signal (out of memory), a time limit and a cancel by a person alike.
     """
+    if trial.message and not trial.message.startswith("exit code"):
+        return trial.message[:200]  # the trial itself may not know: a result that is no number, a kill
     if trial.folder is not None:
         for name in ("trial.stderr", "stderr", "trial.log"):
             lines = last_lines(trial.folder / name)
             if lines:
                 return lines[-1][:200]
     if trial.state == "FAILED":
-        return "exit code other than 0; it wrote nothing"
+        return f"{trial.message or 'exit code other than 0'}; it wrote nothing"
     return "cancelled by a person, by its time limit, by the assessor, or killed by a signal (out of memory)"
 
 

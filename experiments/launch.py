@@ -12,6 +12,7 @@ from experiments.check import check, count_gpus
 from experiments.config import Overrides, read_experiment
 from experiments.errors import ExperimentError
 from experiments.finish import Watching, finish, say_interrupted
+from experiments.lines import place
 from experiments.manager import attach, running_ids, start
 
 
@@ -34,7 +35,7 @@ def run_check(files: Sequence[Path], overrides: Overrides) -> bool:
             good = False
             continue
         for finding in findings:
-            print(f"{finding.level}: {file}: {finding.text}", file=sys.stderr)
+            print(f"{finding.level}: {place(file, finding.text)}: {finding.text}", file=sys.stderr)
         good = good and not any(finding.level == "error" for finding in findings)
     return good
 

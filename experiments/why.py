@@ -104,6 +104,7 @@ def _next(record: Record) -> str:
 def _trial_lines(record: Record, trial: Trial) -> list[str]:
     after = f" after {trial.duration_s:.0f} s" if trial.duration_s is not None else ""
     status = {"SUCCEEDED": "exit code 0", "FAILED": "exit code other than 0", "USER_CANCELED": "ended by a signal"}
+    status |= {trial.state: trial.message} if trial.message else {}
     lines = [
         f"trial {trial.trial_id} (no. {trial.sequence}) of {record.name} ({record.id}): {trial.state}{after}, "
         f"{status.get(trial.state, 'no end on record')}",
