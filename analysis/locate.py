@@ -40,7 +40,7 @@ def registry() -> dict[str, dict[str, Any]]:
     for _ in range(5):
         try:
             content = json.loads((home() / ".experiment").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except ValueError:
             time.sleep(0.05)

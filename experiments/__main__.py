@@ -1,4 +1,4 @@
-"""python -m experiments launch | watch | resume | why | check"""
+"""python -m experiments launch | watch | resume | why | check | doctor"""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     resume = commands.add_parser("resume", help="go on after a stop, a crash or a restart", allow_abbrev=False)
     resume.add_argument("id", metavar="ID")
     resume.add_argument("--max-trials", type=_positive, metavar="N", help="go on to N trials instead")
+    doctor = commands.add_parser("doctor", help="the machine before the first run", allow_abbrev=False)
+    doctor.add_argument("--no-trial", action="store_true", help="without the one real trial through NNI")
     why = commands.add_parser("why", help="explain a failure", allow_abbrev=False)
     why.add_argument("id", metavar="ID")
     why.add_argument("trial", nargs="?", metavar="TRIAL", help="its id or number; default: the whole experiment")
@@ -86,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     """NNI is imported only in here: --help answers at once."""
     from experiments.diagnose import Limits
+    from experiments.doctor import doctor
     from experiments.finish import Watching
     from experiments.launch import Options, launch, run_check, watch_running
     from experiments.resume import resume
@@ -93,6 +96,8 @@ def _run(args: argparse.Namespace) -> int:
 
     if args.command == "check":
         return 0 if run_check(args.files, _overrides(args)) else 1
+    if args.command == "doctor":
+        return doctor(with_trial=not args.no_trial)
     if args.command == "why":
         print(why(args.id, args.trial))
         return 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 from analysis.logs import last_lines
@@ -34,7 +36,9 @@ def finish(managers: list[Manager], watching: Watching) -> int:
         if not outcome.is_good:
             note_outcome(manager.folder, outcome)
             _say_why(manager, outcome)
-        _put_away(manager, outcome, watching.keep_ui)
+    with ThreadPoolExecutor() as pool:  # each stop waits some seconds for NNI
+        list(pool.map(_put_away, managers, outcomes, repeat(watching.keep_ui)))
+    for manager, outcome in zip(managers, outcomes):
         print(outcome.line(manager), flush=True)
     return 0 if all(outcome.is_good for outcome in outcomes) else 1
 

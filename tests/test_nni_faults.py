@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -223,3 +224,10 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
     assert "a signal that NNI did not send" in run_module("experiments", "why", night.id, cut).stdout
     again = run_module("experiments", "resume", night.id)
     assert again.returncode == 1 and "all 6 trials have ended" in again.stderr
+
+
+def test_doctor_runs_a_real_trial_in_under_a_minute_and_leaves_nothing(home):
+    done = run_module("experiments", "doctor")
+    assert done.returncode == 0, done.stdout
+    assert "ok      trial: one trial through NNI in " in done.stdout
+    assert not list(Path(tempfile.gettempdir()).glob("nni-smoke-*"))
