@@ -13,7 +13,7 @@ from experiments.config import Overrides, read_experiment
 from experiments.errors import ExperimentError
 from experiments.finish import Watching, finish, say_interrupted
 from experiments.lines import place
-from experiments.manager import attach, running_ids, start
+from experiments.manager import attach, forget_dead, running_ids, start
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def launch(files: Sequence[Path], overrides: Overrides, options: Options) -> int
     if not run_check(files, overrides):
         print("nothing was started", file=sys.stderr)
         return 1
+    forget_dead()
     experiments = [read_experiment(file, overrides) for file in files]
     groups = [experiments] if options.parallel else [[experiment] for experiment in experiments]
     waiting = [str(file) for file in files]
@@ -70,6 +71,7 @@ def launch(files: Sequence[Path], overrides: Overrides, options: Options) -> int
 
 def watch_running(ids: Sequence[str], watching: Watching) -> int:
     """Return to experiments that are running: those named, or all."""
+    forget_dead()
     managers = [attach(experiment_id) for experiment_id in (ids or running_ids())]
     if not managers:
         raise ExperimentError(

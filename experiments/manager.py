@@ -168,6 +168,14 @@ def mark_stopped(experiment_id: str) -> None:
     Experiments().update_experiment(experiment_id, "status", "STOPPED")
 
 
+def forget_dead() -> None:
+    """Mark all experiments without a manager. After a restart their process numbers may be other programs', which a
+    `nnictl stop --all` would end: NNI looks at the number alone."""
+    for experiment_id, entry in registry().items():
+        if entry.get("status") != "STOPPED" and not is_running(entry):
+            mark_stopped(experiment_id)
+
+
 def _nnictl(*words: str) -> subprocess.CompletedProcess:
     """Run nnictl of this interpreter's environment, away from the terminal's Ctrl-C, and always to its end:
 

@@ -18,7 +18,7 @@ from analysis.reader import load_experiment
 from analysis.records import Experiment as Record
 from experiments.errors import ExperimentError
 from experiments.finish import Watching, finish, say_interrupted
-from experiments.manager import Manager, attach, mark_stopped
+from experiments.manager import Manager, attach, forget_dead
 from experiments.manager import resume as start_again
 from experiments.processes import end_orphans
 
@@ -70,7 +70,7 @@ def _start(record: Record, max_trials: int | None) -> Manager:
     _refuse_used_up(record)
     if ended := end_orphans(record.id, record.folder):
         print(f"{record.name}: ended what was left over: {ended}", file=sys.stderr)
-    mark_stopped(record.id)
+    forget_dead()
     trials = record.counts
     print(
         f"{record.name}: {len(record.trials) - trials['running']} of {record.max_trials} trials have ended; "

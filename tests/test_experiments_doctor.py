@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,3 +122,27 @@ def test_what_a_killed_manager_left_is_found(command, tmp_path):
             done = run_module("experiments", "resume", "exp00001", env={**os.environ, "HOME": str(tmp_path)})
             assert done.returncode == 1 and "cannot go on (no experiment" in done.stderr
             assert len(done.stderr.splitlines()) == 1
+
+
+def test_nnictl_ends_a_foreign_program_where_the_registry_was_not_mended(tmp_path):
+    """After a restart of the machine a dead manager's process number is another program's."""
+    folder = tmp_path / "nni-experiments"
+    folder.mkdir()
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    nnictl = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", "stop", "--all"]
+    for mended in (True, False):
+        with subprocess.Popen(["sleep", "60"]) as program:
+            threading.Thread(target=program.wait).start()  # nnictl waits until the number is free
+            entry = {"id": "exp00001", "status": "RUNNING", "pid": program.pid, "port": 8080, "logDir": str(folder)}
+            (folder / ".experiment").write_text(json.dumps({"exp00001": entry}))
+            if mended:
+                assert "no experiment is running" in run_module("experiments", "watch", env=environment).stderr
+                assert json.loads((folder / ".experiment").read_text())["exp00001"]["status"] == "STOPPED"
+            assert subprocess.run(nnictl, env=environment, capture_output=True, timeout=90, check=False).returncode == 0
+            assert psutil.pid_exists(program.pid) == mended
+            program.kill()
+
+
+def test_nnictl_without_pkg_resources_is_found(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pkg_resources", None)  # as setuptools 82 leaves it
+    assert machine.nnictl().level == "fault" and "setuptools<82" in machine.nnictl().text
