@@ -150,7 +150,7 @@ class Night:
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def running(self, ended: int) -> str:
-        """Wait for a trial that runs after so many have ended, and hold it; its id."""
+        """Wait for a trial whose process runs after so many have ended; its id."""
         from analysis.locate import AnalysisError, registry
         from analysis.reader import load_experiment
 
@@ -161,7 +161,8 @@ class Night:
                 trials = load_experiment(self.id).trials if self.id else ()
             except AnalysisError:
                 trials = ()
-            now = [trial for trial in trials if trial.state == "RUNNING" and trial.intermediates]
+            here = {process.environ().get("NNI_TRIAL_JOB_ID") for process in self.left()} if trials else set()
+            now = [trial for trial in trials if trial.trial_id in here and trial.end is None and trial.intermediates]
             if now and sum(trial.end is not None for trial in trials) >= ended:
                 return now[0].trial_id
             time.sleep(0.1)
