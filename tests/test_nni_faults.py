@@ -137,6 +137,14 @@ def test_a_trial_that_was_cut_off_by_the_end_of_the_watching_is_explained_by_its
     assert "FAILED after" in why(ended[0]["fails"][0], "1")
 
 
+def job_of(process: psutil.Process) -> str:
+    """The trial that a process belongs to; "" for the tuner, and for one that has just ended."""
+    try:
+        return process.environ().get("NNI_TRIAL_JOB_ID", "")
+    except psutil.Error:
+        return ""
+
+
 class Night:
     """One experiment that is killed again and again."""
 
@@ -161,7 +169,7 @@ class Night:
                 trials = load_experiment(self.id).trials if self.id else ()
             except AnalysisError:
                 trials = ()
-            here = {process.environ().get("NNI_TRIAL_JOB_ID") for process in self.left()} if trials else set()
+            here = {job_of(process) for process in self.left()} if trials else set()
             now = [trial for trial in trials if trial.trial_id in here and trial.end is None and trial.intermediates]
             if now and sum(trial.end is not None for trial in trials) >= ended:
                 return now[0].trial_id
@@ -196,11 +204,11 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
     resumed = night.go("resume", night.id)
     cut = night.running(ended=1)
     for process in night.left():  # then a trial
-        if process.environ().get("NNI_TRIAL_JOB_ID") == cut:
+        if job_of(process) == cut:
             process.kill()
     night.running(ended=2)
     for process in night.left():  # then the tuner
-        if "NNI_TRIAL_JOB_ID" not in process.environ():
+        if not job_of(process):
             process.kill()
     out, err = resumed.communicate(timeout=60)
     assert resumed.returncode == 1 and f"{night.id} DEAD" in out and "without a word" in err
