@@ -118,7 +118,11 @@ class Watcher:
 
 def _is_queued(manager_log: list[str]) -> bool:
     """Whether the manager's last word about the start of a trial is that it has not happened."""
-    said = [line for line in manager_log if re.search("submitTrialJob: form|(Created|Failed to create) trial", line)]
+    said = [
+        line
+        for line in manager_log
+        if re.search(r"submitTrialJob: form|(Created|Failed to create) trial|Trial \d+ waits:", line)
+    ]
     return bool(said) and "Created trial" not in said[-1]
 
 

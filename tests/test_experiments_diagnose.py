@@ -135,6 +135,9 @@ def test_the_managers_log_tells_whether_a_trial_waits():
     assert not _is_queued([]) and not _is_queued([submitted, created])
     assert _is_queued([created, submitted])
     assert _is_queued([created, "[t] WARNING (LocalV3.local) Failed to create trial"])
+    assert _is_queued(
+        [submitted, created, "[t] WARNING (V3) Trial 3 waits: no GPU is free for it, or no machine is there"]
+    )
 
 
 LOG = """[2026-11-24 03:00:00] ERROR (nni.runtime.msg_dispatcher_base/Thread-1 (command_queue_worker)) 7
