@@ -69,12 +69,12 @@ def why_ended(record: Record) -> tuple[str, Meaning | None]:
         return f"the tuner died: {session.tuner_death}", explain(session.tuner_death)
     if record.state == "DONE":
         return "", None
-    noted = noted_outcome(record.folder, session.since)
-    if noted and noted["state"] != "LOST":  # of that, the logs say more
-        return f"{noted['state']}: {noted['reason']}", explain(noted["reason"])
     if session.exhausted and len(record.trials) < (record.max_trials or 0):
         step = f"it is complete as it is; or widen the search space, or set maxTrialNumber to {len(record.trials)}"
         return "the tuner has no more points to try in this search space", Meaning("", step)
+    noted = noted_outcome(record.folder, session.since)
+    if noted and noted["state"] != "LOST":  # of that, the logs say more
+        return f"{noted['state']}: {noted['reason']}", explain(noted["reason"])
     limit = record.config.get("maxExperimentDuration")
     used_s = database.read(source(record.folder).database).profile["execDuration"] or 0
     if limit and used_s > parse_time(limit):
