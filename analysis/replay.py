@@ -11,9 +11,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from .database import Event, Metric, Rows
 from .parameters import Proposal, by_parameter_id, parameter_fields, proposals_of
 from .records import ENDED, Intermediate, Trial
+from .rows import Event, Metric, Rows
 from .sessions import sessions_of, with_proposal_times
 from .values import Unreadable, read_metric, score
 
@@ -108,7 +108,9 @@ def _final(metrics: list[Metric], state: str, warnings: list[str]) -> tuple[Any,
     value = _value(rows[0], "final result", warnings)
     if score(value) is None:
         warnings.append(f"final result is no finite number ({_short(value)}): not ranked")
-    elif state in ENDED and state != "SUCCEEDED":
+    elif isinstance(value, dict) and value.get("interrupted"):
+        warnings.append(f"interrupted after epoch {value.get('epochs_run')}: its best so far counts, not evaluated")
+    if state in ENDED and state != "SUCCEEDED" and score(value) is not None:
         warnings.append(f"reported {score(value):.4g} and then ended as {state}: not ranked")
     return value, rows[0].time
 

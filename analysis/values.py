@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
+from collections.abc import Callable
 from typing import Any
+
+_HALF = re.compile("[\ud800-\udfff]")
+_LONG = re.compile(r"\d{19}")
 
 
 class Unreadable(ValueError):
@@ -19,7 +24,7 @@ class Unreadable(ValueError):
 def read_metric(text: str) -> tuple[Any, list[str]]:
     """Decodes MetricData.data, a JSON text inside JSON; returns the value and the kinds of serialised
     objects that were in it. NaN and Infinity, which NNI writes bare, become Python floats."""
-    value = _loads(text)
+    value = _loads(text, json.loads if text and text[0] == '"' else load_json)  # the outer text needs no care
     if isinstance(value, str):
         value = _loads(value)
     return _disarmed(value, text)
@@ -56,6 +61,21 @@ def flatten(value: Any, prefix: str) -> dict[str, Any]:
     return row
 
 
+def strict_json(value: Any, indent: int | None = None) -> str:
+    """JSON that every parser reads: a hyperparameter that is NaN or infinite becomes null."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
 def _dotted(value: dict[str, Any]) -> list[tuple[str, Any]]:
     pairs = []
     for key, item in value.items():
@@ -70,11 +90,30 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
 
 
-def _loads(text: str) -> Any:
+def _loads(text: str, load: Callable[[str], Any] | None = None) -> Any:
     try:
-        return json.loads(text)
+        return (load or load_json)(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON ({error})") from None
+
+
+def load_json(text: str) -> Any:
+    """As json.loads, but half a character (a lone surrogate, which no file and no terminal takes) becomes "\ufffd", and a
+    whole number of more than 18 digits a float, as it is in NNI's own JavaScript."""
+    value = json.loads(text, parse_int=_whole) if _LONG.search(text) else json.loads(text)
+    return _encodable(value) if "\\ud" in text or "\\uD" in text else value
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) <= 18 else float(digits)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    return _HALF.sub("\ufffd", value) if isinstance(value, str) else value
 
 
 def _disarmed(value: Any, text: str) -> tuple[Any, list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -17,7 +16,9 @@ from analysis.startup import explain
 from experiments.config import OUR_TRIAL, Experiment, read_yaml
 from experiments.file_check import command_problems, file_problems
 from experiments.ports import is_free
+from experiments.repairs import are_off, missing_in_nnictl, missing_repairs
 from experiments.space import space_problems
+from experiments.tuner_check import tuner_problems
 
 # Disk that a finished trial takes, MiB: the best weights of a ResNet18 and its event files, rounded up.
 TRIAL_MIB = 50
@@ -39,17 +40,28 @@ def check(experiment: Experiment) -> list[Finding]:
     space = [
         Finding("error", text) for text in space_problems(experiment.config.get("searchSpace"), fields, max_trials)
     ]
+    tuner = [] if space else _tuner_findings(experiment)
+    explained = not space and all(finding.level != "error" for finding in tuner)
     findings = [
         *(Finding(*found) for found in file_problems(experiment.config, read_yaml(experiment.file))),
+        *_repair_findings(),
         *_trial_findings(experiment, described),
         *space,
-        *(_tuner_findings(experiment) if not space else []),
+        *tuner,
         *_gpu_findings(experiment.config),
         *_limit_findings(experiment.config),
         *_machine_findings(experiment),
-        Finding("note", explain(*experiment.tuner, max_trials)),
+        *([Finding("note", explain(*experiment.tuner, max_trials))] if explained else []),
     ]
     return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.level))
+
+
+def _repair_findings() -> list[Finding]:
+    """What keeps the repairs of NNI (manager_js/) out: plain NNI is wanted, or NNI is another one, or only nnictl's."""
+    level = "warning" if are_off() else "error"
+    return [Finding(level, text) for text in missing_repairs()] or [
+        Finding("warning", text) for text in missing_in_nnictl()
+    ]
 
 
 def trial_environment() -> dict[str, str]:
@@ -93,21 +105,10 @@ def _trial_findings(experiment: Experiment, described: dict | None) -> list[Find
 
 
 def _tuner_findings(experiment: Experiment) -> list[Finding]:
-    """Make the tuner and let it propose: wrong names and arguments otherwise show only in a log, after a start."""
-    tuner = experiment.config.get("tuner") or {}
-    if not tuner.get("name"):
+    problems = tuner_problems(experiment)
+    if problems is None:
         return [Finding("note", f"{experiment.tuner[0]}: a custom tuner, not tried out here")]
-    logging.getLogger("nni").setLevel(logging.ERROR)
-    from nni.tools.package_utils.tuner_factory import create_builtin_class_instance
-
-    try:
-        instance = create_builtin_class_instance(tuner["name"], tuner.get("classArgs") or {}, "tuners")
-        instance.update_search_space(experiment.config["searchSpace"])
-        instance.generate_multiple_parameters([0, 1, 2], st_callback=lambda *_: None)
-    except Exception as error:  # noqa: BLE001  each tuner refuses in its own way
-        reason = str(error).split("\n")[0] or type(error).__name__
-        return [Finding("error", f"tuner {tuner['name']}: NNI cannot use it with these classArgs: {reason}")]
-    return []
+    return [Finding("error", text) for text in problems]
 
 
 def _gpu_findings(config: dict) -> list[Finding]:
@@ -117,12 +118,12 @@ def _gpu_findings(config: dict) -> list[Finding]:
     there = count_gpus()
     if asked > there:
         return [Finding("error", f"trialGpuNumber: {asked}, but NNI sees {there} GPUs here; leave the key away")]
-    if asked == there:
+    if asked == there and are_off():
         return [
             Finding(
                 "error",
                 f"trialGpuNumber: {asked} of {there}: NNI 3.0 never schedules all GPUs and floods the machine with "
-                "processes; leave the key away (trials then use the GPU that they see)",
+                "processes; leave the key away (trials then use the GPU that they see), or leave the repairs on",
             )
         ]
     return []
@@ -149,12 +150,12 @@ def _limit_findings(config: dict) -> list[Finding]:
         }.items()
         if not config.get(key)
     ]
-    if config["trialConcurrency"] > 1:
+    if config["trialConcurrency"] > 1 and are_off():
         findings.append(
             Finding(
                 "warning",
                 f"trialConcurrency: {config['trialConcurrency']}: NNI 3.0 gives trials that run at once each other's "
-                "hyperparameters and records the wrong ones; run several experiments instead (--parallel)",
+                "hyperparameters and records the wrong ones; leave the repairs on, or run several experiments (--parallel)",
             )
         )
     return findings

@@ -24,6 +24,7 @@ from experiments.check import trial_environment
 from experiments.config import Experiment
 from experiments.errors import ExperimentError
 from experiments.ports import FIRST, find_port
+from experiments.repairs import with_repairs
 
 START_ATTEMPTS = 3  # NNI gives its manager about 3 s to answer, too few on a busy machine
 NNICTL_TIMEOUT_S = 90
@@ -184,7 +185,7 @@ def _nnictl(*words: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", *words]  # pkg_resources warns
     process = subprocess.Popen(
         command,
-        env=trial_environment(),
+        env=with_repairs(trial_environment()),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

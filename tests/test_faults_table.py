@@ -25,10 +25,12 @@ def test_there_are_at_least_25_faults_and_none_twice():
 
 @pytest.mark.parametrize("row", ROWS, ids=[re.sub(r"\W+", "-", row[0])[:60] for row in ROWS])
 def test_a_row_says_what_happens_and_names_tests_that_exist(row):
-    """A test is named `file.py::name`, or `name` alone; "the same" are those of the row above."""
+    """A test is named `file.py::name`, `name` alone, or `file.py` for all in it; "the same" are those of the row above."""
     assert len(row) == 4 and all(row), row
     named = re.findall(r"`(?:(test_\w+\.py)::)?(test_\w+)`", row[3])
-    assert named or "the same" in row[3], row[3]
+    files = re.findall(r"`(test_\w+\.py)`", row[3])
+    assert named or files or "the same" in row[3], row[3]
+    assert set(files) <= TESTS.keys()
     for file, name in named:
         assert name in (TESTS.get(file, set()) if file else NAMES), f"{file or 'any file'}::{name}"
     assert row is not ROWS[0] or named

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib.machinery
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -29,10 +31,23 @@ def imports(file) -> set[str]:
 
 @pytest.mark.parametrize("package", sorted(OURS))
 def test_packages_import_only_what_they_may(package):
-    for file in (ROOT / package).glob("*.py"):
+    for file in (ROOT / package).rglob("*.py"):
         found = imports(file)
         assert found & OURS - {package} <= ALLOWED[package], file
         assert not found & FORBIDDEN.get(package, set()), file
+
+
+def test_the_tuners_shadow_no_module_and_import_nothing_of_ours():
+    """NNI's dispatcher puts their folder on its import path."""
+    files = list((ROOT / "experiments" / "tuners").glob("*.py"))
+    names = {file.stem for file in files}
+    assert {"seeded_tpe", "seeded_evolution"} <= names
+    assert not any(importlib.machinery.PathFinder.find_spec(name, _outside_paths()) for name in names)
+    assert all(not imports(file) & (OURS | {"torch"}) for file in files)
+
+
+def _outside_paths() -> list[str]:
+    return [path for path in sys.path if not path.endswith("tuners")]
 
 
 def test_one_file_of_the_trial_knows_nni():

@@ -1,0 +1,104 @@
+// Fault: a second final result, one of the wrong type, or one that reaches the tuner after its trial's end kills the tuner
+// while NNI says RUNNING; NaN and infinity poison it (microsoft/nni #5739, #5802, #5015).
+// Repair: final results are judged as they arrive and reach the tuner right before their trial's end, and only those of
+// trials that succeeded. A trial that ends without exactly one usable result has failed, with the reason in its record.
+'use strict';
+const HERE = `require(${JSON.stringify(__filename)})`;
+const path = require('path');
+
+const DISPATCHER = path.join(path.dirname(__dirname), 'dispatcher.py');
+const finals = new Map(); // trial id -> { metric: the report as text, fault: null or why the trial has failed }
+const cancelled = new Set(); // trials that NNI itself ends
+
+// Why a value, in nni.dump's JSON, is no result for a tuner; null where it is one: a finite number, or a dict with such a
+// "default". numpy's scalars arrive as numbers, its arrays without dimensions as {"__ndarray__": number}.
+function faultOf(text) {
+    const brief = text.length > 80 ? `${text.slice(0, 80)}...` : text;
+    let value;
+    try {
+        value = JSON.parse(text.replace(/\b(NaN|Infinity)\b/g, '1e999')); // Python writes what JSON does not know
+    } catch {
+        return `the final result is not JSON: ${brief}`;
+    }
+    const number = Object(value) === value && 'default' in value ? value.default : value;
+    const plain = number?.__ndarray__ ?? number;
+    if (typeof plain !== 'number' && typeof plain !== 'boolean') {
+        return `the final result is no number and no dict with a number as "default": ${brief}`;
+    }
+    return Number.isFinite(Number(plain)) ? null : `the final result is not finite: ${brief}`;
+}
+
+// Whether a report goes on to NNI's database. A second final result does not: NNI's page would show either of them.
+function judge(trialId, metric) {
+    const { type, value } = JSON.parse(metric);
+    if (type !== 'FINAL') {
+        return true;
+    }
+    const first = finals.get(trialId);
+    if (first) {
+        first.fault ??= `reported more than one final result: ${JSON.parse(first.metric).value.slice(0, 40)}, then ${value.slice(0, 40)}`;
+        return false;
+    }
+    finals.set(trialId, { metric, fault: faultOf(value) });
+    return true;
+}
+
+// exitCode: null where a signal ended the trial, which plain NNI calls USER_CANCELED whoever sent it.
+function settle(trial, exitCode) {
+    const final = finals.get(trial.id);
+    let fault = final ? final.fault : 'ended without a final result';
+    if (exitCode === null) {
+        fault = cancelled.has(trial.id) ? null : 'ended by a signal that NNI did not send (kill -9, often for want of memory)';
+    } else if (exitCode !== 0) {
+        fault = `exit code ${exitCode}`;
+    }
+    if (fault) {
+        trial.status = 'FAILED';
+        trial.message = fault;
+    }
+}
+
+// What to tell the tuner instead of one command: a list of commands.
+function commands(type, content) {
+    if (type === 'ME') {
+        const metric = JSON.parse(content);
+        return metric.type === 'FINAL' || faultOf(metric.value) ? [] : [{ type, content }];
+    }
+    if (type === 'EN') {
+        const { trial_job_id: trialId, event, hyper_params: recorded } = JSON.parse(content);
+        const final = event === 'SUCCEEDED' ? finals.get(trialId) : undefined;
+        finals.delete(trialId);
+        // A trial that a person added on the page is none of the tuner's; Evolution dies of its end.
+        const isTuners = JSON.parse(recorded).parameter_id !== null;
+        return [...(final ? [{ type: 'ME', content: final.metric }] : []), ...(isTuners ? [{ type, content }] : [])];
+    }
+    return [{ type, content }];
+}
+
+const quoted = word => `'${word.replaceAll("'", `'\\''`)}'`; // NNI starts its dispatcher through a shell
+
+const COMPAT = 'training_service/v3/compat.js';
+module.exports = {
+    says: 'trial end: one usable final result, told to the tuner before the end of its trial',
+    judge, settle, commands, cancelled,
+    dispatcher: python => [quoted(python), quoted(DISPATCHER)],
+    edits: [
+        [COMPAT, `            this.emitter.emit('metric', { id: trialId, data: metric });
+`, `            if (${HERE}.judge(trialId, metric)) {
+                this.emitter.emit('metric', { id: trialId, data: metric });
+            }
+`],
+        [COMPAT, `            trial.endTime = timestamp;
+`, `            trial.endTime = timestamp;
+            ${HERE}.settle(trial, exitCode);
+`],
+        [COMPAT, `            await this.v3.stopTrial(trialJobId);
+`, `            ${HERE}.cancelled.add(trialJobId);
+            await this.v3.stopTrial(trialJobId);
+`],
+        ['core/tuner_command_channel.js', `this.channel.send({ type: commandType, content });`,
+            `${HERE}.commands(commandType, content).forEach(command => this.channel.send(command));`],
+        ['common/utils.js', `[globals_1.default.args.pythonInterpreter, '-m', 'nni', '--exp_params',`,
+            `[...${HERE}.dispatcher(globals_1.default.args.pythonInterpreter), '--exp_params',`],
+    ],
+};

@@ -1,0 +1,132 @@
+"""Small real NNI experiments for the tests: trials without torch that misbehave on request, and what NNI recorded of them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from experiments.ports import find_port
+
+# NNI_TEST_MODES: how the trial of each number behaves, comma-separated; later ones are good.
+TRIAL = """
+import json, os, sys, time
+from pathlib import Path
+number = int(os.environ["NNI_TRIAL_SEQ_ID"])
+modes = os.environ.get("NNI_TEST_MODES", "").split(",")
+mode = modes[number] if number < len(modes) else "good"
+out = Path(os.environ["NNI_OUTPUT_DIR"])
+time.sleep([0, 1.6, 0.4, 1][number % 4])  # trials that start together ask in another order
+if mode == "early":
+    sys.exit("died before it asked")
+import nni
+got = nni.get_next_parameter()
+(out / "got.json").write_text(json.dumps(got))
+if mode == "again":
+    (out / "again.json").write_text(json.dumps(nni.get_next_parameter()))
+if mode == "killed":
+    os.kill(os.getpid(), 9)
+if mode == "long":
+    time.sleep(60)
+nni.report_intermediate_result(got["x"])
+finals = {"nan": [float("nan")], "text": ["0.5"], "none": [], "twice": [0.1, 0.2], "infinite": [{"default": float("inf")}],
+          "big": [{"default": 0.3, "table": ["x" * 100] * 20000}], "side": [{"default": 0.4, "loss": float("nan")}]}
+for value in finals.get(mode, [got["x"]]):
+    nni.report_final_result(value)
+(out / "env.json").write_text(json.dumps({"gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "node": os.environ.get("NODE_OPTIONS")}))
+if mode == "exit1":
+    sys.exit(1)
+"""
+TPE = {"name": "TPE", "classArgs": {"optimize_mode": "maximize", "seed": 1}}
+EVOLUTION = {"name": "Evolution", "classArgs": {"optimize_mode": "maximize", "population_size": 2}}
+
+
+class Run:
+    """One experiment of `nnictl create`: its port, its folder, and what NNI says and recorded."""
+
+    def __init__(
+        self, folder: Path, env: dict[str, str], config: dict[str, Any], nnictl: tuple[str, ...] = ("nnictl",)
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "trial.py").write_text(TRIAL)
+        (folder / "experiment.yml").write_text(json.dumps({**DEFAULTS, **config}))
+        self.env, self.nnictl = env, nnictl
+        self.port = find_port(18300)
+        for attempt in range(3):  # NNI gives its manager 3 s to answer
+            done = self.call("create", "--config", str(folder / "experiment.yml"), "--port", str(self.port))
+            if done.returncode == 0:
+                break
+            assert attempt < 2, done.stdout + done.stderr
+            self.port = find_port(self.port + 1)
+        profile = self.get("experiment")
+        self.id = profile["id"]
+        self.folder = Path(profile["params"]["experimentWorkingDirectory"]) / self.id
+
+    def call(self, *words: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [*self.nnictl, *words], env=self.env, capture_output=True, text=True, timeout=90, check=False
+        )
+
+    def get(self, path: str, **headers: str) -> Any:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/api/v1/nni/{path}", headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    @property
+    def status(self) -> str:
+        return self.get("check-status")["status"]
+
+    def wait(self, done: Callable[[], Any], seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < deadline, (
+                self.status,
+                self.log("dispatcher")[-2000:],
+                self.log("nnimanager")[-2000:],
+            )
+            time.sleep(0.3)
+
+    def log(self, name: str) -> str:
+        file = self.folder / "log" / f"{name}.log"
+        return file.read_text() if file.exists() else ""
+
+    def query(self, sql: str) -> list[tuple]:
+        with closing(sqlite3.connect(f"file:{self.folder / 'db/nni.sqlite'}?mode=ro", uri=True)) as database:
+            return database.execute(sql).fetchall()
+
+    def recorded(self) -> dict[str, dict]:
+        """Trial id -> the parameters that NNI recorded for it."""
+        rows = self.query("SELECT trialJobId, data FROM TrialJobEvent WHERE trialJobId != '' AND data != ''")
+        return {trial: json.loads(data)["parameters"] for trial, data in rows}
+
+    def received(self) -> dict[str, dict]:
+        """Trial id -> the parameters that the trial got, as the trial itself wrote them."""
+        return {file.parent.name: json.loads(file.read_text()) for file in self.trials.glob("*/got.json")}
+
+    @property
+    def trials(self) -> Path:
+        return self.folder / "environments/local-env/trials"
+
+    def ends(self) -> dict[int, tuple[str, str]]:
+        """Number -> (how the trial ended, the reason in its record)."""
+        rows = self.query(
+            "SELECT sequenceId, event, message FROM TrialJobEvent WHERE sequenceId IS NOT NULL ORDER BY rowid"
+        )
+        return {number: (event, message or "") for number, event, message in rows}
+
+
+DEFAULTS = {
+    "searchSpace": {"x": {"_type": "uniform", "_value": [0, 1]}},
+    "trialCodeDirectory": ".",
+    "trialCommand": "python trial.py",
+    "trialConcurrency": 1,
+    "maxTrialNumber": 4,
+    "tuner": TPE,
+    "trainingService": {"platform": "local"},
+}

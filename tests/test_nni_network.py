@@ -1,0 +1,174 @@
+"""Who reaches NNI: this machine, a page of another origin, another machine (a network namespace). And who gets the repairs."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from fixtures_nni import Run
+
+from experiments.repairs import SWITCH, with_repairs
+
+pytestmark = pytest.mark.nni
+
+HOST, WORKER, STRANGER = "10.231.77.1", "10.231.77.2", "10.231.77.3"
+# Sends a request from an address and prints the status code of the answer, or why there is none.
+PROBE = """
+import socket, sys
+source, host, port, path, *headers = sys.argv[1:]
+try:
+    with socket.create_connection((host, int(port)), timeout=5, source_address=(source, 0)) as channel:
+        channel.sendall("\\r\\n".join([f"GET {path} HTTP/1.1", f"Host: {host}:{port}", *headers, "", ""]).encode())
+        answer = channel.recv(100)
+    print(int(answer.split()[1]) if answer else "closed")
+except OSError as error:
+    print(type(error).__name__)
+"""
+UPGRADE = [
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
+]
+
+
+@pytest.fixture(scope="module")
+def other_machine():
+    """A function that runs a command in a network namespace with two addresses, WORKER and STRANGER."""
+    name = f"food11-{os.getpid()}"
+    link = f"f{os.getpid()}"
+    inside = ["ip", "netns", "exec", name]
+    commands = [
+        ["ip", "netns", "add", name],
+        ["ip", "link", "add", f"{link}a", "type", "veth", "peer", "name", f"{link}b", "netns", name],
+        ["ip", "address", "add", f"{HOST}/24", "dev", f"{link}a"],
+        ["ip", "link", "set", f"{link}a", "up"],
+        *([*inside, "ip", "address", "add", f"{address}/24", "dev", f"{link}b"] for address in (WORKER, STRANGER)),
+        [*inside, "ip", "link", "set", f"{link}b", "up"],
+    ]
+    try:
+        for command in commands:
+            if not shutil.which("ip") or subprocess.run(command, capture_output=True, check=False).returncode:
+                pytest.skip("no network namespace may be made here")
+        yield lambda *words: [*inside, *words]
+    finally:
+        if shutil.which("ip"):
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def probe(port: int, path: str, *headers: str, source: str = "127.0.0.1", host: str = "127.0.0.1", within=None) -> str:
+    words = [sys.executable, "-c", PROBE, source, host, str(port), path, *headers]
+    done = subprocess.run(within(*words) if within else words, capture_output=True, text=True, timeout=20, check=False)
+    return done.stdout.strip() or done.stderr
+
+
+def browser_tricks(run: Run) -> dict[str, str]:
+    """What a page of another origin, and a file name with ../, get; the first trial must have ended."""
+    trial = next(run.trials.iterdir())
+    (trial / "out").symlink_to("/etc")
+    base = "/api/v1/nni"
+    up = "..%2F" * 4
+    return {
+        "rebinding": probe(run.port, f"{base}/version", "Host: evil.example", host="localhost"),
+        "other origin": probe(run.port, f"{base}/version", "Origin: http://evil.example"),
+        "websocket": probe(run.port, "/tuner", "Origin: http://evil.example", *UPGRADE),
+        "image tag": probe(run.port, "/env/local-env/x", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"),
+        "parent": probe(run.port, f"{base}/trial-file/{trial.name}/{up}db%2Fnni.sqlite"),
+        "link": probe(run.port, f"{base}/trial-file/{trial.name}/out%2Fhostname"),
+        "id": probe(run.port, f"{base}/trial-file/..%2F..%2F..%2Fdb/nni.sqlite"),
+    }
+
+
+def test_plain_nni_is_open_and_the_repaired_one_is_not(nni_env, other_machine, tmp_path):
+    plain = Run(tmp_path / "plain", {**nni_env, SWITCH: "off"}, {"maxTrialNumber": 1})
+    repaired = Run(tmp_path / "repaired", with_repairs(nni_env), {"maxTrialNumber": 1})
+    for run in (plain, repaired):
+        run.wait(lambda run=run: run.status == "DONE")
+    from_afar = {"source": WORKER, "host": HOST, "within": other_machine}
+    assert probe(plain.port, "/api/v1/nni/version", **from_afar) == "200"
+    assert probe(repaired.port, "/api/v1/nni/version", **from_afar) == "ConnectionRefusedError"
+    open_to_tricks = browser_tricks(plain)
+    assert open_to_tricks.pop("websocket") == "101"
+    assert open_to_tricks.pop("image tag") == "408"  # it would have taken a trial's parameters
+    assert set(open_to_tricks.values()) == {"200"}
+    closed = browser_tricks(repaired)
+    assert {closed[name] for name in ("rebinding", "other origin", "websocket", "image tag")} == {"403"}
+    assert {closed[name] for name in ("parent", "link", "id")} == {"500"}
+    own = [f"Origin: http://127.0.0.1:{repaired.port}", "Sec-Fetch-Site: same-origin"]
+    trial = next(repaired.trials.iterdir()).name
+    assert probe(repaired.port, f"/api/v1/nni/trial-file/{trial}/got.json", *own) == "200"
+    assert probe(repaired.port, "/oview", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate") == "200"
+    for run in (plain, repaired):
+        run.call("stop", run.id)
+
+
+def test_of_other_machines_only_the_listed_ones_reach_only_the_workers_channel(nni_env, other_machine, tmp_path):
+    """A machine that accepts and never answers as an SSH server, so that the manager waits for it, its port open."""
+    silent = "import socket; s = socket.create_server(('', 2222)); c = s.accept(); s.accept()"
+    server = subprocess.Popen(other_machine(sys.executable, "-c", silent))
+    try:
+        machine = {"host": WORKER, "port": 2222, "user": "cook", "password": "x"}
+        config = {"trainingService": {"platform": "remote", "machineList": [machine]}, "nniManagerIp": HOST}
+        run = Run(tmp_path, with_repairs(nni_env), config)
+        run.wait(lambda: f"channel is open to {WORKER}" in run.log("nnimanager"), 30)
+        path = "/platform/remote/1"
+        worker = {"source": WORKER, "host": HOST, "within": other_machine}
+        stranger = {**worker, "source": STRANGER}
+        assert probe(run.port, path, *UPGRADE, **worker) == "101"
+        assert probe(run.port, path, "Origin: http://evil.example", *UPGRADE, **worker) == "403"
+        assert probe(run.port, "/tuner", *UPGRADE, **worker) == "403"
+        assert probe(run.port, "/api/v1/nni/version", **worker) == "403"
+        assert probe(run.port, path, *UPGRADE, **stranger) in ("closed", "ConnectionResetError")
+        assert f"Refused {STRANGER}" in run.log("nnimanager")
+        assert probe(run.port, "/api/v1/nni/version") == "200"
+    finally:
+        server.kill()
+        server.wait()
+    run.call("stop", run.id)
+
+
+def test_a_bare_nnictl_is_repaired_in_the_prepared_environment(nni_env, tmp_path):
+    """A fresh environment, and this project in a folder with spaces: `python -m experiments.repairs` is all it takes."""
+    environment, project = tmp_path / "environment", tmp_path / "my food project"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    shutil.copytree(ROOT / "experiments", project / "experiments")
+    python = str(environment / "bin/python")
+    packages = Path(next(environment.glob("lib/python*/site-packages")))
+    (packages / "packages.pth").write_text(str(Path(pytest.__file__).parent.parent) + "\n")
+    subprocess.run([python, "-m", "experiments.repairs"], cwd=project, check=True, capture_output=True)
+    nnictl = (python, shutil.which("nnictl", path=nni_env["PATH"]))
+    run = Run(tmp_path / "run", nni_env, {"maxTrialNumber": 1}, nnictl)
+    assert run.log("nnimanager").count("(Repairs)") == 5
+    assert str(project / "experiments/dispatcher.py") in _process_list()
+    run.wait(lambda: run.status == "DONE")
+    run.call("stop", run.id)
+    show = [python, "-c", "import os; print(os.environ.get('NODE_OPTIONS'))"]
+    assert subprocess.run(show, env=nni_env, capture_output=True, text=True, check=True).stdout == "None\n"
+    project.rename(tmp_path / "moved")
+    moved = subprocess.run([*nnictl, "--version"], env=nni_env, capture_output=True, text=True, check=False)
+    assert moved.returncode == 0 and "Traceback" not in moved.stderr
+
+
+def _process_list() -> str:
+    time.sleep(1)
+    words = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue
+    return "\n".join(words)
+
+
+def test_the_probe_itself_sees_an_open_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert probe(port, "/") == "ConnectionRefusedError"

@@ -1,0 +1,103 @@
+"""The repairs without an experiment: do they fit, when are they active, what is a usable final result."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from experiments import check
+from experiments.repairs import PRELOAD, SWITCH, install, missing_in_nnictl, missing_repairs, with_repairs
+
+NNI_NODE = Path(importlib.util.find_spec("nni_node").submodule_search_locations[0])
+
+
+def node(*words: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([str(NNI_NODE / "node"), *words], capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture
+def copy_of_nni(tmp_path) -> Path:
+    """NNI's manager without what is not repaired."""
+    folder = tmp_path / "nni_node"
+    shutil.copytree(NNI_NODE, folder, ignore=shutil.ignore_patterns("node_modules", "static", "node"))
+    return folder
+
+
+def test_the_repairs_fit_this_nni():
+    assert missing_repairs() == []
+
+
+def test_another_version_is_refused_in_one_line(copy_of_nni):
+    assert node(str(PRELOAD), str(copy_of_nni)).returncode == 0
+    (copy_of_nni / "package.json").write_text('{"version": "3.0.1"}')
+    done = node(str(PRELOAD), str(copy_of_nni))
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "this is 3.0.1" in done.stderr
+
+
+def test_a_manager_that_cannot_be_repaired_does_not_start(copy_of_nni):
+    """Also with only one text changed: half repaired would look safe and be open."""
+    file = copy_of_nni / "rest_server/index.js"
+    file.write_text(file.read_text().replace("app.listen(this.port)", "app.listen(this.port, undefined)"))
+    words = [str(copy_of_nni / "main.js"), "--mode", "local"]
+    done = node(*words, env=with_repairs(os.environ), cwd=copy_of_nni)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "expected once" in done.stderr and f"{SWITCH}=off" in done.stderr
+
+
+def test_other_platforms_are_refused(copy_of_nni):
+    words = [str(copy_of_nni / "main.js"), "--mode", "kubeflow"]
+    done = node(*words, env=with_repairs(os.environ), cwd=copy_of_nni)
+    assert done.returncode == 1 and "this is kubeflow" in done.stderr
+
+
+def test_node_options_of_a_person_stay_and_are_not_doubled():
+    once = with_repairs({"NODE_OPTIONS": "--no-warnings", "HOME": "/x"})
+    assert once["NODE_OPTIONS"] == f'--no-warnings --require "{PRELOAD}"' and once["HOME"] == "/x"
+    assert with_repairs(once) == once
+    assert with_repairs({SWITCH: "off"}) == {SWITCH: "off"}
+
+
+def test_other_programs_of_node_are_left_alone(tmp_path):
+    (tmp_path / "main.js").write_text("console.log(process.env.NODE_OPTIONS)")
+    done = node(str(tmp_path / "main.js"), env=with_repairs(os.environ))
+    assert done.returncode == 0 and str(PRELOAD) in done.stdout and done.stderr == ""
+
+
+def test_whether_a_bare_nnictl_is_repaired_is_told(tmp_path, monkeypatch):
+    assert "python -m experiments.repairs" in missing_in_nnictl(tmp_path)[0]
+    file = install(tmp_path)
+    assert missing_in_nnictl(tmp_path) == [] and file.read_text().count("\n") == 1
+    file.write_text(file.read_text().replace("repairs.py", "elsewhere.py"))
+    assert len(missing_in_nnictl(tmp_path)) == 1
+    monkeypatch.setenv(SWITCH, "off")
+    assert "off" in missing_repairs()[0] and "off" in missing_in_nnictl(tmp_path)[0]
+
+
+@pytest.mark.parametrize(("there", "off", "expected"), [(1, "", 0), (1, "off", 1), (0, "", 1)])
+def test_all_gpus_may_be_asked_for_while_the_repairs_are_on(there, off, expected, monkeypatch):
+    monkeypatch.setattr(check, "count_gpus", lambda: there)
+    monkeypatch.setenv(SWITCH, off)
+    assert len(check._gpu_findings({"trialGpuNumber": 1})) == expected
+
+
+USABLE = ["0.5", "3", "true", '{"default": 1, "loss": NaN}', '{"__ndarray__": 0.5, "dtype": "float64"}', "-1e-9"]
+UNUSABLE = ["NaN", "-Infinity", '"0.5"', "null", "[0.5]", "{}", '{"default": "0.5"}', '{"default": NaN}',
+            '{"__ndarray__": [0.5, 0.6]}', '{"__nni_obj__": "gASV"}', '{"default": null}']  # fmt: skip
+
+
+def test_a_final_result_is_usable_where_a_tuner_can_compare_it():
+    file = json.dumps(str(PRELOAD.parent / "trial_end.js"))
+    report = "t.judge(id, JSON.stringify({type: 'FINAL', value}))"
+    script = (
+        f"const t = require({file}); console.log(JSON.stringify({json.dumps(USABLE + UNUSABLE)}.map((value, id) => "
+        f"{{ {report}; const trial = {{ id, status: 'SUCCEEDED' }}; t.settle(trial, 0); return trial; }})))"
+    )
+    trials = json.loads(node("-e", script).stdout)
+    assert [trial["status"] for trial in trials] == ["SUCCEEDED"] * len(USABLE) + ["FAILED"] * len(UNUSABLE)
+    assert all("message" in trial for trial in trials[len(USABLE) :])
