@@ -12,6 +12,7 @@ from analysis.locate import home, is_running, registry
 from experiments import machine
 from experiments.machine import Line
 from experiments.processes import trials, tuners
+from experiments.repairs import are_off, missing_in_nnictl, missing_repairs
 
 MACHINE = (
     machine.python,
@@ -28,7 +29,7 @@ MACHINE = (
 def doctor(with_trial: bool) -> int:
     """Print a line for each check as it is made. Returns the exit code: 1 where there is a fault."""
     faults = 0
-    for check in (*MACHINE, home_folder, known_experiments, left_over):
+    for check in (*MACHINE, repairs, home_folder, known_experiments, left_over):
         faults += _print(check())
     if with_trial:
         from experiments.smoke import run_smoke
@@ -42,6 +43,15 @@ def doctor(with_trial: bool) -> int:
 def _print(line: Line) -> int:
     print(f"{line.level:<8}{line.what}: {line.text}", flush=True)
     return line.level == "fault"
+
+
+def repairs() -> Line:
+    """Whether NNI's manager would start repaired (manager_js/): by launch, and by a bare nnictl."""
+    if missing := missing_repairs():
+        return Line("warning" if are_off() else "fault", "repairs", "; ".join(missing))
+    if missing := missing_in_nnictl():
+        return Line("warning", "repairs", "; ".join(missing))
+    return Line("ok", "repairs", "active, for launch and for nnictl")
 
 
 def home_folder() -> Line:

@@ -1,8 +1,8 @@
 """Go on with an experiment whose manager has ended: after Ctrl-C, a restart of the machine, or a kill of anything.
 
 NNI runs trials without an end on record again, under the same id and with the same hyperparameters, and gives the
-results of finished ones back to the tuner. After a stop with nothing in flight it numbers trials from 1 again; the
-records here go by trial id, and by time where two proposals share a number.
+results of finished ones back to the tuner. Plain NNI numbers trials from 1 again after a stop with nothing in flight, and
+forgets a cut-off trial when it is killed again too soon: manager_js/records.js mends both.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ def test_a_sound_machine_has_a_line_for_each_check(tmp_path):
     code, lines = doctor(tmp_path, http_proxy="", HTTP_PROXY="")
     assert code == 0 and not any(line.startswith("fault") for line in lines.values())
     assert list(lines)[:5] == ["Python", "packages", "nnictl", "ports", "localhost"]
+    assert lines["repairs"].startswith(("ok", "warning")) and "FOOD11" not in lines["repairs"]
     assert lines["left over"] == "ok      left over: nothing" and "0 experiments" in lines["registry"]
     assert [path.name for path in (tmp_path / "nni-experiments").iterdir()] == []
 
@@ -38,10 +39,11 @@ def test_a_spoiled_machine_is_told_what_to_do(tmp_path):
     database = tmp_path / "nni-experiments" / "abc" / "db" / "nni.sqlite"
     database.touch()
     os.utime(database, (time.time() + 9000, time.time() + 9000))
-    code, lines = doctor(tmp_path, http_proxy="http://proxy:3128", no_proxy="")
+    code, lines = doctor(tmp_path, http_proxy="http://proxy:3128", no_proxy="", FOOD11_NNI_REPAIRS="off")
     assert code == 1
     assert lines["registry"].startswith("fault") and ".experiment.broken" in lines["registry"]
     assert lines["localhost"].startswith("fault") and "export no_proxy=localhost" in lines["localhost"]
+    assert lines["repairs"].startswith("warning") and "FOOD11_NNI_REPAIRS=off" in lines["repairs"]
     assert lines["home"].startswith("fault") and "set the clock" in lines["home"]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import psutil
@@ -61,8 +62,23 @@ BAD = {
     "command": {"trialCommand": "pyhton good.py"},
     "hangs": {"trialCommand": "python hangs.py"},
     "orphan": {"trialCommand": "sleep 500; python good.py", "maxTrialNumber": 1, "maxTrialDuration": "5s"},
+    "stuck": {"trialGpuNumber": 2, "trainingService": {"platform": "local", "useActiveGpu": True}},
     "tunerless": {"trialCommand": "python hangs.py"},
 }
+
+
+# A machine that seems to have one GPU, for NNI's collector.
+PYNVML = """
+from types import SimpleNamespace as S
+class NVMLError(Exception): pass
+nvmlInit = nvmlShutdown = lambda: None
+nvmlDeviceGetCount = lambda: 1
+nvmlSystemGetDriverVersion = nvmlSystemGetCudaDriverVersion_v2 = lambda: 1
+nvmlDeviceGetHandleByIndex = nvmlDeviceGetNumGpuCores = nvmlDeviceGetName = lambda *_: 1
+nvmlDeviceGetMemoryInfo = lambda _: S(total=1, free=1)
+nvmlDeviceGetUtilizationRates = lambda _: S(gpu=0, memory=0)
+nvmlDeviceGetComputeRunningProcesses_v3 = nvmlDeviceGetGraphicsRunningProcesses_v3 = lambda _: []
+"""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +91,11 @@ def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, floa
     from experiments.manager import start
 
     folder = tmp_path_factory.mktemp("bad")
-    managers = [start(read_experiment(written(folder, name, **more), Overrides())) for name, more in BAD.items()]
+    (folder / "one_gpu").mkdir()
+    (folder / "one_gpu" / "pynvml.py").write_text(PYNVML)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder / "one_gpu"))
+        managers = [start(read_experiment(written(folder, name, **more), Overrides())) for name, more in BAD.items()]
     for process in processes.tuners(managers[-1].folder):
         process.kill()
     started, out, err = time.time(), io.StringIO(), io.StringIO()
@@ -101,6 +121,7 @@ def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, floa
         ("command", "FAILING", "pyhton: command not found", "a program that is not there"),
         ("hangs", "STALLED", "has reported, logged and written nothing", "STALLED: trial"),
         ("orphan", "DONE", "no trial has a result", "NNI ended it at maxTrialDuration (5s)"),
+        ("stuck", "STUCK", "none can be started (trialGpuNumber: 2)", "leave trialGpuNumber away"),
         ("tunerless", "DEAD", "the tuner's process has ended without a word", "the tuner's process has ended without a word"),
     ],
 )  # fmt: skip
@@ -176,6 +197,17 @@ class Night:
             time.sleep(0.1)
         raise AssertionError(f"no running trial after {ended}")
 
+    def resumed_but_not_restarted(self) -> None:
+        """Wait until NNI has written that it will run the cut-off trial again."""
+        from analysis.locate import home
+
+        uri = f"{(home() / self.id / 'db/nni.sqlite').as_uri()}?mode=ro"
+        last, deadline = "", time.monotonic() + 60
+        while last != "ADD_RESUMED":
+            assert time.monotonic() < deadline
+            with closing(sqlite3.connect(uri, uri=True)) as database:
+                last = database.execute("select event from TrialJobEvent order by rowid desc limit 1").fetchall()[0][0]
+
     def manager(self) -> psutil.Process:
         from analysis.locate import registry
 
@@ -200,6 +232,12 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
     assert launched.returncode == 1 and f"{night.id} LOST" in out and "without being told to" in err
     assert night.left() == []
     assert "killed, or the machine restarted" in run_module("experiments", "why", night.id).stdout
+
+    resumed = night.go("resume", night.id)
+    night.resumed_but_not_restarted()
+    resumed.kill()  # then the manager again, before it has started the cut-off trial
+    resumed.communicate()
+    night.manager().kill()
 
     resumed = night.go("resume", night.id)
     cut = night.running(ended=1)
