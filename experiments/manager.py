@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -20,14 +19,12 @@ from typing import Any
 import psutil
 
 from analysis.locate import is_running, registry
-from experiments.check import trial_environment
 from experiments.config import Experiment
 from experiments.errors import ExperimentError
+from experiments.nnictl import nnictl, reason_of
 from experiments.ports import FIRST, find_port
-from experiments.repairs import with_repairs
 
 START_ATTEMPTS = 3  # NNI gives its manager about 3 s to answer, too few on a busy machine
-NNICTL_TIMEOUT_S = 90
 # No proxy between this machine and itself, whatever the environment says.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -78,7 +75,7 @@ def resume(experiment_id: str, name: str, folder: Path) -> Manager:
     """Go on with a stopped experiment, on a free port. Raises ExperimentError with NNI's reason."""
     # The folder is named because nnictl then asks neither its registry nor the number of a process that may be another.
     words = ("resume", experiment_id, "--experiment_dir", str(folder.parent))
-    return _start(name, "resume", lambda port: _nnictl(*words, "--port", str(port)))
+    return _start(name, "resume", lambda port: nnictl(*words, "--port", str(port)))
 
 
 def _start(name: str, verb: str, run: Callable[[int], subprocess.CompletedProcess]) -> Manager:
@@ -88,7 +85,7 @@ def _start(name: str, verb: str, run: Callable[[int], subprocess.CompletedProces
         done = run(port)
         if done.returncode == 0:
             return _started(name, port)
-        reason = _reason(done.stdout)
+        reason = reason_of(done.stdout)
         if attempt < START_ATTEMPTS and re.search("refused|Timeout|not idle|reset", done.stdout):
             print(f"{name}: NNI's manager did not answer in time ({reason}); once more", file=sys.stderr)
             port += 1  # a manager that is still dying may hold the old one
@@ -103,7 +100,7 @@ def _nnictl_create(experiment: Experiment, port: int) -> subprocess.CompletedPro
     with tempfile.NamedTemporaryFile("w", suffix=".yml", encoding="utf-8") as file:
         json.dump(experiment.config, file)
         file.flush()
-        return _nnictl("create", "--config", file.name, "--port", str(port))
+        return nnictl("create", "--config", file.name, "--port", str(port))
 
 
 def _started(name: str, port: int) -> Manager:
@@ -141,7 +138,7 @@ def running_ids() -> list[str]:
 
 def stop(manager: Manager) -> None:
     """Stop an experiment and its manager; kill the manager where it stays."""
-    _nnictl("stop", manager.id)
+    nnictl("stop", manager.id)
     deadline = time.monotonic() + 15
     while manager.is_alive():
         if time.monotonic() > deadline:
@@ -175,41 +172,3 @@ def forget_dead() -> None:
     for experiment_id, entry in registry().items():
         if entry.get("status") != "STOPPED" and not is_running(entry):
             mark_stopped(experiment_id)
-
-
-def _nnictl(*words: str) -> subprocess.CompletedProcess:
-    """Run nnictl of this interpreter's environment, away from the terminal's Ctrl-C, and always to its end:
-
-    a start that is cut short would leave a manager that nobody knows of.
-    """
-    command = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", *words]  # pkg_resources warns
-    process = subprocess.Popen(
-        command,
-        env=with_repairs(trial_environment()),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=os.name == "posix",
-    )
-    interrupted = False
-    deadline = time.monotonic() + NNICTL_TIMEOUT_S
-    while True:
-        try:
-            output, _ = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
-            break
-        except KeyboardInterrupt:
-            interrupted = True
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return subprocess.CompletedProcess(command, 1, f"nnictl {words[0]} did not end in {NNICTL_TIMEOUT_S} s")
-    if interrupted:
-        raise KeyboardInterrupt
-    return subprocess.CompletedProcess(command, process.returncode, output)
-
-
-def _reason(output: str) -> str:
-    """The last line of nnictl's output that says something, without colours."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in output.splitlines()]
-    said = [line for line in lines if line and not line.startswith(("Traceback", "File", "During", "^"))]
-    return said[-1] if said else "nnictl said nothing"
