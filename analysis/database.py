@@ -22,7 +22,7 @@ from .rows import Rows, event_row, metric_row
 from .values import load_json
 
 CHUNK_ROWS = 1000  # about 2 ms of read lock
-_EVENTS = "timestamp, trialJobId, event, data, logPath, sequenceId, environmentId"
+_EVENTS = "timestamp, trialJobId, event, data, logPath, sequenceId, environmentId, message"
 _METRICS = "timestamp, trialJobId, parameterId, type, sequence, data"
 
 

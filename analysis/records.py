@@ -59,6 +59,8 @@ class Trial:
     customised: bool  # added by a person
     folder: Path | None  # its output folder on this machine
     warnings: tuple[str, ...]
+    message: str = ""  # why NNI's manager calls it failed, where it says so
+    cancel_asked: bool = False  # a person asked NNI to end it, on the web page or with nnictl
 
     @property
     def score(self) -> float | None:

@@ -78,6 +78,8 @@ def _trial(
         attempts=len(starts),
         folder=place[0],
         warnings=tuple(warnings),
+        message=next((event.message for event in reversed(own) if event.message), ""),
+        cancel_asked=any(event.event == "USER_TO_CANCEL" for event in own),
         **facts,
     )
 

@@ -21,6 +21,7 @@ class Event(NamedTuple):
     log_path: str | None
     sequence: int | None
     environment: str | None
+    message: str | None  # why the repaired manager calls a trial failed; plain NNI writes none for local trials
 
 
 class Metric(NamedTuple):
@@ -50,8 +51,8 @@ def is_time(value: Any) -> bool:
 
 def event_row(row: tuple[Any, ...]) -> Event:
     """Raises AnalysisError for a cell of another type."""
-    time, trial_id, event, data, log_path, sequence, environment = row
-    texts = type(trial_id) in _TEXT and type(data) in _TEXT and type(log_path) in _TEXT and type(environment) in _TEXT
+    time, trial_id, event, data, log_path, sequence, environment, message = row
+    texts = all(type(cell) in _TEXT for cell in (trial_id, data, log_path, environment, message))
     if not (texts and is_time(time) and type(event) is str and _is_count(sequence)):
         raise _damaged("TrialJobEvent", Event(*row))
     return Event(*row)

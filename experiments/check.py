@@ -15,7 +15,8 @@ from typing import Any
 
 from analysis.startup import explain
 from experiments.batch import batch_problems, batch_sets, is_batch
-from experiments.config import OUR_TRIAL, Experiment
+from experiments.config import OUR_TRIAL, Experiment, read_yaml
+from experiments.file_check import command_problems, file_problems
 from experiments.ports import is_free
 from experiments.repairs import are_off, missing_in_nnictl, missing_repairs
 from experiments.space import entry_problems, space_problems
@@ -43,6 +44,7 @@ def check(experiment: Experiment) -> list[Finding]:
     tuner = [] if space else _tuner_findings(experiment)
     explained = not space and all(finding.level != "error" for finding in tuner)
     findings = [
+        *(Finding(*found) for found in file_problems(experiment.config, read_yaml(experiment.file))),
         *_repair_findings(),
         *_trial_findings(experiment, described),
         *space,
@@ -101,11 +103,10 @@ def _describe(words: tuple[str, ...], folder: str) -> dict:
 
 def _trial_findings(experiment: Experiment, described: dict | None) -> list[Finding]:
     if described is None:
-        program = experiment.trial_words[0] if experiment.trial_words else ""
-        if not program:
-            return [Finding("error", "trialCommand is empty; NNI would retry it without end")]
-        if shutil.which(program, path=trial_environment()["PATH"]) is None:
-            return [Finding("error", f"trialCommand: {program!r} is not a command here")]
+        config = experiment.config
+        folder, limited = Path(config["trialCodeDirectory"]), bool(config.get("maxTrialDuration"))
+        if wrong := command_problems(config["trialCommand"], folder, trial_environment()["PATH"], limited):
+            return [Finding("error", text) for text in wrong]
         return [Finding("note", f"trialCommand is not `{' '.join(OUR_TRIAL)}`: its fields and needs are not checked")]
     findings = [Finding("error", f"trial: {problem}") for problem in described["problems"]]
     both = sorted(set(described.get("given", {})) & _searched(experiment))
