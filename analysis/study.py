@@ -53,6 +53,6 @@ def print_study(name: str, out: Path | None) -> None:
     missing = sum(row["state"] == "missing" for row in result["trainings"])
     if missing:
         print(f"{missing} of {len(result['trainings'])} trainings are missing: the same study command goes on\n")
-    print(f"{clean(result['can'])}\n{clean(result['cannot'])}\n")
+    print("\n".join(clean(result[key]) for key in ("headline", "can", "cannot")) + "\n")
     print(columns([("", [arm["name"] for arm in result["arms"]]), *arm_rows(result)]))
     print(f"\nreport: {page}")

@@ -124,8 +124,8 @@ def render(result: dict[str, Any]) -> str:
     return template("study.html.j2").render(
         title=TITLES[result["study"]],
         study=result["study"],
-        headline=result["can"],
-        details=result["cannot"],
+        headline=result["headline"],
+        details=f"{result['can']} {result['cannot']}".replace(" %", "\u00a0%"),
         notes=[],
         reference=result["reference"],
         arm_columns=names,

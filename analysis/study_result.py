@@ -42,7 +42,7 @@ def result_of(plan: Plan, arms: Sequence[Arm], teacher: Arm | None) -> dict[str,
         "trainings": [_training(arm, training) for arm in told for training in arm.trainings],
         "provenance": _provenance(told),
     }
-    result["can"], result["cannot"] = statement(result)
+    result["headline"], result["can"], result["cannot"] = statement(result)
     return result
 
 

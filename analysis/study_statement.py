@@ -1,4 +1,4 @@
-"""Two sentences on a study: what can be concluded, and what cannot."""
+"""A headline and two sentences on a study: what can be concluded, and what cannot."""
 
 from __future__ import annotations
 
@@ -11,20 +11,31 @@ JUDGED = "evaluation_top1"
 """What the sentences rest on; balance, which is about the rare classes, is judged by the macro accuracy too."""
 
 
-def statement(result: dict[str, Any]) -> tuple[str, str]:
-    """(what can be said, what cannot)."""
+def statement(result: dict[str, Any]) -> tuple[str, str, str]:
+    """(headline, what can be said, what cannot)."""
     keys = [JUDGED, *(["evaluation_macro"] if result["study"] == "balance" else [])]
     rows = [row for row in result["differences"] if row["measure"] in keys]
     if not rows or all(row["n"] < 2 for row in rows):
         return (
-            "Nothing can be concluded: no two seeds have a result under both arms.",
+            "Nothing can be concluded.",
+            "No two seeds have a result under both arms.",
             "No difference can be estimated without pairs; train more seeds or mend what failed.",
         )
-    can = [f"{_what(row)}: {difference_words(row, BY_KEY[row['measure']])}" for row in rows if shown(row)]
-    parts = [f"a difference is shown for {'; '.join(can)}" if can else "no difference in accuracy is shown"]
-    parts = [*_extras(result), *parts]
-    sentence = "; ".join(parts) + "."
-    return sentence[0].upper() + sentence[1:], _cannot(result, [row for row in rows if not shown(row)])
+    found, still_open = [row for row in rows if shown(row)], [row for row in rows if not shown(row)]
+    headline = "No difference in evaluation accuracy is shown."
+    if found:
+        better = [f"{row['arm']} is {'better' if row['mean'] > 0 else 'worse'}" for row in found]
+        headline = _sentence(
+            [f"{' and '.join(dict.fromkeys(better))} than {result['reference']} on the evaluation split"]
+        )
+    can = [f"{_what(row)}: {difference_words(row, BY_KEY[row['measure']])}" for row in found]
+    told = f"a difference is shown for {'; '.join(can)}" if can else "no difference in evaluation accuracy is shown"
+    return headline, _sentence([*_extras(result), told]), _cannot(result, still_open)
+
+
+def _sentence(parts: list[str]) -> str:
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _what(row: dict[str, Any]) -> str:
@@ -37,10 +48,11 @@ def _extras(result: dict[str, Any]) -> list[str]:
     told = []
     if result["study"] == "early_stopping":
         for arm in result["arms"][1:]:
-            for key, noun in (("epochs_run", "a training"), ("duration_s", "a training")):
-                if row := rows.get((key, arm["name"])):
-                    word = "changes the length of" if shown(row) else "is not shown to change the length of"
-                    told.append(f"{arm['name']} {word} {noun} by {difference_words(row, BY_KEY[key])}")
+            found = [rows[key, arm["name"]] for key in ("epochs_run", "duration_s") if (key, arm["name"]) in rows]
+            if found:
+                word = "changes" if shown(found[0]) else "is not shown to change"
+                lengths = " and ".join(difference_words(row, BY_KEY[row["measure"]]) for row in found)
+                told.append(f"{arm['name']} {word} the length of a training: {lengths}")
     if result["rare_classes"] is not None:
         told.append(rank_words(result["rare_classes"]))
     return told
@@ -65,12 +77,7 @@ def _cannot(result: dict[str, Any], open_rows: list[dict[str, Any]]) -> str:
             told.append(f"{_what(row)} has no interval ({signed_text(row['mean'], measure)}, n = {row['n']})")
         else:
             told.append(f"{_what(row)} may be anything from {range_text(row, measure)} (n = {row['n']})")
-    scope = f"what other images or settings would show: {result['images']}"
-    scope += f", {min(arm['n'] for arm in result['arms'])} seeds an arm"
-    parts = (
-        [f"it stays open which way the difference goes where the interval spans zero: {'; '.join(told)}"]
-        if told
-        else []
-    )
-    sentence = "; and ".join([*parts, f"it cannot be said {scope}"])
-    return sentence[0].upper() + sentence[1:] + "."
+    seeds = min(arm["n"] for arm in result["arms"])
+    scope = f"it cannot be said what other images, settings or networks would show than {result['images']}, {seeds} seeds an arm"
+    parts = [f"which way the difference goes stays open: {', '.join(told)}"] if told else []
+    return _sentence([*parts, scope])
