@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from .locate import AnalysisError
-from .reader import load_experiment
-from .records import Experiment
-from .study_arms import Arm, arms_of
-from .study_files import Part, default_folder, experiment_of, read_plan
+from .study_arms import arms_of
+from .study_files import default_folder, experiments_of, read_plan
 from .study_page import write_result
 from .study_result import result_of
 from .study_words import TITLES
@@ -26,22 +24,12 @@ def study(name: str, out: Path | None) -> tuple[dict[str, Any], Path]:
     if plan is None or plan.study != name:
         found = "no study" if plan is None else f"the study {plan.study}"
         raise AnalysisError(f"{folder}: {found} there; run it first: {run}")
-    main = _arms(plan.main)
-    teacher = _arms(plan.teacher)[0] if plan.teacher else None
+    main = arms_of(plan.main, experiments_of(plan.main))
+    teacher = arms_of(plan.teacher, experiments_of(plan.teacher))[0] if plan.teacher else None
     if not any(arm.good for arm in main):
         raise AnalysisError(f"{folder}: no training has a result yet; go on with: {run}")
     result = result_of(plan, main, teacher)
     return result, write_result(folder, result)
-
-
-def _arms(part: Part) -> list[Arm]:
-    return arms_of(part, _experiments(part))
-
-
-def _experiments(part: Part) -> list[Experiment]:
-    """None before its start."""
-    found = experiment_of(part)
-    return [] if found is None else [load_experiment(found)]
 
 
 def print_study(name: str, out: Path | None) -> None:

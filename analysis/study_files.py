@@ -6,6 +6,7 @@ report.html           the page, with its numbers in study.json
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 
 from .confirm_files import write_text
 from .locate import AnalysisError, registry
+from .reader import load_experiment
+from .records import Experiment
 
 PLAN = "plan.json"
 MAIN, TEACHER = "main", "teacher"
@@ -84,7 +87,17 @@ def read_plan(folder: Path) -> Plan | None:
     return plan
 
 
-def experiment_of(part: Part) -> str | None:
-    """The id of the part's experiment, by its name in NNI's registry; None before its start."""
-    found = [e["id"] for e in registry().values() if e.get("experimentName") == part.experiment and e.get("id")]
-    return found[0] if found else None
+def named(part: Part) -> list[dict[str, Any]]:
+    """The registry's entries of the part's experiments, oldest first: more than one where NNI did not answer in time and
+    was started again."""
+    found = [e for e in registry().values() if e.get("experimentName") == part.experiment and e.get("id")]
+    return sorted(found, key=lambda entry: entry.get("startTime") or 0)
+
+
+def experiments_of(part: Part) -> list[Experiment]:
+    """Those that can be read, oldest first; none before the first has made its database."""
+    found = []
+    for entry in named(part):
+        with contextlib.suppress(AnalysisError):
+            found.append(load_experiment(entry["id"]))
+    return found

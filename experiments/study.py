@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.confirm_trained import trained
-from analysis.locate import AnalysisError
-from analysis.reader import load_experiment
-from analysis.study_files import MAIN, TEACHER, Part, Plan, default_folder, experiment_of, read_plan, write_plan
+from analysis.locate import AnalysisError, is_running
+from analysis.records import Experiment as Record
+from analysis.study_files import MAIN, TEACHER, Part, Plan, default_folder, experiments_of, named, read_plan, write_plan
 from experiments.check import check
 from experiments.config import DEMO_CACHE, ROOT, Experiment, Overrides, absolute, read_experiment
 from experiments.errors import ExperimentError
@@ -115,7 +115,8 @@ def _taught(part: Part, plan: Plan) -> Part:
     """With the weights of the teacher that is best on the validation split."""
     if plan.teacher is None:
         return part
-    best = load_experiment(experiment_of(plan.teacher) or plan.teacher.experiment).best
+    bests = [record.best for record in experiments_of(plan.teacher) if record.best]
+    best = max(bests, key=lambda trial: trial.score, default=None)
     if best is None or best.folder is None or not (best.folder / "best.pt").exists():
         raise ExperimentError(
             f"{plan.teacher.experiment}: its best trial left no best.pt, so that there is no teacher; name one with "
@@ -151,26 +152,31 @@ def _refuse(experiment: Experiment) -> None:
 
 
 def _run(part: Part, watching: Watching) -> int:
-    """Start it, return to it or go on with it, until no cell is missing. Returns the exit code."""
-    if experiment_of(part) is None:
-        code = _start(part, watching)
-        if code:
-            return code
+    """Start it, return to it or go on with it, until no training is missing. Returns the exit code."""
     while True:
-        experiment_id = experiment_of(part)
-        record = load_experiment(experiment_id)
-        states = [state for state, _, _ in trained(part.cells, {}, [record])]
+        records = experiments_of(part)
+        states = [state for state, _, _ in trained(part.cells, {}, records)]
         if "missing" not in states:
             return 0
-        left = len([state for state in states if state != "succeeded"])  # a resumed GridSearch repeats failed ones too
-        print(f"{part.experiment}: {len(states) - left} of {len(states)} trainings have a result", file=sys.stderr)
-        if record.state == "RUNNING":
-            code = watch_running([experiment_id], watching)
+        busy = _busy(part, records)
+        left = len(states) - states.count("succeeded")  # a resumed GridSearch repeats failed ones too
+        if records:
+            print(f"{part.experiment}: {len(states) - left} of {len(states)} trainings have a result", file=sys.stderr)
+        if busy:
+            code = watch_running(busy, watching)
+        elif not records:
+            code = _start(part, watching)
         else:
-            more = len(record.trials) + left if record.state == "DONE" else None
-            code = resume(experiment_id, more, watching)
+            last = records[-1]
+            code = resume(last.id, len(last.trials) + left if last.state == "DONE" else None, watching)
         if code:
             return code
+
+
+def _busy(part: Part, records: list[Record]) -> list[str]:
+    """Ids of its experiments that run, or start just now."""
+    states = {record.id: record.state for record in records}
+    return [e["id"] for e in named(part) if is_running(e) and states.get(e["id"], "RUNNING") == "RUNNING"]
 
 
 def _start(part: Part, watching: Watching) -> int:

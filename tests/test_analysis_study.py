@@ -14,7 +14,7 @@ from analysis.paired import paired
 from analysis.study import study
 from analysis.study_arms import arms_of, epoch_95
 from analysis.study_classes import class_rows, rare_gain_most
-from analysis.study_files import experiment_of, read_plan
+from analysis.study_files import experiments_of, read_plan
 from analysis.study_reported import reported
 
 
@@ -124,9 +124,7 @@ def test_rare_classes_that_do_not_gain_most_are_not_said_to(home):
         return {"curve": [0.5, 0.6], "right": (5, 5, 5, 5, 5) if value == "none" else (9, 6, 7, 5, 6)}
 
     recorded(home, part, flat)
-    from analysis.reader import load_experiment
-
-    arms = arms_of(part, [load_experiment(experiment_of(part))])
+    arms = arms_of(part, experiments_of(part))
     rank = rare_gain_most(class_rows(*arms))
     assert rank["n"] == len(TRAINING) and rank["rho"] > 0 and not rank["holds"]
     assert rare_gain_most(class_rows(*arms)[:3]) is None
@@ -164,9 +162,7 @@ def test_the_teacher_is_an_arm_without_a_difference(home):
 def test_the_epoch_of_95_percent_is_the_first_that_reaches_it(home):
     part = part_of("pretrained", 2)
     recorded(home, part, lambda value, seed: {"curve": [0.1, 0.94, 0.95, 0.5, 1.0], "right": (5,) * 5})
-    from analysis.reader import load_experiment
-
-    assert epoch_95(load_experiment(experiment_of(part)).trials[0]) == 3
+    assert epoch_95(experiments_of(part)[0].trials[0]) == 3
 
 
 def test_names_are_escaped_on_the_page(home):
