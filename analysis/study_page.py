@@ -81,7 +81,7 @@ def class_table(result: dict[str, Any], entry: dict[str, Any]) -> tuple[str, lis
 
 
 def _part(found: dict[str, int]) -> str:
-    return f"{found['correct']}/{found['total']} {found['correct'] / found['total']:.0%}"
+    return f"{found['correct']}/{found['total']} {100 * found['correct'] / found['total']:.0f} %"
 
 
 def reported_rows(result: dict[str, Any]) -> Rows:
@@ -107,7 +107,7 @@ def _reported(value: Any, measure: Any) -> str:
     if value is None:
         return NONE
     if isinstance(value, list):
-        return f"{value[0]}/{value[1]} {value[0] / value[1]:.1%}".replace("%", " %")
+        return f"{value[0]}/{value[1]} {100 * value[0] / value[1]:.1f} %"
     return f"{number_text(value, measure)} (n = 1)"
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import statistics
 
+import numpy as np
 import pytest
 from fixtures_study import TRAINING, part_of, plan_in, recorded
 
@@ -13,7 +14,7 @@ from analysis.__main__ import main
 from analysis.paired import paired
 from analysis.study import study
 from analysis.study_arms import arms_of, epoch_95
-from analysis.study_classes import class_rows, rare_gain_most
+from analysis.study_classes import class_rows, permutation_p, rare_gain_most
 from analysis.study_files import experiments_of, read_plan
 from analysis.study_reported import reported
 
@@ -109,11 +110,12 @@ def test_pretrained_tells_the_classes_and_whether_the_rare_gain_most(home):
     assert rows[0]["reference"] == {"correct": 3, "total": 30} and rows[0]["arm"] == {"correct": 24, "total": 30}
     assert rows[0]["gain"] == pytest.approx(0.7)
     assert result["rare_classes"]["rho"] == pytest.approx(-1) and result["rare_classes"]["holds"]
+    assert result["rare_classes"]["p"] == pytest.approx(2 / 120)  # two of the orders of five classes
     assert result["headline"] == "Pretrained is better than from scratch on the evaluation split."
     assert "he rare classes gain most (Spearman's rank correlation of training images and gain −1.00" in result["can"]
     assert [arm["epoch_95"]["mean"] for arm in result["arms"]] == [2, 2]
     text = page.read_text()
-    assert re.search(r"class 4 Fried food</th><td[^>]*>20</td><td[^>]*>3/30 10%</td><td[^>]*>24/30 80%</td>", text)
+    assert re.search(r"class 4 Fried food</th><td[^>]*>20</td><td[^>]*>3/30 10 %</td><td[^>]*>24/30 80 %</td>", text)
     assert "+46.0 points" in text  # the report's class 4: from 126 of 287 to 258
 
 
@@ -128,6 +130,16 @@ def test_rare_classes_that_do_not_gain_most_are_not_said_to(home):
     rank = rare_gain_most(class_rows(*arms))
     assert rank["n"] == len(TRAINING) and rank["rho"] > 0 and not rank["holds"]
     assert rare_gain_most(class_rows(*arms)[:3]) is None
+
+
+def test_the_p_of_many_classes_is_near_that_of_the_t_approximation():
+    from scipy import stats
+
+    draw = np.random.default_rng(5)
+    images = np.arange(11.0)
+    gains = stats.rankdata(-images + draw.normal(0, 4, 11))
+    expected = stats.spearmanr(images, gains).pvalue
+    assert permutation_p(images - images.mean(), gains) == pytest.approx(expected, abs=0.01) and 0.001 < expected < 0.2
 
 
 def test_a_failed_training_leaves_its_pair_out_and_is_told(home):
