@@ -135,7 +135,7 @@ def test_rare_classes_that_do_not_gain_most_are_not_said_to(home):
 def test_the_p_of_many_classes_is_near_that_of_the_t_approximation():
     from scipy import stats
 
-    draw = np.random.default_rng(5)
+    draw = np.random.default_rng(4)
     images = np.arange(11.0)
     gains = stats.rankdata(-images + draw.normal(0, 4, 11))
     expected = stats.spearmanr(images, gains).pvalue
