@@ -45,8 +45,14 @@ class Training(NamedTuple):
     experiment: str
 
     @property
-    def succeeded(self) -> bool:
-        return self.state == "succeeded" and self.trial is not None
+    def interrupted(self) -> bool:
+        """Cut short by a time limit or a full disk, with the result of its best epoch so far."""
+        final = self.trial.final if self.trial else None
+        return isinstance(final, dict) and bool(final.get("interrupted"))
+
+    @property
+    def counts(self) -> bool:
+        return self.state == "succeeded" and not self.interrupted
 
 
 class Arm(NamedTuple):
@@ -58,7 +64,7 @@ class Arm(NamedTuple):
 
     @property
     def good(self) -> list[Training]:
-        return [training for training in self.trainings if training.succeeded]
+        return [training for training in self.trainings if training.counts]
 
 
 def arms_of(part: Part, experiments: Sequence[Experiment]) -> list[Arm]:

@@ -63,6 +63,8 @@ def _training(arm: Arm, training: Any) -> dict[str, Any]:
     reason = ""
     if training.state == "failed" and trial is not None:
         reason = failure_reason(trial) if trial.state != "SUCCEEDED" else "succeeded without a finite result"
+    if training.state == "succeeded" and training.interrupted:
+        reason = "cut short, and left out of all numbers"
     return {
         "arm": arm.name,
         "seed": training.seed,

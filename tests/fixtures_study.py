@@ -69,6 +69,7 @@ def _final(found: dict[str, Any]) -> dict[str, Any]:
         "evaluation_n": 50,
         "epochs_run": len(found["curve"]),
         "duration_s": 2.0 * len(found["curve"]),
+        "interrupted": found.get("interrupted", 0),
     }
 
 

@@ -160,6 +160,15 @@ def test_a_failed_training_leaves_its_pair_out_and_is_told(home):
     assert "it wrote nothing" in page.read_text()
 
 
+def test_a_training_that_was_cut_short_is_left_out_and_told(home):
+    part = part_of("early_stopping", 3)
+    plan_in(home / "out", "early_stopping", part)
+    recorded(home, part, lambda value, seed: early(value, seed) | {"interrupted": int((value, seed) == (0, 2))})
+    told, page = study("early_stopping", home / "out")
+    assert [arm["n"] for arm in told["arms"]] == [2, 3] and {row["n"] for row in told["differences"]} == {2}
+    assert page.read_text().count("cut short, and left out") == 1
+
+
 def test_the_teacher_is_an_arm_without_a_difference(home):
     main_part, teacher = part_of("distill", 3), part_of("distill_teacher", 3, "teacher")
     plan_in(home / "out", "distill", teacher, main_part)
