@@ -49,10 +49,29 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", allow_abbrev=False, help="write the trials of one experiment to a file")
     export.add_argument("experiment", metavar="ID_OR_PATH", help=what)
-    export.add_argument("--format", choices=("csv", "json", "parquet"), default="csv")
+    export.add_argument("--format", choices=("csv", "json", "parquet", "optuna"), default="csv")
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="one row a trial")
     export.add_argument("--epochs", type=Path, metavar="FILE", help="second table, one row an epoch")
     export.set_defaults(run=run_export)
+
+    record = commands.add_parser("record", allow_abbrev=False, help="a small copy of an experiment, to hand to others")
+    record.add_argument("experiment", metavar="ID_OR_PATH", help=what)
+    record.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
+    record.set_defaults(run=run_record)
+
+    confirm = commands.add_parser(
+        "confirm", allow_abbrev=False, help="retrain the best configurations and the default with fresh seeds"
+    )
+    confirm.add_argument("experiments", nargs="+", metavar="ID_OR_PATH", help=what)
+    confirm.add_argument(
+        "--top", type=int, default=3, metavar="N", help="configurations of each experiment (default: 3)"
+    )
+    confirm.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="trainings of each configuration (default: 5)"
+    )
+    confirm.add_argument("--out", type=Path, metavar="DIR", help="default: runs/confirm-IDS")
+    confirm.add_argument("--no-launch", action="store_true", help="print the command that trains instead of running it")
+    confirm.set_defaults(run=run_confirm)
 
     listing = commands.add_parser("list", allow_abbrev=False, help="all experiments found here, newest first")
     listing.add_argument(
@@ -90,6 +109,34 @@ def run_export(options: argparse.Namespace) -> int:
     for path, rows in export(load_experiment(options.experiment), options.format, options.out, options.epochs):
         print(f"{path}: {rows} rows")
     return 0
+
+
+def run_record(options: argparse.Namespace) -> int:
+    from .recording import record
+
+    experiment, size = record(options.experiment, options.out)
+    print(f"{options.out}: experiment {experiment.id}, {len(experiment.trials)} trials, {size / 1e6:.2f} MB")
+    return 0
+
+
+def run_confirm(options: argparse.Namespace) -> int:
+    """Trains what is missing; when all is there, prints the verdict and the table and writes the files."""
+    from .confirm import confirm
+    from .confirm_page import COLUMNS, configuration_rows
+    from .confirm_plan import Request
+    from .terminal import columns
+
+    request = Request(options.experiments, options.top, options.seeds, options.out, not options.no_launch)
+    try:
+        outcome = confirm(request)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return 130
+    if outcome.result is not None:
+        print(f"verdict: {outcome.result['verdict']}\n{clean(outcome.result['statement'])}\n")
+        print(columns([("", COLUMNS), *configuration_rows(outcome.result)]))
+        print(f"\nreport: {outcome.page}")
+    return outcome.code
 
 
 def run_list(options: argparse.Namespace) -> int:

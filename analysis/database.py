@@ -7,11 +7,12 @@ takes a chunk by rowid and is fetched at once. All three tables only ever grow.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ def read(path: Path, finals_only: bool = False) -> Rows:
         with _open(path) as connection:
             profile = _newest_profile(connection)
             events = [event_row(row) for row in _chunks(connection, "TrialJobEvent", _EVENTS)]
-            metrics = [metric_row(row) for row in _chunks(connection, "MetricData", _METRICS, finals)]
+            same: dict[Any, Any] = {}
+            metrics = [metric_row(row, same) for row in _chunks(connection, "MetricData", _METRICS, finals)]
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a damaged text in SQLite's own message
         raise AnalysisError(
             f"{path} is not a readable NNI database ({error}); expected an NNI 3.0 nni.sqlite"
@@ -47,6 +49,23 @@ def read(path: Path, finals_only: bool = False) -> Rows:
             f"{path} holds no experiment profile: NNI had not finished starting; try again or remove it"
         )
     return Rows(profile, events, metrics)
+
+
+def rewrite(path: Path, copy: Path, cell: Callable[[str, str, Any], Any]) -> None:
+    """Writes all rows of the database at `path` into a new one of the same schema, each cell as `cell` gives it from
+    table, column and value."""
+    with _open(path) as connection, closing(sqlite3.connect(copy)) as target:
+        tables = ("ExperimentProfile", "TrialJobEvent", "MetricData")
+        schema = "SELECT sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL AND tbl_name IN (?, ?, ?)"
+        for (sql,) in connection.execute(schema, tables).fetchall():
+            target.execute(sql)
+        for table in tables:
+            names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})").fetchall()]
+            rows = (
+                map(cell, itertools.repeat(table), names, row) for row in _chunks(connection, table, ", ".join(names))
+            )
+            target.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))})", map(tuple, rows))
+        target.commit()
 
 
 @contextmanager

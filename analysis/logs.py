@@ -8,7 +8,15 @@ from pathlib import Path
 
 from .records import Experiment, Trial
 
-_TAIL_BYTES = 16_384
+TRIAL_LOGS = ("trial.stderr", "stderr", "trial.log")
+"""Where the reason is looked for, in this order."""
+
+TAIL_BYTES = 16_384
+"""Only the end of a log is read."""
+
+_OF_EVERY_BATCH = "(choice) should only contain numbers or strings"
+"""NNI's Batch tuner logs this as an error and goes on (nni/common/hpo_utils/validation.py)."""
+
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\b")
 _STAMP = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\]")
 # The two places in NNI from which the tuner's process does not come back: its worker threads, and its main function.
@@ -26,7 +34,7 @@ def failure_reason(trial: Trial) -> str:
     if trial.message and not trial.message.startswith("exit code"):
         return trial.message[:200]  # the trial itself may not know: a result that is no number, a kill
     if trial.folder is not None:
-        for name in ("trial.stderr", "stderr", "trial.log"):
+        for name in TRIAL_LOGS:
             lines = last_lines(trial.folder / name)
             if lines:
                 return lines[-1][:200]
@@ -38,7 +46,7 @@ def failure_reason(trial: Trial) -> str:
 def tuner_errors(experiment: Experiment) -> list[str]:
     """The last exception in the tuner's own log: NNI keeps saying RUNNING after its tuner has died."""
     lines = last_lines(experiment.folder / "log" / "dispatcher.log")
-    found = [line for line in lines if _EXCEPTION.match(line) or " ERROR " in line]
+    found = [line for line in lines if _EXCEPTION.match(line) or (" ERROR " in line and _OF_EVERY_BATCH not in line)]
     return [f"the tuner's log has an error: {found[-1][:200]}"] if found else []
 
 
@@ -72,7 +80,7 @@ def last_lines(path: Path) -> list[str]:
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            file.seek(max(0, file.tell() - TAIL_BYTES))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return []

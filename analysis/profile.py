@@ -23,7 +23,7 @@ _FIELDS = {
     "advisor": dict,
 }
 _TUNER = {"name": str, "className": str, "classArgs": dict}
-_WORDS = {str: "a text", int: "a whole number", dict: "an object", float: "a number"}
+_WORDS = {str: "a text", int: "a whole number", dict: "an object", list: "a list", float: "a number"}
 
 
 def check_profile(profile: dict[str, Any]) -> None:
@@ -46,12 +46,14 @@ def check_profile(profile: dict[str, Any]) -> None:
 
 def _check_arguments(name: str, place: str, tuner: dict[str, Any]) -> None:
     """Those that `startup` counts by; another tuner's may be anything."""
-    kind = startup.label(str(tuner.get("name") or tuner.get("className") or ""))
+    kind = startup.key_of(str(tuner.get("name") or tuner.get("className") or ""))
     arguments = tuner.get("classArgs") or {}
-    if kind == "TPE":
+    if kind in startup.SEEDED:
+        _check(name, place, arguments, {"first": list, "initial": float, "initial_seed": float})
+    if kind in startup.TPES:
         _check(name, place, arguments, {"tpe_args": dict})
         _check(name, f"{place}tpe_args.", arguments.get("tpe_args") or {}, {"n_startup_jobs": float})
-    if kind == "Evolution":
+    if kind in startup.EVOLUTIONS:
         _check(name, place, arguments, {"population_size": float})
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import database, locate
@@ -16,9 +19,10 @@ def load_experiment(id_or_path: str | os.PathLike[str], finals_only: bool = Fals
 
     With `finals_only` the trials have no intermediate results: much quicker, and enough for a list."""
     source = locate.source(id_or_path)
-    rows = database.read(source.database, finals_only)
-    check_profile(rows.profile)
-    trials, warnings = replay(rows, source.folder)
+    with _no_collections():
+        rows = database.read(source.database, finals_only)
+        check_profile(rows.profile)
+        trials, warnings = replay(rows, source.folder)
     profile = rows.profile
     ended = sum(trial.state in ENDED for trial in trials)
     return Experiment(
@@ -31,6 +35,18 @@ def load_experiment(id_or_path: str | os.PathLike[str], finals_only: bool = Fals
         trials=tuple(trials),
         warnings=tuple(warnings),
     )
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Python looks for cycles after every few hundred new objects, over and over; records have none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _state(experiment_id: str, folder: Path, max_trials: int | None, ended_of: tuple[int, int]) -> str:

@@ -15,7 +15,7 @@ from .parameters import Proposal, by_parameter_id, parameter_fields, proposals_o
 from .records import ENDED, Intermediate, Trial
 from .rows import Event, Metric, Rows
 from .sessions import sessions_of, with_proposal_times
-from .values import Unreadable, read_metric, score
+from .values import score
 
 _STATES = {"USER_TO_CANCEL": "USER_CANCELED", "ADD_RESUMED": "WAITING", "ADD_CUSTOMIZED": "WAITING"}
 
@@ -23,7 +23,7 @@ _STATES = {"USER_TO_CANCEL": "USER_CANCELED", "ADD_RESUMED": "WAITING", "ADD_CUS
 def replay(rows: Rows, folder: Path) -> tuple[list[Trial], list[str]]:
     """Returns the trials in the order of their first event, and warnings about the whole experiment.
 
-    Uses up `rows.metrics`, so that no result is held twice, as text and as value.
+    Uses up `rows.metrics`, so that what a trial has taken is held once.
     """
     events: dict[str, list[Event]] = defaultdict(list)
     metrics: dict[str, list[Metric]] = defaultdict(list)
@@ -130,13 +130,8 @@ def _intermediates(metrics: list[Metric], warnings: list[str]) -> tuple[Intermed
 
 
 def _value(metric: Metric, what: str, warnings: list[str]) -> Any:
-    try:
-        value, kinds = read_metric(metric.data)
-    except Unreadable as error:
-        warnings.append(f"{what} is {error}")
-        return None
-    warnings.extend(f"{what} carries a serialised object ({kind}): not read" for kind in kinds)
-    return value
+    warnings.extend(f"{what} {fault}" for fault in metric.faults)
+    return metric.value
 
 
 def _trial_folders(folder: Path) -> dict[str, Path]:

@@ -45,8 +45,8 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
     return out / "report.html"
 
 
-def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
-    """The whole page as text. Autoescape is on; figures are data, never markup."""
+def template(name: str) -> jinja2.Template:
+    """A page's template from this folder; every value is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -54,10 +54,15 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    return environment.get_template(name)
+
+
+def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
+    """The whole page as text. Autoescape is on; figures are data, never markup."""
     names, percent = words.arm_names(experiments), words.is_percent(experiments)
     styles = _styles(experiments, summary)
     headline, _, details = summary["comparison"]["statement"].partition(". ")
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         title=" against ".join(arm["name"] for arm in summary["arms"]),
         headline=headline + ".",
         details=details.replace(" %", "\u00a0%"),
@@ -73,7 +78,7 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
         percent=percent,
         rows=arm_rows(experiments),
         figures=[
-            {"title": section.title, "json": _script_json(section.figure), "caption": section.caption}
+            {"title": section.title, "json": script_json(section.figure), "caption": section.caption}
             for section in sections(experiments, styles)
         ],
         tables=[_trial_table(experiment) for experiment in experiments],
@@ -93,7 +98,7 @@ def _styles(experiments: list[Experiment], summary: dict[str, Any]) -> list[figu
     return [figures.Style(arms[k]["name"], figures.COLOURS[k % len(figures.COLOURS)]) for k in places]
 
 
-def _script_json(figure: Any) -> str:
+def script_json(figure: Any) -> str:
     """JSON for a <script> element: `<` as an escape, so that no text can close the element; "" without a figure."""
     return "" if figure is None else figure.to_json().replace("<", "\\u003c")
 

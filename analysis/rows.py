@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .locate import AnalysisError
+from .values import read_metric
 
 _TEXT = (str, type(None))
 LAST_MS = 253_402_300_799_000  # the year 9999
@@ -24,14 +25,16 @@ class Event(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A row of MetricData; `time` (ms) is its arrival at the manager, `data` a JSON text inside JSON."""
+    """A row of MetricData; `time` (ms) is its arrival at the manager, `value` the decoded data, `faults` what is wrong
+    with it."""
 
     time: int
     trial_id: str
     parameter_id: str | None
     type: str
     sequence: int | None
-    data: str
+    value: Any
+    faults: tuple[str, ...]
 
 
 class Rows(NamedTuple):
@@ -55,13 +58,15 @@ def event_row(row: tuple[Any, ...]) -> Event:
     return Event(*row)
 
 
-def metric_row(row: tuple[Any, ...]) -> Metric:
-    """Raises AnalysisError for a cell of another type."""
+def metric_row(row: tuple[Any, ...], same: dict[Any, Any]) -> Metric:
+    """Decodes the row's data. `same` keeps one text for all rows of the same id or type. Raises AnalysisError for a
+    cell of another type."""
     time, trial_id, parameter_id, kind, sequence, data = row
     texts = type(trial_id) in _TEXT and type(parameter_id) in _TEXT and type(data) in _TEXT
     if not (texts and is_time(time) and type(kind) is str and _is_count(sequence)):
-        raise _damaged("MetricData", Metric(*row))
-    return Metric(*row)
+        raise _damaged("MetricData", Metric(*row, ()))
+    names = (same.setdefault(text, text) for text in (trial_id, parameter_id, kind))
+    return Metric(time, *names, sequence, *read_metric(data))
 
 
 def _is_count(value: Any) -> bool:
@@ -69,5 +74,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _damaged(table: str, row: Event | Metric) -> AnalysisError:
-    cells = ", ".join(f"{name} {value!r:.30}" for name, value in row._asdict().items() if name != "data")
+    cells = ", ".join(
+        f"{name} {value!r:.30}" for name, value in row._asdict().items() if name not in ("data", "value", "faults")
+    )
     return AnalysisError(f"{table} has a row that NNI cannot have written ({cells}): the database is damaged")

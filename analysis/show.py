@@ -107,8 +107,7 @@ def _cells(experiment: Experiment, row: dict[str, Any]) -> list[str]:
         state = state if running else "cut off"
         last = score(trial.intermediates[-1].value) if trial.intermediates else None
         value = value if last is None else f"{words.score_text(last, percent)} so far"
-    drawn = words.NONE if row["chosen"] is None else "tuner" if row["chosen"] else "start-up"
-    drawn = "a person" if trial.customised else drawn
+    drawn = "a person" if trial.customised else "start-up" if row["chosen_by"] == "random" else row["chosen_by"]
     seconds = words.NONE if trial.duration_s is None else f"{trial.duration_s:.1f}"
     epochs = str(len(trial.intermediates)) if trial.intermediates else words.NONE
     mark = "*" if row["is_best"] else ""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.startup import explain
+from experiments.batch import batch_problems, batch_sets, is_batch
 from experiments.config import OUR_TRIAL, Experiment, read_yaml
 from experiments.file_check import command_problems, file_problems
 from experiments.ports import is_free
@@ -37,9 +38,8 @@ def check(experiment: Experiment) -> list[Finding]:
     described = describe_trial(experiment) if experiment.is_ours else None
     max_trials = experiment.config.get("maxTrialNumber")
     fields = described["fields"] if described and "fields" in described else None
-    space = [
-        Finding("error", text) for text in space_problems(experiment.config.get("searchSpace"), fields, max_trials)
-    ]
+    problems = batch_problems if is_batch(experiment.tuner[0]) else space_problems
+    space = [Finding("error", text) for text in problems(experiment.config.get("searchSpace"), fields, max_trials)]
     tuner = [] if space else _tuner_findings(experiment)
     explained = not space and all(finding.level != "error" for finding in tuner)
     findings = [
@@ -96,12 +96,18 @@ def _trial_findings(experiment: Experiment, described: dict | None) -> list[Find
             return [Finding("error", text) for text in wrong]
         return [Finding("note", f"trialCommand is not `{' '.join(OUR_TRIAL)}`: its fields and needs are not checked")]
     findings = [Finding("error", f"trial: {problem}") for problem in described["problems"]]
-    both = sorted(set(described.get("given", {})) & set(experiment.config.get("searchSpace") or {}))
+    both = sorted(set(described.get("given", {})) & _searched(experiment))
     if both:
         findings.append(
             Finding("error", f"{', '.join(both)}: searched by the search space and fixed by --set; drop one")
         )
     return findings
+
+
+def _searched(experiment: Experiment) -> set[str]:
+    space = experiment.config.get("searchSpace") or {}
+    sets = batch_sets(space) if is_batch(experiment.tuner[0]) else None
+    return set(space) if sets is None else {name for entry in sets for name in entry}
 
 
 def _tuner_findings(experiment: Experiment) -> list[Finding]:

@@ -45,7 +45,7 @@ def _number_problems(experiment: Experiment) -> list[str]:
 
 def _trial_run(tuner: dict[str, Any], space: dict[str, Any]) -> list[str]:
     """Make the tuner and let it propose and learn, as NNI's dispatcher does."""
-    logging.getLogger("nni").setLevel(logging.ERROR)
+    logging.getLogger("nni").setLevel(logging.CRITICAL)  # what stops a tuner it also raises
     from nni.tools.package_utils.tuner_factory import create_builtin_class_instance, create_customized_class_instance
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import subprocess
 import time
@@ -119,6 +120,13 @@ class Run:
             "SELECT sequenceId, event, message FROM TrialJobEvent WHERE sequenceId IS NOT NULL ORDER BY rowid"
         )
         return {number: (event, message or "") for number, event, message in rows}
+
+
+def other_address() -> str:
+    """An address of this machine that is not loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        return probe.getsockname()[0]
 
 
 DEFAULTS = {

@@ -61,6 +61,14 @@ def example(folder: Path, name: str = "exp00001") -> Recorder:
             '{"tuner": {"name": "Evolution", "classArgs": {"population_size": NaN}}}',
             "tuner.classArgs.population_size = nan, expected a number",
         ),
+        (
+            '{"tuner": {"className": "seeded_tpe.SeededTpe", "classArgs": {"first": {"lr": 1}}}}',
+            "tuner.classArgs.first = {'lr': 1}, expected a list",
+        ),
+        (
+            '{"tuner": {"className": "seeded_evolution.SeededEvolution", "classArgs": {"initial": "5"}}}',
+            "tuner.classArgs.initial = '5', expected a number",
+        ),
         ("[" * 100_000, "the profile in its database is not JSON"),
     ],
 )

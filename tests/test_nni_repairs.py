@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from fixtures_nni import EVOLUTION, Run
+from fixtures_nni import EVOLUTION, Run, other_address
 
 from experiments.repairs import SWITCH, with_repairs
 
@@ -119,7 +119,7 @@ def test_the_tensorboard_button_opens_the_trials_own_folder(runs):
     run.wait(lambda: "crust" in _reachable(url), 60)
     assert not (run.folder / "trials").exists()  # where plain NNI looks, and makes an empty folder
     with pytest.raises(OSError):
-        _text(url.replace("127.0.0.1", _other_address()))
+        _text(url.replace("127.0.0.1", other_address()))
     with pytest.raises(urllib.error.HTTPError, match="400"):
         _post(run, "tensorboard", {"trials": "../../../x"})
 
@@ -230,14 +230,6 @@ def _post(run: Run, path: str, body: dict) -> dict:
     )
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.load(answer)
-
-
-def _other_address() -> str:
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))
-        return probe.getsockname()[0]
 
 
 def _reachable(url: str) -> str:

@@ -86,6 +86,47 @@ def test_all_gpus_may_be_asked_for_while_the_repairs_are_on(there, off, expected
     assert len(check._gpu_findings({"trialGpuNumber": 1})) == expected
 
 
+SCHEDULER = """
+const path = require('path');
+const { repairedFiles, loadRepaired } = require(process.env.PRELOAD);
+const [folder, count, asked, repaired] = JSON.parse(process.env.CASE);
+if (repaired) loadRepaired(repairedFiles(folder));
+require(path.join(folder, 'node_modules/app-module-path')).addPath(folder);
+global.nni = {};
+require(path.join(folder, 'common/globals'));
+Object.assign(global.nni, { args: { logLevel: 'critical' } });
+const { TaskScheduler, UnitTestHelpers } = require(path.join(folder, 'common/trial_keeper/task_scheduler/scheduler.js'));
+const gpus = [...Array(count).keys()].map(index => ({ index }));
+UnitTestHelpers.mockGpuInfo({ gpuNumber: count, gpus, processes: [] });
+const scheduler = new TaskScheduler();
+const ask = async name => (await scheduler.schedule('e', name, asked, {}))?.CUDA_VISIBLE_DEVICES ?? null;
+scheduler.init().then(async () => {
+    const answers = [await ask('first'), await ask('second')];
+    await scheduler.release('e', 'first');
+    console.log(JSON.stringify([...answers, await ask('third')]));
+});
+"""
+
+
+@pytest.mark.parametrize(
+    ("count", "asked", "repaired", "expected"),
+    [
+        (1, 1, False, [None, None, None]),
+        (1, 1, True, ["0", None, "0"]),
+        (4, 4, False, [None, None, None]),
+        (4, 4, True, ["0,1,2,3", None, "0,1,2,3"]),
+        (2, 1, True, ["0", "1", "0"]),
+        (1, 2, True, [None, None, None]),
+        (1, 0.5, True, ["0", "0", "0"]),
+    ],
+)
+def test_nnis_own_scheduler_gives_all_gpus_once_repaired(count, asked, repaired, expected):
+    """NNI's scheduler with its own means of drawing a machine."""
+    case = json.dumps([str(NNI_NODE), count, asked, repaired])
+    done = node("-e", SCHEDULER, env={**os.environ, "PRELOAD": str(PRELOAD), "CASE": case})
+    assert json.loads(done.stdout) == expected, done.stderr
+
+
 USABLE = ["0.5", "3", "true", '{"default": 1, "loss": NaN}', '{"__ndarray__": 0.5, "dtype": "float64"}', "-1e-9"]
 UNUSABLE = ["NaN", "-Infinity", '"0.5"', "null", "[0.5]", "{}", '{"default": "0.5"}', '{"default": NaN}',
             '{"__ndarray__": [0.5, 0.6]}', '{"__nni_obj__": "gASV"}', '{"default": null}']  # fmt: skip
@@ -93,7 +134,7 @@ UNUSABLE = ["NaN", "-Infinity", '"0.5"', "null", "[0.5]", "{}", '{"default": "0.
 
 def test_a_final_result_is_usable_where_a_tuner_can_compare_it():
     file = json.dumps(str(PRELOAD.parent / "trial_end.js"))
-    report = "t.judge(id, JSON.stringify({type: 'FINAL', value}))"
+    report = "t.judge(id, JSON.stringify({type: 'FINAL', value}), console)"
     script = (
         f"const t = require({file}); console.log(JSON.stringify({json.dumps(USABLE + UNUSABLE)}.map((value, id) => "
         f"{{ {report}; const trial = {{ id, status: 'SUCCEEDED' }}; t.settle(trial, 0); return trial; }})))"

@@ -111,14 +111,15 @@ def test_the_readmes_make_targets_exist():
 
 def test_the_readmes_tree_is_the_real_one():
     block = re.search(r"```text\n(.*?)```", README, re.DOTALL)[1]
-    named, folder = set(), ""
+    named, folder, whole = set(), "", set()
     for line in block.splitlines():
         name = line.split("  ")[0].strip() if not line.startswith("  ") else line.strip().split("  ")[0]
         if not line.startswith(" "):
             folder = name if name.endswith("/") else ""
             named.add(name.rstrip("/"))
         else:
-            named.add(folder + name)
+            named.add(folder + name.rstrip("/"))
+            whole |= {folder + name} if name.endswith("/") else set()
     tracked = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -130,6 +131,8 @@ def test_the_readmes_tree_is_the_real_one():
     assert {name for name in named if "/" not in name} == top
     for package in OURS:
         files = {path for path in tracked if path.startswith(package + "/") and not path.endswith("__init__.py")}
+        for part in whole:  # a folder that is named as one
+            files = {part.rstrip("/") if path.startswith(part) else path for path in files}
         assert {name for name in named if name.startswith(package + "/")} == files
 
 

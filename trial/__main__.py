@@ -19,7 +19,7 @@ from data.cache import open_cache
 from data.errors import DataError
 from trial.errors import TrialError
 from trial.hyperparameters import Hyperparameters, describe_fields
-from trial.interrupts import Interrupts, Progress
+from trial.interrupts import Interrupts, Progress, result_so_far
 from trial.outputs import write_hyperparameters
 from trial.rerun import finished_result, lock_folder, refuse_others, report_again
 
@@ -106,7 +106,7 @@ def _end_badly(progress: Progress, under_nni: bool) -> int:
         except TrialError:
             return 1  # the manager has gone, which is why, or is no better than saying why
         progress.reported = True
-    print(f"the result is that of epoch {final['best_epoch']} of {final['epochs_run']}, not evaluated", file=sys.stderr)
+    print(result_so_far(final, progress.folder), file=sys.stderr)
     return 0
 
 

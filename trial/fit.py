@@ -103,7 +103,7 @@ def fit(
 
 
 def why_stopped(t: Training, h: Hyperparameters) -> str:
-    """ "patience" or "epochs"; empty while the training goes on."""
+    """What ends the training, "patience" or "epochs"; empty while it goes on."""
     if h.patience and t.epochs and len(t.epochs) < h.epochs and len(t.epochs) - t.best_epoch >= h.patience:
         return "patience"
     return "epochs" if len(t.epochs) >= h.epochs else ""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trial.checkpoint_files import CHECKPOINT
+from trial.checkpoint_files import CHECKPOINT, best_file
 from trial.errors import TrialError
 
 LOCK_WAIT_S = 3.0  # of NNI's 5
@@ -86,9 +86,8 @@ class Interrupts:
         final = progress.end_early(caught.name)
         if self.close:
             self.close(final)
-        print(f"stopped: {caught.name} after epoch {final['epochs_run']}: the result is that of epoch "
-              f"{final['best_epoch']}, validation accuracy {final['default']:.4f}{', not evaluated' if final['interrupted'] else ''}"
-              f"{'' if self.close else self._way_on()}", file=sys.stderr)  # fmt: skip
+        result = f"{caught.name} after epoch {final['epochs_run']}: {result_so_far(final, progress.folder)}"
+        print(f"stopped: {result}{'' if self.close else self._way_on()}", file=sys.stderr)
         return 0 if self.close else 128 + caught
 
     def _way_on(self) -> str:
@@ -96,3 +95,11 @@ class Interrupts:
             return ""
         again = "nnictl resume" if self.close else f"the same command and --output {self.progress.folder}"
         return f"; it goes on from its last epoch with {again}"
+
+
+def result_so_far(final: dict[str, Any], folder: Path | None) -> str:
+    """In words, for the log."""
+    text = f"the result is that of epoch {final['best_epoch']}, validation accuracy {final['default']:.4f}"
+    if final["interrupted"] and folder:
+        text += f", not evaluated; python -m trial --evaluate {best_file(folder, final['best_epoch'])} does so"
+    return text

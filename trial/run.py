@@ -70,10 +70,10 @@ def run_trial(
     print(f"{h.arch} ({h.weights}) on {compute.name}: {len(splits['training'].labels)} training images at "
           f"{h.image_px} px, {len(splits['validation'].labels)} validation, {len(cache.classes)} classes")  # fmt: skip
     t = _start_or_continue(run, settings.may_replace)
-    for line in run.log.lines:
-        report(metrics_of_epoch(line))
-    if t.epochs:
-        run.progress.end_early = _ending(run, t)
+    with run.progress.lock:
+        run.progress.end_early = _ending(run, t) if t.epochs else None
+        for line in run.log.lines:
+            report(metrics_of_epoch(line))
     fitted = fit(t, (splits["training"], splits["validation"]), h, compute, lambda t: _on_epoch(run, t, report))
     return _finish(run, t, fitted)
 

@@ -14,7 +14,7 @@ const workers = new Set(); // addresses of the machine list
 const refused = new Set(); // addresses already logged
 
 const addressOf = socket => (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
-const warn = text => process.mainModule.require('common/log').getLogger('Repairs').warning(text);
+const log = () => process.mainModule.require('common/log').getLogger('Repairs'); // not there yet when this file is loaded
 
 // Why a request is refused, null where it is not.
 function fault(request) {
@@ -58,7 +58,7 @@ function listen(app, port) {
         }
         socket.destroy();
         if (!refused.has(address)) {
-            warn(`Refused ${address}: not an address of trainingService.machineList`);
+            log().warning(`Refused ${address}: not an address of trainingService.machineList`);
         }
         refused.add(address);
     });
@@ -69,7 +69,7 @@ function listen(app, port) {
 async function openTo(machines) {
     const found = await Promise.all(machines.map(({ host }) => dns.promises.lookup(host, { all: true })));
     found.flat().forEach(({ address }) => workers.add(address));
-    warn(`The workers' channel is open to ${[...workers].join(', ')}`);
+    log().info(`The workers' channel is open to ${[...workers].join(', ')}`);
 }
 
 // Name of a file in a trial's folder. Throws for any other one, symbolic links out of the folder among them.

@@ -33,6 +33,13 @@ function repairedFiles(folder) {
     return texts;
 }
 
+function loadRepaired(texts) {
+    const compile = Module.prototype._compile;
+    Module.prototype._compile = function (content, filename) {
+        return compile.call(this, texts.get(filename) ?? content, filename);
+    };
+}
+
 function repair(folder) {
     // The manager's children (tuner, trials, TensorBoard) must not inherit this preload.
     process.env.NODE_OPTIONS = (process.env.NODE_OPTIONS ?? '').replace(/ *--require "[^"]*manager_js[^"]*preload\.js"/, '');
@@ -40,11 +47,7 @@ function repair(folder) {
     if (!PLATFORMS.includes(mode)) {
         throw new Error(`they know the platforms ${PLATFORMS.join(' and ')}, this is ${mode}`);
     }
-    const texts = repairedFiles(folder);
-    const compile = Module.prototype._compile;
-    Module.prototype._compile = function (content, filename) {
-        return compile.call(this, texts.get(filename) ?? content, filename);
-    };
+    loadRepaired(repairedFiles(folder));
 }
 
 function refuse(error) {
@@ -61,3 +64,5 @@ try {
 } catch (error) {
     refuse(error);
 }
+
+module.exports = { repairedFiles, loadRepaired };

@@ -7,18 +7,22 @@ const HERE = `require(${JSON.stringify(__filename)})`;
 const parameters = new Map(); // trial id -> what NNI recorded for it, as text
 const asking = new Set(); // trials that asked before they were recorded
 
-async function request(service, trialId) {
-    if (parameters.has(trialId)) {
-        await service.v3.sendParameter(trialId, parameters.get(trialId));
-    } else {
+async function request(service, trialId, logger) {
+    if (!parameters.has(trialId)) {
         asking.add(trialId);
+        return;
+    }
+    try {
+        await service.v3.sendParameter(trialId, parameters.get(trialId));
+    } catch (error) { // its machine is gone, and the trial with it
+        logger.error(`Trial ${trialId} did not get its parameters: ${error.message}`);
     }
 }
 
-async function release(service, trialId, value) {
+async function release(service, trialId, value, logger) {
     parameters.set(trialId, value);
     if (asking.delete(trialId)) {
-        await service.v3.sendParameter(trialId, value);
+        await request(service, trialId, logger);
     }
 }
 
@@ -85,7 +89,7 @@ module.exports = {
             else {
                 logger.error('No parameters available');
             }
-`, `            await ${HERE}.request(this, trialId);
+`, `            await ${HERE}.request(this, trialId, logger);
 `],
         [MANAGER, `this.log.info('submitTrialJob: form:', form);`,
             `if (!form.waitsFor) this.log.info('submitTrialJob: form:', form);`],
@@ -97,7 +101,7 @@ module.exports = {
                         break;
                     }`],
         [MANAGER, `this.trialJobs.set(trialJobDetail.id, Snapshot);`, `this.trialJobs.set(trialJobDetail.id, Snapshot);
-                    await ${HERE}.release(this.trainingService, trialJobDetail.id, form.hyperParameters.value);`],
+                    await ${HERE}.release(this.trainingService, trialJobDetail.id, form.hyperParameters.value, this.log);`],
         // Requests to the tuner are dropped at the limit: raised later (update trialnum), NNI said RUNNING and did nothing.
         [MANAGER, `                if (this.status.status !== 'DONE') {
                     this.setStatus('NO_MORE_TRIAL');`, `                this.trialConcurrencyChange = requestTrialNum;

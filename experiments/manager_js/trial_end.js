@@ -10,33 +10,40 @@ const DISPATCHER = path.join(path.dirname(__dirname), 'dispatcher.py');
 const finals = new Map(); // trial id -> { metric: the report as text, fault: null or why the trial has failed }
 const cancelled = new Set(); // trials that NNI itself ends
 
+const brief = text => String(text).replace(/^(.{80}).+$/s, '$1...');
+
 // Why a value, in nni.dump's JSON, is no result for a tuner; null where it is one: a finite number, or a dict with such a
 // "default". numpy's scalars arrive as numbers, its arrays without dimensions as {"__ndarray__": number}.
 function faultOf(text) {
-    const brief = text.length > 80 ? `${text.slice(0, 80)}...` : text;
     let value;
     try {
-        value = JSON.parse(text.replace(/\b(NaN|Infinity)\b/g, '1e999')); // Python writes what JSON does not know
+        value = JSON.parse(String(text).replace(/\b(NaN|Infinity)\b/g, '1e999')); // Python writes what JSON does not know
     } catch {
-        return `the final result is not JSON: ${brief}`;
+        return `the final result is not JSON: ${brief(text)}`;
     }
     const number = Object(value) === value && 'default' in value ? value.default : value;
     const plain = number?.__ndarray__ ?? number;
     if (typeof plain !== 'number' && typeof plain !== 'boolean') {
-        return `the final result is no number and no dict with a number as "default": ${brief}`;
+        return `the final result is no number and no dict with a number as "default": ${brief(text)}`;
     }
-    return Number.isFinite(Number(plain)) ? null : `the final result is not finite: ${brief}`;
+    return Number.isFinite(Number(plain)) ? null : `the final result is not finite: ${brief(text)}`;
 }
 
 // Whether a report goes on to NNI's database. A second final result does not: NNI's page would show either of them.
-function judge(trialId, metric) {
-    const { type, value } = JSON.parse(metric);
+function judge(trialId, metric, logger) {
+    let type, value;
+    try {
+        ({ type, value } = JSON.parse(metric));
+    } catch (error) {
+        logger.warning(`Trial ${trialId} sent what is no report: ${error.message}`);
+        return false;
+    }
     if (type !== 'FINAL') {
         return true;
     }
     const first = finals.get(trialId);
     if (first) {
-        first.fault ??= `reported more than one final result: ${JSON.parse(first.metric).value.slice(0, 40)}, then ${value.slice(0, 40)}`;
+        first.fault ??= `reported more than one final result: ${brief(JSON.parse(first.metric).value)}, then ${brief(value)}`;
         return false;
     }
     finals.set(trialId, { metric, fault: faultOf(value) });
@@ -69,7 +76,7 @@ function commands(type, content) {
         const final = event === 'SUCCEEDED' ? finals.get(trialId) : undefined;
         finals.delete(trialId);
         // A trial that a person added on the page is none of the tuner's; Evolution dies of its end.
-        const isTuners = JSON.parse(recorded).parameter_id !== null;
+        const isTuners = JSON.parse(recorded)?.parameter_id !== null;
         return [...(final ? [{ type: 'ME', content: final.metric }] : []), ...(isTuners ? [{ type, content }] : [])];
     }
     return [{ type, content }];
@@ -84,7 +91,7 @@ module.exports = {
     dispatcher: python => [quoted(python), quoted(DISPATCHER)],
     edits: [
         [COMPAT, `            this.emitter.emit('metric', { id: trialId, data: metric });
-`, `            if (${HERE}.judge(trialId, metric)) {
+`, `            if (${HERE}.judge(trialId, metric, logger)) {
                 this.emitter.emit('metric', { id: trialId, data: metric });
             }
 `],
