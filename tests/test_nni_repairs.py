@@ -86,7 +86,6 @@ def test_a_trial_without_exactly_one_usable_result_has_failed_with_the_reason_in
 
 def test_no_tuner_dies_of_its_trials(runs):
     assert {state for state, _ in runs["evolution"].ends().values()} == {"FAILED", "SUCCEEDED"}
-    assert {"x": 0.5} in runs["evolution"].recorded().values()
     for name in ("tpe", "evolution"):
         assert "ERROR" not in runs[name].log("dispatcher") and runs[name].get("check-status")["errors"] == []
 
