@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PAIR := experiments/tpe.yml experiments/evolution.yml
 
-.PHONY: help demo test test-fast calibrate lint format clean
+.PHONY: help demo test test-fast calibrate bench-analysis lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -22,8 +22,12 @@ test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
 test-fast: .venv/test-ready  ## without the tests that start NNI
 	$(BIN)/python -m pytest -m "not nni"
 
-calibrate: .venv/ready  ## simulate the verdict where the truth is known; about 2 minutes
+calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 3 minutes
 	$(BIN)/python -m analysis.calibrate
+	$(BIN)/python -m analysis.calibrate_confirm
+
+bench-analysis: .venv/test-ready  ## time and memory for 10,000 to 100,000 trials, NNI's own export beside; about 5 minutes
+	$(BIN)/python -m benchmarks.analysis
 
 lint: .venv/test-ready  ## style, without changing anything
 	$(BIN)/ruff check .

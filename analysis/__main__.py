@@ -1,24 +1,31 @@
-"""Command line: `python -m analysis compare A B --out DIR` and `python -m analysis export A ...`."""
+"""Command line: what NNI experiments did, and what can be said of them. `python -m analysis COMMAND --help` tells more."""
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import shutil
+import os
 import sys
-import textwrap
 from pathlib import Path
 
 from .locate import AnalysisError
+from .terminal import clean
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 1 with one line for a mistake that a person can put right."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that has no character for a name still shows the rest
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
     except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {clean(str(error))}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -42,40 +49,56 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", allow_abbrev=False, help="write the trials of one experiment to a file")
     export.add_argument("experiment", metavar="ID_OR_PATH", help=what)
-    export.add_argument("--format", choices=("csv", "json", "parquet"), default="csv")
+    export.add_argument("--format", choices=("csv", "json", "parquet", "optuna"), default="csv")
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="one row a trial")
     export.add_argument("--epochs", type=Path, metavar="FILE", help="second table, one row an epoch")
     export.set_defaults(run=run_export)
+
+    record = commands.add_parser("record", allow_abbrev=False, help="a small copy of an experiment, to hand to others")
+    record.add_argument("experiment", metavar="ID_OR_PATH", help=what)
+    record.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
+    record.set_defaults(run=run_record)
+
+    confirm = commands.add_parser(
+        "confirm", allow_abbrev=False, help="retrain the best configurations and the default with fresh seeds"
+    )
+    confirm.add_argument("experiments", nargs="+", metavar="ID_OR_PATH", help=what)
+    confirm.add_argument(
+        "--top", type=int, default=3, metavar="N", help="configurations of each experiment (default: 3)"
+    )
+    confirm.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="trainings of each configuration (default: 5)"
+    )
+    confirm.add_argument("--out", type=Path, metavar="DIR", help="default: runs/confirm-IDS")
+    confirm.add_argument("--no-launch", action="store_true", help="print the command that trains instead of running it")
+    confirm.set_defaults(run=run_confirm)
+
+    listing = commands.add_parser("list", allow_abbrev=False, help="all experiments found here, newest first")
+    listing.add_argument(
+        "--home", type=Path, metavar="DIR", help="folder of experiments, or a home that has one (default: your own)"
+    )
+    listing.add_argument("--format", choices=("text", "json"), default="text")
+    listing.set_defaults(run=run_list)
+
+    show = commands.add_parser("show", allow_abbrev=False, help="one experiment: state, trials, failures, notes")
+    show.add_argument("experiment", metavar="ID_OR_PATH", help=what)
+    show.add_argument("--all", action="store_true", help="every trial, not only the best and the last of many")
+    show.set_defaults(run=run_show)
+
+    best = commands.add_parser("best", allow_abbrev=False, help="the best trial, its weights, how to train it again")
+    best.add_argument("experiment", metavar="ID_OR_PATH", help=what)
+    best.add_argument("--format", choices=("text", "json"), default="text")
+    best.set_defaults(run=run_best)
     return parser
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """Prints the verdict and the table of the arms; writes the files."""
-    from .arms import arm_rows
-    from .compare import compare
-    from .page_rows import PAIR_COLUMNS, pair_rows, repeat_rows
+    from .compare_words import print_comparison
     from .reader import load_experiment
-    from .report import write_comparison
-    from .words import arm_names, is_percent
 
     if len(options.experiments) < 2:
         raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
-    experiments = [load_experiment(name) for name in options.experiments]
-    summary = compare(*experiments, named=options.group)
-    page = write_comparison(experiments, summary, options.out)
-    print(f"verdict: {summary['comparison']['verdict']}")
-    print(summary["comparison"]["statement"])
-    for note in summary["comparison"]["notes"]:
-        print(f"note: {note}")
-    print()
-    if len(experiments) == 2:
-        print(_columns([("", arm_names(experiments)), *arm_rows(experiments)]))
-    else:
-        arms = [arm["name"] for arm in summary["arms"]]
-        percent = is_percent(experiments)
-        print(_columns([("", arms), *repeat_rows(summary, percent)]) + "\n")
-        print(_columns([("", PAIR_COLUMNS), *pair_rows(summary, percent)]))
-    print(f"\nreport: {page}")
+    print_comparison([load_experiment(name) for name in options.experiments], options.group, options.out)
     return 0
 
 
@@ -88,17 +111,55 @@ def run_export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _columns(rows: list[tuple[str, list[str]]]) -> str:
-    """A table as wide as the terminal; long cells go on in the next line."""
-    room, first = shutil.get_terminal_size((100, 24)).columns, 22
-    width = max(20, (room - first) // len(rows[0][1]) - 2)
-    lines = []
-    for label, cells in rows:
-        wrapped = [textwrap.wrap(label, first), *(textwrap.wrap(cell, width) for cell in cells)]
-        for parts in itertools.zip_longest(*wrapped, fillvalue=""):
-            padded = [part.ljust(size) for part, size in zip(parts, [first] + [width] * len(cells), strict=True)]
-            lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+def run_record(options: argparse.Namespace) -> int:
+    from .recording import record
+
+    experiment, size = record(options.experiment, options.out)
+    print(f"{options.out}: experiment {experiment.id}, {len(experiment.trials)} trials, {size / 1e6:.2f} MB")
+    return 0
+
+
+def run_confirm(options: argparse.Namespace) -> int:
+    """Trains what is missing; when all is there, prints the verdict and the table and writes the files."""
+    from .confirm import confirm
+    from .confirm_page import COLUMNS, configuration_rows
+    from .confirm_plan import Request
+    from .terminal import columns
+
+    request = Request(options.experiments, options.top, options.seeds, options.out, not options.no_launch)
+    try:
+        outcome = confirm(request)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return 130
+    if outcome.result is not None:
+        print(f"verdict: {outcome.result['verdict']}\n{clean(outcome.result['statement'])}\n")
+        print(columns([("", COLUMNS), *configuration_rows(outcome.result)]))
+        print(f"\nreport: {outcome.page}")
+    return outcome.code
+
+
+def run_list(options: argparse.Namespace) -> int:
+    from .overview import print_list
+
+    print_list(options.home, options.format)
+    return 0
+
+
+def run_show(options: argparse.Namespace) -> int:
+    from .reader import load_experiment
+    from .show import print_experiment
+
+    print_experiment(load_experiment(options.experiment), options.all)
+    return 0
+
+
+def run_best(options: argparse.Namespace) -> int:
+    from .best import print_best
+    from .reader import load_experiment
+
+    print_best(load_experiment(options.experiment, finals_only=True), options.format)
+    return 0
 
 
 if __name__ == "__main__":

@@ -75,6 +75,8 @@ def pooled_startup(experiments: Sequence[Experiment]) -> tuple[list[float | None
     chosen = sum(sum(experiment.chosen) for experiment in experiments)
     if chosen:
         return [], f"the tuner chose {chosen} of the trials from earlier results, so they are not independent draws"
+    if any(experiment.design.size for experiment in experiments):
+        return [], "first trials are set by the experiment files, so not all are independent random draws"
     if len({experiment.optimise_mode for experiment in experiments}) > 1:
         return [], "some tuners maximise and others minimise"
     if any(e.config.get("searchSpace") != experiments[0].config.get("searchSpace") for e in experiments):

@@ -9,38 +9,40 @@ import plotly.graph_objects as go
 
 from . import series, stopping
 from .best_of_k import BestOfK
-from .figures import COLOURS, HOVER, empty_figure, hover_text, score_axis
+from .figures import COLOURS, HOVER, Style, empty_figure, firsts, hover_text, score_axis
 from .importance import Importance
 from .parallel import parallel
 from .records import Experiment
 from .words import arm_names, is_percent, score_text, value_text
 
 
-def time_figure(experiments: list[Experiment], colours: Sequence[str]) -> go.Figure:
+def time_figure(experiments: list[Experiment], styles: Sequence[Style]) -> go.Figure:
     """Best score so far against wall clock, in minutes where the longest took more than ten."""
     figure, found = empty_figure(), [series.best_over_time(experiment) for experiment in experiments]
     longest = max((seconds[-1] for seconds, _ in found if seconds), default=0.0)
     unit, divisor = ("minutes", 60) if longest > 600 else ("seconds", 1)
-    for (seconds, bests), name, colour in zip(found, arm_names(experiments), colours):
-        line = {"color": colour, "width": 2.5, "shape": "hv"}
+    for (seconds, bests), style, first in zip(found, styles, firsts(styles)):
+        line = {"color": style.colour, "width": 2.5, "shape": "hv"}
+        legend = {"name": style.label, "legendgroup": escape(style.arm), "showlegend": first}
         x = [time / divisor for time in seconds]
-        figure.add_scatter(x=x, y=bests, mode="lines+markers", name=escape(name), line=line, marker={"size": 5})
+        figure.add_scatter(x=x, y=bests, mode="lines+markers", line=line, marker={"size": 5}, **legend)
     figure.update_xaxes(title_text=f"{unit} since the first trial began", rangemode="tozero")
     return score_axis(figure, is_percent(experiments))
 
 
-def mark_stops(figure: go.Figure, experiments: list[Experiment], colours: Sequence[str]) -> int:
+def mark_stops(figure: go.Figure, experiments: list[Experiment], styles: Sequence[Style]) -> int:
     """A cross where early stopping ended one of the learning curves shown; returns how many there are."""
     marked = 0
-    for experiment, name, colour in zip(experiments, arm_names(experiments), colours):
+    for experiment, name, style in zip(experiments, arm_names(experiments), styles):
         shown = series.learning_curves(experiment)
         ends = [(c.epoch[-1], c.value[-1]) for c in shown if c.epoch[-1] < (stopping.planned_epochs(c.trial) or 0)]
         marked += len(ends)
         if ends:
-            marker = {"color": colour, "size": 9, "symbol": "x-thin", "line": {"color": colour, "width": 2}}
+            cross = {"color": style.colour, "width": 2}
+            marker = {"color": style.colour, "size": 9, "symbol": "x-thin", "line": cross}
             x, y = zip(*ends)
-            label = escape(f"{name}, stopped early")
-            figure.add_scatter(x=x, y=y, mode="markers", marker=marker, name=label, hoverinfo="name", showlegend=False)
+            legend = {"name": escape(f"{name}, stopped early"), "legendgroup": escape(style.arm), "showlegend": False}
+            figure.add_scatter(x=x, y=y, mode="markers", marker=marker, hoverinfo="name", **legend)
     return marked
 
 
@@ -57,22 +59,27 @@ def best_of_k_figure(curve: BestOfK, percent: bool) -> go.Figure:
     return score_axis(figure, percent)
 
 
-def parallel_figure(experiments: list[Experiment], colours: Sequence[str]) -> go.Figure | None:
+def parallel_figure(experiments: list[Experiment], styles: Sequence[Style]) -> go.Figure | None:
     """A line a trial through its hyperparameters, the best tenth thick; None where no trial has a score and any. Drawn
     as plain lines: plotly's own parallel coordinates need WebGL and show no trial on hover."""
     table = parallel(experiments)
     if table is None:
         return None
     percent, names, figure = is_percent(experiments), arm_names(experiments), empty_figure()
-    for heights, trial, index, top in zip(table.heights, table.trials, table.arms, table.top):
+    last = {
+        styles[index].arm: k for k, index in enumerate(table.arms)
+    }  # the best of each arm: its line stands in the legend
+    for k, (heights, trial, index, top) in enumerate(zip(table.heights, table.trials, table.arms, table.top)):
         figure.add_scatter(
             x=list(range(len(heights))),
             y=heights,
             mode="lines+markers",
-            line={"color": colours[index], "width": 3 if top else 1},
+            line={"color": styles[index].colour, "width": 3 if top else 1},
             marker={"size": 7 if top else 4},
             opacity=1 if top else 0.45,
-            showlegend=False,
+            name=styles[index].label,
+            legendgroup=escape(styles[index].arm),
+            showlegend=last[styles[index].arm] == k,
             customdata=[hover_text(trial, names[index], percent)] * len(heights),
             hovertemplate=HOVER,
         )
@@ -91,7 +98,7 @@ def parallel_figure(experiments: list[Experiment], colours: Sequence[str]) -> go
     ticks = {"tickvals": list(range(len(table.axes))), "ticktext": [escape(axis.name) for axis in table.axes]}
     figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.4, len(table.axes) - 0.4], **ticks)
     figure.update_yaxes(visible=False, range=[-0.06, 1.1])
-    figure.update_layout(margin={"l": 12, "b": 40})
+    figure.update_layout(margin={"l": 12})
     return figure
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from . import repeats, verdict
-from .circumstances import notes_between, obstacles_between
+from .circumstances import notes_between, obstacles_between, shared_design
 from .grouping import Arm
 from .records import ENDED, Experiment
 from .statement import judge
@@ -25,7 +25,11 @@ def comparison(first: Arm, second: Arm, tests: int = 1) -> dict[str, Any]:
     obstacles = obstacles_between(experiments)
     single = len(experiments) == 2
     found = _single(first, second, obstacles) if single or obstacles else _repeated(first, second, tests)
-    return {"arms": [first.name, second.name], **found, "notes": notes_between(experiments)}
+    return {
+        "arms": [first.name, second.name],
+        **found,
+        "notes": [*shared_design(first.experiments, second.experiments), *notes_between(experiments)],
+    }
 
 
 def _single(first: Arm, second: Arm, obstacles: list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from .locate import AnalysisError
 from .records import Experiment
 from .tables import epochs_table, trials_table
 
-FORMATS = ("csv", "json", "parquet")
+FORMATS = ("csv", "json", "parquet", "optuna")
 
 
 def export(
@@ -21,8 +21,15 @@ def export(
 ) -> list[tuple[Path, int]]:
     """Writes the trials to `out`, and the epochs to `epochs_out`, in one of `FORMATS`.
 
-    Returns each file with its number of rows. Raises AnalysisError where a file cannot be written.
+    Returns each file with its number of rows. Raises AnalysisError where a file cannot be written. An Optuna study
+    holds the epochs itself.
     """
+    if file_format == "optuna":
+        from .optuna_study import write_study
+
+        if epochs_out is not None:
+            raise AnalysisError("an Optuna study holds the epochs itself; leave --epochs away")
+        return [(out, write_study(experiment, out))]
     written = [write_table(trials_table(experiment), file_format, out)]
     if epochs_out is not None:
         written.append(write_table(epochs_table(experiment), file_format, epochs_out))
@@ -36,13 +43,21 @@ def write_table(table: pd.DataFrame, file_format: str, out: Path) -> tuple[Path,
         if file_format == "csv":
             table.to_csv(out, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
         elif file_format == "json":
-            rows = [{key: _plain(cell) for key, cell in row.items()} for row in table.to_dict("records")]
-            out.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+            out.write_text(_json_rows(table), encoding="utf-8")
         else:
             _one_type_a_column(table).to_parquet(out, index=False)
     except OSError as error:
         raise AnalysisError(f"cannot write {out}: {error.strerror or error}") from None
     return out, len(table)
+
+
+def _json_rows(table: pd.DataFrame) -> str:
+    """A row a line."""
+    names = list(table.columns)
+    columns = [map(_plain, table[name].tolist()) for name in names]
+    rows = (dict(zip(names, cells)) for cells in zip(*columns))
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    return "[\n" + ",\n".join(map(encode, rows)) + "\n]\n"
 
 
 def _plain(cell: Any) -> Any:

@@ -25,8 +25,8 @@ class Arm(NamedTuple):
 
 
 def configuration(experiment: Experiment) -> tuple[str, str]:
-    """Tuner and arguments, the seed aside: what makes two experiments repeats of each other."""
-    arguments = {key: value for key, value in experiment.class_args.items() if key != "seed"}
+    """Tuner and arguments, the seeds aside: what makes two experiments repeats of each other."""
+    arguments = {key: value for key, value in experiment.class_args.items() if key not in ("seed", "initial_seed")}
     return startup.label(experiment.tuner), json.dumps(arguments, sort_keys=True, ensure_ascii=False)
 
 

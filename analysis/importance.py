@@ -85,7 +85,11 @@ def importances(experiments: Sequence[Experiment]) -> list[Importance]:
 
 def _random(experiment: Experiment) -> list[Trial]:
     flags = experiment.chosen or [experiment.chosen is None] * len(experiment.trials)
-    return [t for t, chosen in zip(experiment.trials, flags) if t.score is not None and not chosen]
+    return [
+        trial
+        for trial, chosen in zip(experiment.trials, flags)
+        if trial.score is not None and not chosen and not experiment.was_given(trial)
+    ]
 
 
 def _importance(name: str, trials: list[Trial]) -> Importance:

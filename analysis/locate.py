@@ -6,13 +6,17 @@ folder `<working directory>/<id>` with `db/nni.sqlite` inside. Everything here o
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+
+from .values import load_json
+
+ACTIVE = ("INITIALIZED", "RUNNING", "NO_MORE_TRIAL", "TUNER_NO_MORE_TRIAL", "STOPPING")
+"""What the registry says of an experiment whose manager has something to do; stale after a crash."""
 
 
 class AnalysisError(Exception):
@@ -31,22 +35,26 @@ def home() -> Path:
     return Path(os.path.expanduser("~")) / "nni-experiments"
 
 
-def registry() -> dict[str, dict[str, Any]]:
-    """NNI's list of experiments, by id; entries have `id`, `status`, `pid`, `port`, `logDir`, ...
+def registry(place: Path | None = None) -> dict[str, dict[str, Any]]:
+    """NNI's list of experiments in the folder `place` (default: `home()`), by id; entries have `id`, `status`, `pid`,
+    `port`, `logDir`, ...
 
     The recorded status is stale after a crash: ask `is_running`. An unreadable registry counts as empty, as
     it does for NNI; NNI writes it in place, so a half-written file is read again before that.
     """
+    path = (place or home()) / ".experiment"
     for _ in range(5):
         try:
-            content = json.loads((home() / ".experiment").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            content = load_json(path.read_text(encoding="utf-8"))
+        except OSError:
             return {}
-        except ValueError:
+        except (ValueError, RecursionError):
+            if not path.exists() or time.time() - path.stat().st_mtime > 2:
+                return {}  # nobody is writing it
             time.sleep(0.05)
             continue
         entries = content.items() if isinstance(content, dict) else ()
-        return {key: entry for key, entry in entries if isinstance(entry, dict)}
+        return {key: entry for key, entry in entries if isinstance(entry, dict) and _is_path(entry.get("logDir"), key)}
     return {}
 
 
@@ -70,7 +78,7 @@ def source(id_or_path: str | os.PathLike[str]) -> Source:
     folders += [path.resolve(), home() / asked]
     for folder in folders:
         for database in (folder / "db" / "nni.sqlite", folder / "nni.sqlite"):
-            if database.is_file():
+            if os.path.isfile(database):
                 return Source(folder, database)
     looked = " and ".join(dict.fromkeys(str(folder) for folder in folders))
     raise AnalysisError(f"no experiment {asked!r}: no db/nni.sqlite in {looked}; {_known()}")
@@ -78,9 +86,40 @@ def source(id_or_path: str | os.PathLike[str]) -> Source:
 
 def known_ids() -> list[str]:
     """Ids of all experiments that have a database: those in the registry, then folders it forgot."""
-    ids = [key for key, entry in registry().items() if (Path(entry.get("logDir") or home()) / key / "db").is_dir()]
-    ids += [path.parent.parent.name for path in sorted(home().glob("*/db/nni.sqlite")) if path.parts[-3] != "_latest"]
-    return list(dict.fromkeys(ids))
+    return [folder.name for folder in folders() if (folder / "db").is_dir()]
+
+
+def folders(place: Path | None = None) -> list[Path]:
+    """Folders of all experiments of the registry in `place` (default: `home()`), there or not, then those with a
+    database that it forgot, in `place` and in the working directories that it names."""
+    place, entries = place or home(), registry(place)
+    found = {key: _folder(key, entry, place) for key, entry in entries.items()}
+    for directory in dict.fromkeys([place, *(folder.parent for folder in found.values())]):
+        for path in sorted(directory.glob("*/db/nni.sqlite")):
+            if path.parts[-3] != "_latest":
+                found.setdefault(path.parts[-3], path.parent.parent)
+    return list(found.values())
+
+
+def entry_of(experiment_id: str, folder: Path) -> dict[str, Any] | None:
+    """The registry's entry for the experiment in `folder`, from the registry at home or, for an experiment of another
+    home, the one beside the folder; None where there is none. A copy of an experiment elsewhere has none."""
+    for place in (home(), folder.parent):
+        entry = registry(place).get(experiment_id)
+        if entry and os.path.realpath(Path(entry.get("logDir") or "") / experiment_id) == os.path.realpath(folder):
+            return entry
+    return None
+
+
+def _folder(experiment_id: str, entry: dict[str, Any], place: Path) -> Path:
+    """Where the registry says; of a registry copied from another machine, beside it."""
+    told = Path(entry.get("logDir") or place) / experiment_id
+    beside = place / experiment_id
+    return beside if not os.path.isdir(told) and os.path.isdir(beside) else told  # unlike pathlib's, never an OSError
+
+
+def _is_path(value: Any, key: str) -> bool:
+    return (value is None or isinstance(value, str)) and "\0" not in f"{value}{key}"
 
 
 def is_running(entry: dict[str, Any]) -> bool:
@@ -88,7 +127,7 @@ def is_running(entry: dict[str, Any]) -> bool:
     because a pid is used again after a crash."""
     try:
         command = " ".join(psutil.Process(int(entry["pid"])).cmdline())
-    except (KeyError, TypeError, ValueError, psutil.Error):
+    except (KeyError, TypeError, ValueError, OverflowError, psutil.Error):
         return False
     return "nni_node" in command and str(entry.get("id")) in command
 

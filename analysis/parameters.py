@@ -7,15 +7,14 @@ metrics is right, and so is the hyperparameters.json that our trial writes.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .database import Event, Metric
-from .values import Unreadable, read_event
+from .rows import Event, Metric
+from .values import Unreadable, load_json, read_event
 
 
 class Proposal(NamedTuple):
@@ -111,10 +110,10 @@ def _resolve(metric: Metric, by_id: dict[str, list[Proposal]], warnings: list[st
 def _told(folder: Path | None, warnings: list[str]) -> dict[str, Any]:
     """What the trial itself wrote about its parameters: `received` from NNI, and `effective`."""
     try:
-        told = json.loads((folder / "hyperparameters.json").read_text(encoding="utf-8")) if folder else {}
+        told = load_json((folder / "hyperparameters.json").read_text(encoding="utf-8")) if folder else {}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         warnings.append(f"hyperparameters.json cannot be read ({type(error).__name__})")
         return {}
     return told if isinstance(told, dict) else {}

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import startup, words
 from .records import Experiment, Trial
+from .values import load_json
 
 
 def best_result(best: Trial | None) -> dict[str, Any]:
@@ -15,8 +16,8 @@ def best_result(best: Trial | None) -> dict[str, Any]:
     if best is None or best.folder is None:
         return {}
     try:
-        result = json.loads((best.folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        result = load_json((best.folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return result if isinstance(result, dict) else {}
 

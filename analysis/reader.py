@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import database, locate
+from .profile import check_profile
 from .records import ENDED, Experiment
 from .replay import replay
 
-_ACTIVE = ("INITIALIZED", "RUNNING", "NO_MORE_TRIAL", "TUNER_NO_MORE_TRIAL", "STOPPING")
 
+def load_experiment(id_or_path: str | os.PathLike[str], finals_only: bool = False) -> Experiment:
+    """Reads an experiment, finished or running, by id, folder or nni.sqlite file. Raises AnalysisError.
 
-def load_experiment(id_or_path: str | os.PathLike[str]) -> Experiment:
-    """Reads an experiment, finished or running, by id, folder or nni.sqlite file. Raises AnalysisError."""
+    With `finals_only` the trials have no intermediate results: much quicker, and enough for a list."""
     source = locate.source(id_or_path)
-    rows = database.read(source.database)
-    trials, warnings = replay(rows, source.folder)
+    with _no_collections():
+        rows = database.read(source.database, finals_only)
+        check_profile(rows.profile)
+        trials, warnings = replay(rows, source.folder)
     profile = rows.profile
     ended = sum(trial.state in ENDED for trial in trials)
     return Experiment(
@@ -31,12 +37,23 @@ def load_experiment(id_or_path: str | os.PathLike[str]) -> Experiment:
     )
 
 
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Python looks for cycles after every few hundred new objects, over and over; records have none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _state(experiment_id: str, folder: Path, max_trials: int | None, ended_of: tuple[int, int]) -> str:
     """`ended_of` counts ended and all trials. A copy of a running experiment elsewhere does not run."""
     ended, known = ended_of
-    entry = locate.registry().get(experiment_id)
+    entry = locate.entry_of(experiment_id, folder)
     outstanding = ended < known or max_trials is None or ended < max_trials
-    here = entry and (Path(entry.get("logDir") or "") / experiment_id).resolve() == folder.resolve()
-    if here and outstanding and entry.get("status") in _ACTIVE and locate.is_running(entry):
+    if entry and outstanding and entry.get("status") in locate.ACTIVE and locate.is_running(entry):
         return "RUNNING"
     return "DONE" if max_trials is not None and ended >= max_trials else "STOPPED"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import startup
+from .chosen import chosen
 from .values import score
 
 ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED")
@@ -58,6 +59,8 @@ class Trial:
     customised: bool  # added by a person
     folder: Path | None  # its output folder on this machine
     warnings: tuple[str, ...]
+    message: str = ""  # why NNI's manager calls it failed, where it says so
+    cancel_asked: bool = False  # a person asked NNI to end it, on the web page or with nnictl
 
     @property
     def score(self) -> float | None:
@@ -125,11 +128,20 @@ class Experiment:
         """For each trial whether the tuner chose the hyperparameters that it ran with.
 
         None where the tuner is not known."""
-        flags = startup.chosen(self.tuner, self.class_args, self.trials)
+        flags = chosen(self.tuner, self.class_args, self.trials)
         if flags is None:
             return None
         proposals = {trial.trial_id: flag for trial, flag in zip(self.trials, flags, strict=True)}
         return [proposals.get(trial.proposed_for, proposals[trial.trial_id]) for trial in self.trials]
+
+    @property
+    def design(self) -> startup.Design:
+        """The first trials that the experiment file sets."""
+        return startup.design(self.tuner, self.class_args)
+
+    def was_given(self, trial: Trial) -> bool:
+        """Whether the experiment file names these hyperparameters: neither a random draw nor the tuner's choice."""
+        return trial.parameters in self.design.given
 
     @property
     def trial_seconds(self) -> float:

@@ -11,11 +11,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from .database import Event, Metric, Rows
 from .parameters import Proposal, by_parameter_id, parameter_fields, proposals_of
 from .records import ENDED, Intermediate, Trial
+from .rows import Event, Metric, Rows
 from .sessions import sessions_of, with_proposal_times
-from .values import Unreadable, read_metric, score
+from .values import score
 
 _STATES = {"USER_TO_CANCEL": "USER_CANCELED", "ADD_RESUMED": "WAITING", "ADD_CUSTOMIZED": "WAITING"}
 
@@ -23,7 +23,7 @@ _STATES = {"USER_TO_CANCEL": "USER_CANCELED", "ADD_RESUMED": "WAITING", "ADD_CUS
 def replay(rows: Rows, folder: Path) -> tuple[list[Trial], list[str]]:
     """Returns the trials in the order of their first event, and warnings about the whole experiment.
 
-    Uses up `rows.metrics`, so that no result is held twice, as text and as value.
+    Uses up `rows.metrics`, so that what a trial has taken is held once.
     """
     events: dict[str, list[Event]] = defaultdict(list)
     metrics: dict[str, list[Metric]] = defaultdict(list)
@@ -78,6 +78,8 @@ def _trial(
         attempts=len(starts),
         folder=place[0],
         warnings=tuple(warnings),
+        message=next((event.message for event in reversed(own) if event.message), ""),
+        cancel_asked=any(event.event == "USER_TO_CANCEL" for event in own),
         **facts,
     )
 
@@ -106,7 +108,9 @@ def _final(metrics: list[Metric], state: str, warnings: list[str]) -> tuple[Any,
     value = _value(rows[0], "final result", warnings)
     if score(value) is None:
         warnings.append(f"final result is no finite number ({_short(value)}): not ranked")
-    elif state in ENDED and state != "SUCCEEDED":
+    elif isinstance(value, dict) and value.get("interrupted"):
+        warnings.append(f"interrupted after epoch {value.get('epochs_run')}: its best so far counts, not evaluated")
+    if state in ENDED and state != "SUCCEEDED" and score(value) is not None:
         warnings.append(f"reported {score(value):.4g} and then ended as {state}: not ranked")
     return value, rows[0].time
 
@@ -126,13 +130,8 @@ def _intermediates(metrics: list[Metric], warnings: list[str]) -> tuple[Intermed
 
 
 def _value(metric: Metric, what: str, warnings: list[str]) -> Any:
-    try:
-        value, kinds = read_metric(metric.data)
-    except Unreadable as error:
-        warnings.append(f"{what} is {error}")
-        return None
-    warnings.extend(f"{what} carries a serialised object ({kind}): not read" for kind in kinds)
-    return value
+    warnings.extend(f"{what} {fault}" for fault in metric.faults)
+    return metric.value
 
 
 def _trial_folders(folder: Path) -> dict[str, Path]:

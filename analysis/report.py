@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from .provenance import provenance
 from .records import Experiment
 from .sections import sections
 from .tables import trials_table
+from .values import strict_json
 
 TABLE_ROWS = 1000
 
@@ -46,23 +45,8 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
     return out / "report.html"
 
 
-def strict_json(value: Any, indent: int | None = None) -> str:
-    """JSON that every parser reads: a hyperparameter that is NaN or infinite becomes null."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
-    """The whole page as text. Autoescape is on; figures are data, never markup."""
+def template(name: str) -> jinja2.Template:
+    """A page's template from this folder; every value is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -70,16 +54,21 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    return environment.get_template(name)
+
+
+def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
+    """The whole page as text. Autoescape is on; figures are data, never markup."""
     names, percent = words.arm_names(experiments), words.is_percent(experiments)
-    colours = _colours(experiments, summary)
+    styles = _styles(experiments, summary)
     headline, _, details = summary["comparison"]["statement"].partition(". ")
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         title=" against ".join(arm["name"] for arm in summary["arms"]),
         headline=headline + ".",
         details=details.replace(" %", "\u00a0%"),
         comparison=summary["comparison"],
         names=names,
-        colours=colours,
+        colours=[style.colour for style in styles],
         pair_columns=page_rows.PAIR_COLUMNS,
         repeats=page_rows.repeat_rows(summary, percent),
         arm_names=[arm["name"] for arm in summary["arms"]],
@@ -89,8 +78,8 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
         percent=percent,
         rows=arm_rows(experiments),
         figures=[
-            {"title": section.title, "json": _script_json(section.figure), "caption": section.caption}
-            for section in sections(experiments, colours)
+            {"title": section.title, "json": script_json(section.figure), "caption": section.caption}
+            for section in sections(experiments, styles)
         ],
         tables=[_trial_table(experiment) for experiment in experiments],
         classes=per_class_rows(experiments),
@@ -101,13 +90,15 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
     )
 
 
-def _colours(experiments: list[Experiment], summary: dict[str, Any]) -> list[str]:
+def _styles(experiments: list[Experiment], summary: dict[str, Any]) -> list[figures.Style]:
     """One for each experiment: that of its arm."""
-    members = {key: index for index, arm in enumerate(summary["arms"]) for key in arm["experiments"]}
-    return [figures.COLOURS[members[experiment.id] % len(figures.COLOURS)] for experiment in experiments]
+    arms = summary["arms"]
+    members = {key: index for index, arm in enumerate(arms) for key in arm["experiments"]}
+    places = [members[experiment.id] for experiment in experiments]
+    return [figures.Style(arms[k]["name"], figures.COLOURS[k % len(figures.COLOURS)]) for k in places]
 
 
-def _script_json(figure: Any) -> str:
+def script_json(figure: Any) -> str:
     """JSON for a <script> element: `<` as an escape, so that no text can close the element; "" without a figure."""
     return "" if figure is None else figure.to_json().replace("<", "\\u003c")
 

@@ -22,18 +22,18 @@ class Section(NamedTuple):
     caption: str
 
 
-def sections(experiments: list[Experiment], colours: Sequence[str]) -> list[Section]:
-    found = [_best(experiments, colours), _time(experiments, colours), _curves(experiments, colours)]
+def sections(experiments: list[Experiment], styles: Sequence[figures.Style]) -> list[Section]:
+    found = [_best(experiments, styles), _time(experiments, styles), _curves(experiments, styles)]
     found += [
         _best_of_k(experiments),
-        _parallel(experiments, colours),
+        _parallel(experiments, styles),
         _importance(experiments),
-        _over(experiments, colours),
+        _over(experiments, styles),
     ]
     return [section for section in found if section is not None]
 
 
-def _best(experiments: list[Experiment], colours: Sequence[str]) -> Section:
+def _best(experiments: list[Experiment], styles: Sequence[figures.Style]) -> Section:
     names = words.arm_names(experiments)
     counts = " and ".join(f"{len(e.trials)} trials of {name}" for e, name in zip(experiments, names, strict=True))
     if len(experiments) > 3:
@@ -42,24 +42,24 @@ def _best(experiments: list[Experiment], colours: Sequence[str]) -> Section:
         f"{counts}. Line: best of the trials so far. Dot: one trial. Cross: a trial without a result. "
         "Dashed: the tuner's random start-up ends; left of it every trial is a random draw."
     )
-    return Section("Best so far", figures.best_figure(experiments, colours), caption)
+    return Section("Best so far", figures.best_figure(experiments, styles), caption)
 
 
-def _time(experiments: list[Experiment], colours: Sequence[str]) -> Section:
+def _time(experiments: list[Experiment], styles: Sequence[figures.Style]) -> Section:
     caption = (
         "The same against wall clock, at each trial's end, failed ones too; pauses before a resume are left out. Each "
         "line is one run, which other load on the machine and the number of trials at a time change as well."
     )
-    return Section("Best so far against wall clock", charts.time_figure(experiments, colours), caption)
+    return Section("Best so far against wall clock", charts.time_figure(experiments, styles), caption)
 
 
-def _curves(experiments: list[Experiment], colours: Sequence[str]) -> Section | None:
+def _curves(experiments: list[Experiment], styles: Sequence[figures.Style]) -> Section | None:
     shown = sum(len(series.learning_curves(experiment)) for experiment in experiments)
     total = sum(bool(trial.intermediates) for experiment in experiments for trial in experiment.trials)
     if not shown:
         return None
-    figure = figures.curves_figure(experiments, colours)
-    stops = charts.mark_stops(figure, experiments, colours)
+    figure = figures.curves_figure(experiments, styles)
+    stops = charts.mark_stops(figure, experiments, styles)
     caption = (
         f"{shown} of {total} trials with intermediate results; thick: the best trial of each experiment. Cross: early "
         f"stopping ended the trial there ({stops} known to be)."
@@ -83,8 +83,8 @@ def _best_of_k(experiments: list[Experiment]) -> Section:
     return Section(title, charts.best_of_k_figure(curve, words.is_percent(experiments)), caption)
 
 
-def _parallel(experiments: list[Experiment], colours: Sequence[str]) -> Section | None:
-    table, figure = parallel(experiments), charts.parallel_figure(experiments, colours)
+def _parallel(experiments: list[Experiment], styles: Sequence[figures.Style]) -> Section | None:
+    table, figure = parallel(experiments), charts.parallel_figure(experiments, styles)
     if table is None or figure is None:
         return None
     more = f" of {table.total}, evenly over the ranking" if table.total > len(table.trials) else ""
@@ -115,10 +115,10 @@ def _importance(experiments: list[Experiment]) -> Section | None:
     return Section("Importance of each hyperparameter", figure, caption)
 
 
-def _over(experiments: list[Experiment], colours: Sequence[str]) -> Section | None:
+def _over(experiments: list[Experiment], styles: Sequence[figures.Style]) -> Section | None:
     parameter = series.numeric_parameter(experiments)
     if parameter is None:
         return None
     n = sum(len(series.over_parameter(experiment, parameter)[0]) for experiment in experiments)
-    figure = figures.parameter_figure(experiments, parameter, colours)
+    figure = figures.parameter_figure(experiments, parameter, styles)
     return Section(f"Trials over {parameter}", figure, f"n = {n} trials with a result.")

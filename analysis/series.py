@@ -137,9 +137,13 @@ def over_parameter(experiment: Experiment, name: str) -> tuple[list[float], list
 
 
 def table_rows(experiment: Experiment) -> list[dict[str, Any]]:
-    """One dict a trial for the page's table, `chosen` None where the tuner is not known."""
+    """One dict a trial for the page's table: `chosen_by` is tuner, random, given, or "–" where the tuner is not known."""
     chosen = experiment.chosen or [None] * len(experiment.trials)
+
+    def chosen_by(trial: Trial, flag: bool | None) -> str:
+        return "–" if flag is None else "tuner" if flag else "given" if experiment.was_given(trial) else "random"
+
     return [
-        {"position": n, "trial": trial, "chosen": flag, "is_best": trial is experiment.best}
+        {"position": n, "trial": trial, "chosen_by": chosen_by(trial, flag), "is_best": trial is experiment.best}
         for n, (trial, flag) in enumerate(zip(experiment.trials, chosen, strict=True), start=1)
     ]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
-from .database import Event
 from .records import Trial
+from .rows import Event
 
 
 def sessions_of(events: list[Event]) -> tuple[dict[str, tuple[int, int]], list[int]]:

@@ -1,15 +1,14 @@
 """How many of an experiment's trials the tuner chose, and how many it drew at random.
 
-Read from NNI 3.0's own code, `nni/algorithms/hpo/tpe_tuner.py` (`suggest_parameter`) and
-`evolution_tuner.py` (`_generate_individual`, `trial_end`). "Chosen" means: the tuner used earlier results
-to propose this trial. Standard library only, so that a check before a launch costs nothing.
+Read from NNI 3.0's own code, `nni/algorithms/hpo`; `chosen` tells it trial by trial. The seeded tuners of
+`experiments/tuners` are known by their class names. Standard library only, so that a check before a launch
+costs nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 ALL = math.inf
 """Start-up of a tuner that never learns: every trial is a random draw."""
@@ -20,26 +19,60 @@ _LABELS = {
     "random": "Random",
     "gridsearch": "GridSearch",
     "batch": "Batch",
+    "seeded_tpe.seededtpe": "TPE (seeded)",
+    "seeded_evolution.seededevolution": "Evolution (seeded)",
 }
+TPES, EVOLUTIONS = ("tpe", "seeded_tpe.seededtpe"), ("evolution", "seeded_evolution.seededevolution")
+SEEDED = (TPES[1], EVOLUTIONS[1])
+
+
+class Design(NamedTuple):
+    """The first trials that an experiment file sets: those it gives, then a number of draws from a seed of their own."""
+
+    given: list[dict[str, Any]]
+    drawn: int
+    seed: int
+
+    @property
+    def size(self) -> int:
+        return len(self.given) + self.drawn
+
+
+def design(tuner: str, class_args: dict[str, Any] | None) -> Design:
+    """Of size 0 for NNI's own tuners, which take no first trials."""
+    args = (class_args or {}) if key_of(tuner) in SEEDED else {}
+    drawn = int(args.get("initial") or 0)
+    return Design(list(args.get("first") or []), drawn, int(args.get("initial_seed") or 0) if drawn else 0)
+
+
+def shared_trials(one: Design, other: Design) -> int:
+    """Number of first trials that both have in one search space, whatever their tuners."""
+    pairs = list(zip(one.given, other.given))
+    given = next((index for index, (a, b) in enumerate(pairs) if a != b), len(pairs))
+    return given + (min(one.drawn, other.drawn) if same_draws(one, other) else 0)
+
+
+def same_draws(one: Design, other: Design) -> bool:
+    return one.drawn > 0 and other.drawn > 0 and one.seed == other.seed
 
 
 def label(tuner: str) -> str:
     """NNI's own spelling of a built-in tuner's name; any other name comes back as it is."""
-    return _LABELS.get(_key(tuner), tuner)
+    return _LABELS.get(key_of(tuner), tuner)
 
 
 def startup_trials(tuner: str, class_args: dict[str, Any] | None) -> int | float | None:
-    """Number of first trials that the tuner draws at random.
+    """Number of first trials that the tuner draws at random, those that the experiment file gives among them.
 
     `tuner` is NNI's name (any case), `class_args` the tuner arguments of the experiment file.
     Returns `ALL` (math.inf) for Random, 0 for GridSearch and Batch (no draw is random, and none learns),
     None for a tuner whose start-up is not known here.
     """
     args = class_args or {}
-    key = _key(tuner)
-    if key == "tpe":
-        return int((args.get("tpe_args") or {}).get("n_startup_jobs", 20))
-    if key == "evolution":
+    key = key_of(tuner)
+    if key in TPES:
+        return max(int((args.get("tpe_args") or {}).get("n_startup_jobs", 20)), design(tuner, args).size)
+    if key in EVOLUTIONS:
         return int(args.get("population_size", 32))
     return {"random": ALL, "gridsearch": 0, "batch": 0}.get(key)
 
@@ -58,85 +91,17 @@ def explain(tuner: str, class_args: dict[str, Any] | None, max_trials: int | Non
         return f"{total} of {total} trials are set by the tuner: {name} walks a list and learns from no result"
     if first == ALL:
         return f"0 of {total} trials are chosen by the tuner: {name} never learns"
+    given = len(design(tuner, class_args).given)
+    told = f", but for {given} given" if given else ""
     if max_trials is None:
-        return f"every trial after the first {first} is chosen by the tuner: {name} draws those at random"
+        return f"every trial after the first {first} is chosen by the tuner: {name} draws those at random{told}"
     if first >= max_trials:
-        return f"0 of {total} trials are chosen by the tuner: {name} draws at random until trial {first + 1}"
+        return f"0 of {total} trials are chosen by the tuner: {name} draws at random until trial {first + 1}{told}"
     left = max_trials - first
-    return f"{left} of {total} trials are chosen by the tuner: {name} draws the first {first} at random"
+    return f"{left} of {total} trials are chosen by the tuner: {name} draws the first {first} at random{told}"
 
 
-def chosen(tuner: str, class_args: dict[str, Any] | None, trials: Sequence[Any]) -> list[bool] | None:
-    """For each trial, in the order in which they were proposed: did the tuner choose it?
-
-    `trials` are records with `proposed` and `end` (ms, `end` None while running), `result_time` (ms of the
-    first final result, or None), `state`, `customised`, `session` (0, one more after each `nnictl resume`)
-    and `last_session` (of a trial that was run again after a crash). Returns None for a tuner not known here.
-    A trial that a person added is never chosen, and NNI hides its result from the tuner until a resume.
-    """
-    first, key = startup_trials(tuner, class_args), _key(tuner)
-    if first is None:
-        return None
-    if key == "tpe":
-        liar = ((class_args or {}).get("tpe_args") or {}).get("constant_liar_type", "best") is not None
-        return _chosen_by_tpe(trials, first, liar)
-    if key == "evolution":
-        return _chosen_by_evolution(trials, int(first))
-    return [first == 0 and not trial.customised for trial in trials]
-
-
-def _key(tuner: str) -> str:
+def key_of(tuner: str) -> str:
     """NNI accepts any case, and for some tuners the class name too (`BatchTuner`)."""
     key = tuner.lower()
     return key.removesuffix("tuner")
-
-
-def _chosen_by_tpe(trials: Sequence[Any], n_startup: int, liar: bool) -> list[bool]:
-    """TPE models a parameter once it has `n_startup` records: earlier results, and with the constant
-    liar also every trial still running. A trial that ended without a result is forgotten.
-
-    A resume replays the results of trials that had succeeded. Trials that were cut off run again, but the
-    new tuner is only told their final results (`msg_dispatcher.py`, `is_created_in_previous_exp`).
-    """
-    flags: list[bool] = []
-    records, session, running = 0, 0, []
-    for index, trial in enumerate(trials):
-        if trial.session != session:
-            session = trial.session
-            records = sum(_replayed(earlier, session) for earlier in trials[:index])
-            running = [earlier for earlier in trials[:index] if earlier.last_session == session]
-        still = []
-        for earlier in running:
-            if earlier.result_time is not None and earlier.result_time <= trial.proposed:
-                records += 1
-            elif earlier.end is None or earlier.end > trial.proposed:
-                still.append(earlier)
-        running = still
-        lies = sum(earlier.session == session for earlier in running) if liar else 0
-        flags.append(records + lies >= n_startup and not trial.customised)
-        if not trial.customised:
-            running.append(trial)
-    return flags
-
-
-def _replayed(earlier: Any, session: int) -> bool:
-    return earlier.last_session < session and earlier.state == "SUCCEEDED" and earlier.result_time is not None
-
-
-def _chosen_by_evolution(trials: Sequence[Any], population_size: int) -> list[bool]:
-    """Evolution hands out un-scored individuals first; a failed trial adds a fresh random one
-    (`trial_end`), and a resumed experiment starts with a new population (`import_data` is empty)."""
-    flags: list[bool] = []
-    unscored, session, failures = population_size, 0, []
-    for trial in trials:
-        if trial.session != session:
-            unscored, session, failures = population_size, trial.session, []
-        unscored += sum(end <= trial.proposed for end in failures)
-        failures = [end for end in failures if end > trial.proposed]
-        flags.append(unscored == 0 and not trial.customised)
-        if trial.customised:
-            continue
-        unscored = max(0, unscored - 1)
-        if trial.state not in ("SUCCEEDED", "RUNNING", "WAITING") and trial.end is not None:
-            failures.append(trial.end)
-    return flags

@@ -40,12 +40,14 @@ def curves(experiment: Experiment) -> list[Curve]:
 
 def planned_epochs(trial: Trial) -> int | None:
     """Most epochs that a trial which succeeded might have run; one that diverged could not go on. None where it
-    does not say, as other trial scripts do not."""
+    does not say, as other trial scripts do not, and where it was interrupted: that was no early stop."""
     value = trial.effective.get("epochs")
     if trial.state != "SUCCEEDED" or not isinstance(value, int) or isinstance(value, bool) or value < 1:
         return None
-    diverged = isinstance(trial.final, dict) and trial.final.get("diverged")
-    return len(trial.intermediates) if diverged else value
+    final = trial.final if isinstance(trial.final, dict) else {}
+    if final.get("interrupted"):
+        return None
+    return len(trial.intermediates) if final.get("diverged") else value
 
 
 def stopped_early(curve: Curve) -> bool:

@@ -9,9 +9,6 @@ import pandas as pd
 from .records import Experiment
 from .values import flatten
 
-TRIAL_COLUMNS = ["trial_id", "sequence", "state", "start", "end", "duration_s"]
-EPOCH_COLUMNS = ["trial_id", "sequence", "epoch", "time"]
-
 
 def trials_table(experiment: Experiment) -> pd.DataFrame:
     """One row a trial, in the order of proposal; failed trials stay in.
@@ -21,20 +18,18 @@ def trials_table(experiment: Experiment) -> pd.DataFrame:
     dots: `params_layer._name`; lists are JSON text. The prefixes keep a hyperparameter and a metric of
     one name apart. A missing value is NaN, as is a final result that was NaN.
     """
-    rows = []
-    for trial in experiment.trials:
-        row = dict(
-            zip(
-                TRIAL_COLUMNS,
-                (trial.trial_id, trial.sequence, trial.state, trial.start, trial.end),
-                strict=False,
-            )
-        )
-        row["duration_s"] = trial.duration_s
-        row |= flatten(trial.parameters, "params") if trial.parameters else {}
-        row |= flatten(trial.final, "final") if trial.final is not None else {}
-        rows.append(row)
-    table = _frame(rows, TRIAL_COLUMNS, ("params_", "final_"))
+    trials = experiment.trials
+    columns = {
+        "trial_id": [trial.trial_id for trial in trials],
+        "sequence": [trial.sequence for trial in trials],
+        "state": [trial.state for trial in trials],
+        "start": [trial.start for trial in trials],
+        "end": [trial.end for trial in trials],
+        "duration_s": [trial.duration_s for trial in trials],
+    }
+    columns |= _spread([trial.parameters for trial in trials], "params")
+    columns |= _spread([trial.final for trial in trials], "final")
+    table = _frame(columns)
     for column in ("start", "end"):
         table[column] = pd.to_datetime(table[column].astype("float64"), unit="ms", utc=True).dt.as_unit("ms")
     table["duration_s"] = table["duration_s"].astype("float64")
@@ -44,28 +39,33 @@ def trials_table(experiment: Experiment) -> pd.DataFrame:
 def epochs_table(experiment: Experiment) -> pd.DataFrame:
     """One row an intermediate result: trial_id, sequence, epoch (position, from 1), time (arrival, UTC), then
     `intermediate_<key>`, a plain number as `intermediate_default`."""
-    rows = []
-    for trial in experiment.trials:
-        for epoch, result in enumerate(trial.intermediates, start=1):
-            row = {
-                "trial_id": trial.trial_id,
-                "sequence": trial.sequence,
-                "epoch": epoch,
-                "time": result.time,
-            }
-            row |= flatten(result.value, "intermediate") if result.value is not None else {}
-            rows.append(row)
-    table = _frame(rows, EPOCH_COLUMNS, ("intermediate_",))
+    found = [(trial, *pair) for trial in experiment.trials for pair in enumerate(trial.intermediates, start=1)]
+    columns = {
+        "trial_id": [trial.trial_id for trial, _, _ in found],
+        "sequence": [trial.sequence for trial, _, _ in found],
+        "epoch": [epoch for _, epoch, _ in found],
+        "time": [result.time for _, _, result in found],
+    }
+    table = _frame(columns | _spread([result.value for _, _, result in found], "intermediate"))
     table["epoch"] = table["epoch"].astype("int64")
     table["time"] = pd.to_datetime(table["time"].astype("float64"), unit="ms", utc=True).dt.as_unit("ms")
     return table
 
 
-def _frame(rows: list[dict[str, Any]], fixed: list[str], prefixes: tuple[str, ...]) -> pd.DataFrame:
-    """A column for each key that occurs in any row, grouped by prefix, in order of first appearance."""
-    seen = dict.fromkeys(key for row in rows for key in row)
-    columns = fixed + [key for prefix in prefixes for key in seen if key.startswith(prefix)]
-    table = pd.DataFrame({column: _column([row.get(column) for row in rows]) for column in columns}, columns=columns)
+def _spread(values: list[Any], prefix: str) -> dict[str, list[Any]]:
+    """A column for each key that occurs in any value, in order of first appearance, as `flatten` names it."""
+    columns: dict[str, list[Any]] = {}
+    for row, value in enumerate(values):
+        for name, cell in flatten(value, prefix).items() if value is not None else ():
+            column = columns.get(name)
+            if column is None:
+                column = columns[name] = [None] * len(values)
+            column[row] = cell
+    return columns
+
+
+def _frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
+    table = pd.DataFrame({name: _column(cells) for name, cells in columns.items()}, columns=list(columns))
     table["sequence"] = table["sequence"].astype("Int64")
     return table
 

@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import json
 import math
-import sys
+import re
+from functools import lru_cache
 from typing import Any
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class Unreadable(ValueError):
     """Text in the database that is not JSON."""
 
 
-def read_metric(text: str) -> tuple[Any, list[str]]:
-    """Decodes MetricData.data, a JSON text inside JSON; returns the value and the kinds of serialised
-    objects that were in it. NaN and Infinity, which NNI writes bare, become Python floats."""
-    value = _loads(text)
-    if isinstance(value, str):
-        value = _loads(value)
-    return _disarmed(value, text)
+def read_metric(text: str) -> tuple[Any, tuple[str, ...]]:
+    """Decodes MetricData.data, a JSON text inside JSON; returns the value and what is wrong with it, as ends of
+    sentences. NaN and Infinity, which NNI writes bare, become Python floats."""
+    try:
+        value = _loads(text)
+        if isinstance(value, str):
+            value = _loads(value)
+    except Unreadable as error:
+        return None, (f"is {error}",)
+    value, kinds = _disarmed(value, text)
+    return value, tuple(f"carries a serialised object ({kind}): not read" for kind in kinds)
 
 
 def read_event(text: str) -> tuple[Any, list[str]]:
-    """Decodes TrialJobEvent.data, which is JSON once; returns as `read_metric` does."""
+    """Decodes TrialJobEvent.data, which is JSON once; returns the value and the kinds of serialised objects in it."""
     return _disarmed(_loads(text), text)
 
 
@@ -49,11 +56,28 @@ def flatten(value: Any, prefix: str) -> dict[str, Any]:
         return {f"{prefix}_default": _cell(value)}
     row: dict[str, Any] = {}
     for key, item in value.items():
-        if isinstance(item, dict) and item:
+        if not isinstance(item, (dict, list)):
+            row[f"{prefix}_{key}"] = item
+        elif isinstance(item, dict) and item:
             row.update({f"{prefix}_{key}.{inner}": cell for inner, cell in _dotted(item)})
         else:
             row[f"{prefix}_{key}"] = _cell(item)
     return row
+
+
+def strict_json(value: Any, indent: int | None = None) -> str:
+    """JSON that every parser reads: a hyperparameter that is NaN or infinite becomes null."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _dotted(value: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -72,9 +96,31 @@ def _cell(value: Any) -> Any:
 
 def _loads(text: str) -> Any:
     try:
-        return json.loads(text)
+        return load_json(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON ({error})") from None
+
+
+def load_json(text: str) -> Any:
+    """As json.loads, but half a character (a lone surrogate, which no file and no terminal takes) becomes "\ufffd", and a
+    whole number of more than 18 digits a float, as it is in NNI's own JavaScript."""
+    value = _decode(text)
+    return _encodable(value) if "\\ud" in text or "\\uD" in text else value
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) <= 18 else float(digits)
+
+
+_decode = json.JSONDecoder(parse_int=_whole).decode
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    return _HALF.sub("\ufffd", value) if isinstance(value, str) else value
 
 
 def _disarmed(value: Any, text: str) -> tuple[Any, list[str]]:
@@ -86,7 +132,12 @@ def _disarmed(value: Any, text: str) -> tuple[Any, list[str]]:
 
 def _shared_keys(value: Any) -> Any:
     """The same few keys come with every epoch; one copy of each is enough for a million epochs."""
-    return {sys.intern(key): item for key, item in value.items()} if isinstance(value, dict) else value
+    return dict(zip(_first_of_equals(tuple(value)), value.values())) if isinstance(value, dict) else value
+
+
+@lru_cache(maxsize=1024)
+def _first_of_equals(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return keys
 
 
 def _replace(value: Any, kinds: list[str]) -> Any:

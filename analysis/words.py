@@ -80,5 +80,5 @@ def is_percent(experiments: list[Experiment]) -> bool:
 def validation_n(trial: Trial) -> int | None:
     """Images behind the validation accuracy, where the trial reports it as `validation_n`."""
     n = trial.final.get("validation_n") if isinstance(trial.final, dict) else None
-    plausible = isinstance(n, (int, float)) and n >= 1 and trial.score is not None and 0 <= trial.score <= 1
+    plausible = isinstance(n, (int, float)) and 1 <= n < 2**53 and trial.score is not None and 0 <= trial.score <= 1
     return int(n) if plausible else None

@@ -125,6 +125,32 @@ def check_files(directory: Path, manifest: dict) -> None:
                 )
 
 
+def require_whole(images: np.ndarray) -> None:
+    """Raises DataError where the file behind mapped images has become shorter: reading on would end the process with
+    SIGBUS and no word. A file that was removed or replaced stays readable for whoever has mapped it.
+    """
+    if not isinstance(images, np.memmap):
+        return
+    try:
+        found = os.stat(images.filename).st_size
+    except OSError:
+        return
+    expected = images.offset + images.nbytes
+    if found < expected:
+        raise DataError(
+            f"{images.filename}: {found} bytes, expected {expected}: the cache was cut while it was read; "
+            f"make it again with: {_rebuild_of(Path(images.filename).parent)}"
+        )
+
+
+def _rebuild_of(folder: Path) -> str:
+    directory = folder.parent if folder.name == "scaled" else folder
+    try:
+        return rebuild_command(directory, read_manifest(directory) or {})
+    except DataError:
+        return rebuild_command(directory, {})
+
+
 def _check_source(directory: Path, manifest: dict) -> None:
     """A source that is gone cannot have changed: the cache is enough. One that differs is a stale cache."""
     source = Path(manifest["source"])

@@ -1,4 +1,4 @@
-"""python -m experiments launch | watch | check"""
+"""python -m experiments launch | watch | resume | why | check | doctor"""
 
 from __future__ import annotations
 
@@ -25,9 +25,42 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     launch.add_argument("--parallel", action="store_true", help="all files at once instead of one after another")
     watch = commands.add_parser("watch", help="return to running experiments", allow_abbrev=False)
     watch.add_argument("ids", nargs="*", metavar="ID", help="default: all that run")
-    for command in (launch, watch):
-        command.add_argument("--keep-ui", action="store_true", help="leave NNI's web page up after the last trial")
+    resume = commands.add_parser("resume", help="go on after a stop, a crash or a restart", allow_abbrev=False)
+    resume.add_argument("id", metavar="ID")
+    resume.add_argument("--max-trials", type=_positive, metavar="N", help="go on to N trials instead")
+    doctor = commands.add_parser("doctor", help="the machine before the first run", allow_abbrev=False)
+    doctor.add_argument("--no-trial", action="store_true", help="without the one real trial through NNI")
+    why = commands.add_parser("why", help="explain a failure", allow_abbrev=False)
+    why.add_argument("id", metavar="ID")
+    why.add_argument("trial", nargs="?", metavar="TRIAL", help="its id or number; default: the whole experiment")
+    for command in (launch, watch, resume):
+        _add_watching(command)
     return parser.parse_args(arguments)
+
+
+def _add_watching(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--keep-ui", action="store_true", help="leave NNI's web page up after the last trial")
+    command.add_argument(
+        "--stop-after-failures",
+        type=_count,
+        default=3,
+        metavar="N",
+        help="end after N equal failures in a row (default: 3; 0: never)",
+    )
+    command.add_argument(
+        "--stall-minutes",
+        type=float,
+        default=30.0,
+        metavar="M",
+        help="end when a trial shows no sign of life for M minutes, and for five of its epochs (default: 30; 0: never)",
+    )
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of failures")
+    return value
 
 
 def _positive(text: str) -> int:
@@ -40,25 +73,47 @@ def _positive(text: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     try:
-        from experiments import launch  # NNI is imported only now: --help answers at once
-        from experiments.config import Overrides, parse_set
+        return _run(args)
     except ModuleNotFoundError as error:
         print(f"error: {error} in this Python; activate the environment: . .venv/bin/activate", file=sys.stderr)
         return 1
-    try:
-        if args.command == "watch":
-            return launch.watch_running(args.ids, args.keep_ui)
-        fields = parse_set(args.set) | ({"cache": args.cache} if args.cache else {})
-        overrides = Overrides(fields, args.max_trials, args.demo)
-        if args.command == "check":
-            return 0 if launch.run_check(args.files, overrides) else 1
-        return launch.launch(args.files, overrides, launch.Options(args.parallel, args.keep_ui))
     except ExperimentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted before anything was started", file=sys.stderr)
         return 130
+
+
+def _run(args: argparse.Namespace) -> int:
+    """NNI is imported only in here: --help answers at once."""
+    from experiments.diagnose import Limits
+    from experiments.doctor import doctor
+    from experiments.finish import Watching
+    from experiments.launch import Options, launch, run_check, watch_running
+    from experiments.resume import resume
+    from experiments.why import why
+
+    if args.command == "check":
+        return 0 if run_check(args.files, _overrides(args)) else 1
+    if args.command == "doctor":
+        return doctor(with_trial=not args.no_trial)
+    if args.command == "why":
+        print(why(args.id, args.trial))
+        return 0
+    watching = Watching(args.keep_ui, Limits(args.stop_after_failures, args.stall_minutes))
+    if args.command == "resume":
+        return resume(args.id, args.max_trials, watching)
+    if args.command == "watch":
+        return watch_running(args.ids, watching)
+    return launch(args.files, _overrides(args), Options(args.parallel, watching))
+
+
+def _overrides(args: argparse.Namespace):
+    from experiments.config import Overrides, parse_set
+
+    fields = parse_set(args.set) | ({"cache": args.cache} if args.cache else {})
+    return Overrides(fields, args.max_trials, args.demo)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -14,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.startup import explain
-from experiments.config import OUR_TRIAL, Experiment
+from experiments.batch import batch_problems, batch_sets, is_batch
+from experiments.config import OUR_TRIAL, Experiment, read_yaml
+from experiments.file_check import command_problems, file_problems
 from experiments.ports import is_free
 from experiments.repairs import are_off, missing_in_nnictl, missing_repairs
 from experiments.space import space_problems
+from experiments.tuner_check import tuner_problems
 
 # Disk that a finished trial takes, MiB: the best weights of a ResNet18 and its event files, rounded up.
 TRIAL_MIB = 50
@@ -36,18 +38,20 @@ def check(experiment: Experiment) -> list[Finding]:
     described = describe_trial(experiment) if experiment.is_ours else None
     max_trials = experiment.config.get("maxTrialNumber")
     fields = described["fields"] if described and "fields" in described else None
-    space = [
-        Finding("error", text) for text in space_problems(experiment.config.get("searchSpace"), fields, max_trials)
-    ]
+    problems = batch_problems if is_batch(experiment.tuner[0]) else space_problems
+    space = [Finding("error", text) for text in problems(experiment.config.get("searchSpace"), fields, max_trials)]
+    tuner = [] if space else _tuner_findings(experiment)
+    explained = not space and all(finding.level != "error" for finding in tuner)
     findings = [
+        *(Finding(*found) for found in file_problems(experiment.config, read_yaml(experiment.file))),
         *_repair_findings(),
         *_trial_findings(experiment, described),
         *space,
-        *(_tuner_findings(experiment) if not space else []),
+        *tuner,
         *_gpu_findings(experiment.config),
         *_limit_findings(experiment.config),
         *_machine_findings(experiment),
-        Finding("note", explain(*experiment.tuner, max_trials)),
+        *([Finding("note", explain(*experiment.tuner, max_trials))] if explained else []),
     ]
     return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.level))
 
@@ -86,14 +90,13 @@ def _describe(words: tuple[str, ...], folder: str) -> dict:
 
 def _trial_findings(experiment: Experiment, described: dict | None) -> list[Finding]:
     if described is None:
-        program = experiment.trial_words[0] if experiment.trial_words else ""
-        if not program:
-            return [Finding("error", "trialCommand is empty; NNI would retry it without end")]
-        if shutil.which(program, path=trial_environment()["PATH"]) is None:
-            return [Finding("error", f"trialCommand: {program!r} is not a command here")]
+        config = experiment.config
+        folder, limited = Path(config["trialCodeDirectory"]), bool(config.get("maxTrialDuration"))
+        if wrong := command_problems(config["trialCommand"], folder, trial_environment()["PATH"], limited):
+            return [Finding("error", text) for text in wrong]
         return [Finding("note", f"trialCommand is not `{' '.join(OUR_TRIAL)}`: its fields and needs are not checked")]
     findings = [Finding("error", f"trial: {problem}") for problem in described["problems"]]
-    both = sorted(set(described.get("given", {})) & set(experiment.config.get("searchSpace") or {}))
+    both = sorted(set(described.get("given", {})) & _searched(experiment))
     if both:
         findings.append(
             Finding("error", f"{', '.join(both)}: searched by the search space and fixed by --set; drop one")
@@ -101,22 +104,17 @@ def _trial_findings(experiment: Experiment, described: dict | None) -> list[Find
     return findings
 
 
-def _tuner_findings(experiment: Experiment) -> list[Finding]:
-    """Make the tuner and let it propose: wrong names and arguments otherwise show only in a log, after a start."""
-    tuner = experiment.config.get("tuner") or {}
-    if not tuner.get("name"):
-        return [Finding("note", f"{experiment.tuner[0]}: a custom tuner, not tried out here")]
-    logging.getLogger("nni").setLevel(logging.ERROR)
-    from nni.tools.package_utils.tuner_factory import create_builtin_class_instance
+def _searched(experiment: Experiment) -> set[str]:
+    space = experiment.config.get("searchSpace") or {}
+    sets = batch_sets(space) if is_batch(experiment.tuner[0]) else None
+    return set(space) if sets is None else {name for entry in sets for name in entry}
 
-    try:
-        instance = create_builtin_class_instance(tuner["name"], tuner.get("classArgs") or {}, "tuners")
-        instance.update_search_space(experiment.config["searchSpace"])
-        instance.generate_multiple_parameters([0, 1, 2], st_callback=lambda *_: None)
-    except Exception as error:  # noqa: BLE001  each tuner refuses in its own way
-        reason = str(error).split("\n")[0] or type(error).__name__
-        return [Finding("error", f"tuner {tuner['name']}: NNI cannot use it with these classArgs: {reason}")]
-    return []
+
+def _tuner_findings(experiment: Experiment) -> list[Finding]:
+    problems = tuner_problems(experiment)
+    if problems is None:
+        return [Finding("note", f"{experiment.tuner[0]}: a custom tuner, not tried out here")]
+    return [Finding("error", text) for text in problems]
 
 
 def _gpu_findings(config: dict) -> list[Finding]:

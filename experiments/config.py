@@ -13,6 +13,7 @@ from nni.experiment.config import ExperimentConfig
 from nni.experiment.config.utils import unset_base_path
 
 from experiments.errors import ExperimentError
+from experiments.lines import place_of_refusal
 
 ROOT = Path(__file__).resolve().parent.parent
 OUR_TRIAL = ["python", "-m", "trial"]
@@ -59,7 +60,10 @@ class Experiment:
 
     @property
     def trial_words(self) -> list[str]:
-        return shlex.split(self.config["trialCommand"])
+        try:
+            return shlex.split(self.config["trialCommand"])
+        except ValueError:  # unbalanced quotes: check says so
+            return []
 
     @property
     def is_ours(self) -> bool:
@@ -80,7 +84,7 @@ def parse_set(pairs: list[str]) -> dict[str, str]:
 
 def read_experiment(file: Path, overrides: Overrides) -> Experiment:
     """Read with NNI's own loader and schema, then apply the overrides. Raises ExperimentError in one line."""
-    raw = _read_yaml(file)
+    raw = read_yaml(file)
     if "trainingServicePlatform" in raw:
         raise ExperimentError(
             f"{file}: written for NNI 1 (trainingServicePlatform); expected the keys of NNI 3, as in experiments/tpe.yml"
@@ -107,12 +111,13 @@ def read_experiment(file: Path, overrides: Overrides) -> Experiment:
         raise ExperimentError(f"{file}: the search space file is neither JSON nor YAML ({error})") from error
     except Exception as error:
         reason = str(error).split("\n")[0] or type(error).__name__
-        raise ExperimentError(f"{file}: NNI refuses it: {reason}") from error
+        raise ExperimentError(f"{place_of_refusal(file, reason)}: NNI refuses it: {reason}") from error
     finally:
         unset_base_path()  # a refused file leaves NNI's global set, and every later file would be refused with it
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The file as it stands. Raises ExperimentError in one line."""
     try:
         raw = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,19 +11,20 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from analysis.locate import is_running, registry
-from experiments.check import trial_environment
 from experiments.config import Experiment
 from experiments.errors import ExperimentError
+from experiments.nnictl import nnictl, reason_of
 from experiments.ports import FIRST, find_port
-from experiments.repairs import with_repairs
 
 START_ATTEMPTS = 3  # NNI gives its manager about 3 s to answer, too few on a busy machine
-NNICTL_TIMEOUT_S = 90
 # No proxy between this machine and itself, whatever the environment says.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -46,6 +47,19 @@ class Manager:
         with _opener.open(f"{self.url}/api/v1/nni/{path}", timeout=10) as answer:
             return json.load(answer)
 
+    def set_max_trials(self, trials: int) -> None:
+        """As `nnictl update trialnum`; an experiment that is DONE goes on. Raises OSError where nobody answers."""
+        profile = self.get("experiment")
+        profile["params"]["maxTrialNumber"] = trials
+        request = urllib.request.Request(
+            f"{self.url}/api/v1/nni/experiment?update_type=MAX_TRIAL_NUM",
+            json.dumps(profile).encode(),
+            {"Content-Type": "application/json"},
+            method="PUT",
+        )
+        with _opener.open(request, timeout=10):
+            pass
+
     def is_alive(self) -> bool:
         """Whether the manager's process is there, by NNI's registry and the process list."""
         entry = registry().get(self.id)
@@ -54,20 +68,31 @@ class Manager:
 
 def start(experiment: Experiment) -> Manager:
     """Start an experiment on a free port, in a session of its own. Raises ExperimentError with NNI's reason."""
+    return _start(experiment.name, "create", lambda port: _nnictl_create(experiment, port))
+
+
+def resume(experiment_id: str, name: str, folder: Path) -> Manager:
+    """Go on with a stopped experiment, on a free port. Raises ExperimentError with NNI's reason."""
+    # The folder is named because nnictl then asks neither its registry nor the number of a process that may be another.
+    words = ("resume", experiment_id, "--experiment_dir", str(folder.parent))
+    return _start(name, "resume", lambda port: nnictl(*words, "--port", str(port)))
+
+
+def _start(name: str, verb: str, run: Callable[[int], subprocess.CompletedProcess]) -> Manager:
     port = FIRST
     for attempt in range(1, START_ATTEMPTS + 1):
         port = find_port(port)
-        done = _nnictl_create(experiment, port)
+        done = run(port)
         if done.returncode == 0:
-            return _started(experiment, port)
-        reason = _reason(done.stdout)
+            return _started(name, port)
+        reason = reason_of(done.stdout)
         if attempt < START_ATTEMPTS and re.search("refused|Timeout|not idle|reset", done.stdout):
-            print(f"{experiment.name}: NNI's manager did not answer in time ({reason}); once more", file=sys.stderr)
+            print(f"{name}: NNI's manager did not answer in time ({reason}); once more", file=sys.stderr)
             port += 1  # a manager that is still dying may hold the old one
             time.sleep(2)
             continue
         break
-    raise ExperimentError(f"{experiment.name}: nnictl create failed: {reason}")
+    raise ExperimentError(f"{name}: nnictl {verb} failed: {reason}")
 
 
 def _nnictl_create(experiment: Experiment, port: int) -> subprocess.CompletedProcess:
@@ -75,20 +100,20 @@ def _nnictl_create(experiment: Experiment, port: int) -> subprocess.CompletedPro
     with tempfile.NamedTemporaryFile("w", suffix=".yml", encoding="utf-8") as file:
         json.dump(experiment.config, file)
         file.flush()
-        return _nnictl("create", "--config", file.name, "--port", str(port))
+        return nnictl("create", "--config", file.name, "--port", str(port))
 
 
-def _started(experiment: Experiment, port: int) -> Manager:
-    opened = Manager("", experiment.name, port, Path())
+def _started(name: str, port: int) -> Manager:
+    opened = Manager("", name, port, Path())
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
             profile = opened.get("experiment")
             folder = Path(profile["params"]["experimentWorkingDirectory"]) / profile["id"]
-            return Manager(profile["id"], experiment.name, port, folder)
+            return Manager(profile["id"], name, port, folder)
         except OSError:
             time.sleep(0.5)
-    raise ExperimentError(f"{experiment.name}: nnictl reported success, but nothing answers on port {port}")
+    raise ExperimentError(f"{name}: nnictl reported success, but nothing answers on port {port}")
 
 
 def attach(experiment_id: str) -> Manager:
@@ -112,51 +137,38 @@ def running_ids() -> list[str]:
 
 
 def stop(manager: Manager) -> None:
-    """Stop an experiment and its manager. Raises ExperimentError where the manager stays."""
-    done = _nnictl("stop", manager.id)
+    """Stop an experiment and its manager; kill the manager where it stays."""
+    nnictl("stop", manager.id)
     deadline = time.monotonic() + 15
     while manager.is_alive():
         if time.monotonic() > deadline:
-            raise ExperimentError(
-                f"{manager.id}: nnictl stop left the manager running ({_reason(done.stdout)}); "
-                f"repeat: nnictl stop {manager.id}"
-            )
+            print(f"{manager.name}: nnictl stop left its manager running; it is killed", file=sys.stderr)
+            return kill(manager)
         time.sleep(0.5)
 
 
-def _nnictl(*words: str) -> subprocess.CompletedProcess:
-    """Run nnictl of this interpreter's environment, away from the terminal's Ctrl-C, and always to its end:
-
-    a start that is cut short would leave a manager that nobody knows of.
-    """
-    command = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", *words]  # pkg_resources warns
-    process = subprocess.Popen(
-        command,
-        env=with_repairs(trial_environment()),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=os.name == "posix",
-    )
-    interrupted = False
-    deadline = time.monotonic() + NNICTL_TIMEOUT_S
-    while True:
-        try:
-            output, _ = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
-            break
-        except KeyboardInterrupt:
-            interrupted = True
-        except subprocess.TimeoutExpired:
+def kill(manager: Manager) -> None:
+    """End a manager that does not listen. Its tuner and its trials remain: see processes.end_orphans."""
+    entry = registry().get(manager.id) or {}
+    if is_running(entry):  # the process of that number is NNI's and names this experiment
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(int(entry["pid"]))
             process.kill()
-            process.communicate()
-            return subprocess.CompletedProcess(command, 1, f"nnictl {words[0]} did not end in {NNICTL_TIMEOUT_S} s")
-    if interrupted:
-        raise KeyboardInterrupt
-    return subprocess.CompletedProcess(command, process.returncode, output)
+            process.wait(10)
+    mark_stopped(manager.id)
 
 
-def _reason(output: str) -> str:
-    """The last line of nnictl's output that says something, without colours."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in output.splitlines()]
-    said = [line for line in lines if line and not line.startswith(("Traceback", "File", "During", "^"))]
-    return said[-1] if said else "nnictl said nothing"
+def mark_stopped(experiment_id: str) -> None:
+    """In NNI's registry, which says RUNNING after a crash, until some nnictl command finds the number of the manager's
+    process unused: never, where another program has been given it."""
+    from nni.tools.nnictl.config_utils import Experiments
+
+    Experiments().update_experiment(experiment_id, "status", "STOPPED")
+
+
+def forget_dead() -> None:
+    """Mark all experiments without a manager. After a restart their process numbers may be other programs', which a
+    `nnictl stop --all` would end: NNI looks at the number alone."""
+    for experiment_id, entry in registry().items():
+        if entry.get("status") != "STOPPED" and not is_running(entry):
+            mark_stopped(experiment_id)

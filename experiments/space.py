@@ -114,7 +114,7 @@ def field_problems(name: str, spec: dict, fields: dict[str, dict]) -> list[str]:
         return [f"{name}: the trial has no such field; it knows {', '.join(fields)}"]
     known, kind, value = fields[name], spec["_type"], spec["_value"]
     if kind == "choice":
-        return [problem for option in value for problem in _value_problems(name, option, known)]
+        return [problem for option in value for problem in value_problems(name, option, known)]
     if known["type"] == "str":
         return [f"{name}: {kind} gives numbers, the trial expects text; use choice"]
     if known["type"] == "int" and not (
@@ -124,10 +124,11 @@ def field_problems(name: str, spec: dict, fields: dict[str, dict]) -> list[str]:
     if kind.endswith("normal"):
         return []  # unbounded: the trial refuses what is illegal, trial by trial
     bounds = (value[0], value[1] - 1) if kind == "randint" else value[:2]
-    return [problem for bound in bounds for problem in _value_problems(name, bound, known)]
+    return [problem for bound in bounds for problem in value_problems(name, bound, known)]
 
 
-def _value_problems(name: str, value: Any, known: dict) -> list[str]:
+def value_problems(name: str, value: Any, known: dict) -> list[str]:
+    """Faults of one value against the trial's field `known`."""
     kinds = {"int": int, "float": (int, float), "str": str}[known["type"]]
     if isinstance(value, float) and value.is_integer() and known["type"] == "int":
         value = int(value)

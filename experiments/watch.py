@@ -1,41 +1,39 @@
-"""Watch running experiments to their end: progress, deadlines, and the deaths that NNI itself does not show."""
+"""Watch running experiments to their end: look every two seconds, let diagnose.py judge."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from nni.experiment.config.utils import parse_time
-from tqdm import tqdm
-
-from analysis.locate import AnalysisError
-from analysis.logs import failure_reason, tuner_errors
+from analysis.locate import AnalysisError, registry
+from analysis.logs import last_lines, lines_since, tuner_death
 from analysis.reader import load_experiment
 from analysis.records import Experiment as Record
+from analysis.records import Trial
+from experiments import processes
+from experiments.check import count_gpus
+from experiments.diagnose import Limits, Snapshot, Verdict, asked_gpus, judge
 from experiments.manager import Manager
+from experiments.progress import Progress
 
 POLL_S = 2.0
-IDLE_S = 20.0  # no trial runs or waits for so long, and the tuner's log shows an error: it is dead
-SILENT_S = 90.0  # the same without an error in the log
-GONE_S = 15.0  # the manager answers no more for so long
-SPARE_S = 300.0  # for starting and ending, beyond the experiment's own limits
-NO_LIMIT_S = 7 * 24 * 3600.0  # of an experiment that sets no duration itself
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an experiment ended. state: NNI's DONE, STOPPED or ERROR, or one that NNI has no word for:
+    """How an experiment ended, and when that was noticed."""
 
-    DEAD (its tuner died while NNI says RUNNING), LOST (the manager is gone), EXHAUSTED (the search space has no
-    more points) or TIMEOUT (longer than its own limits allow). reason: one line, "" where all went well.
-    """
-
-    state: str
-    reason: str
+    verdict: Verdict
     record: Record | None
+    noticed: float  # seconds since 1970
+
+    @property
+    def state(self) -> str:
+        return self.verdict.state
 
     @property
     def best(self) -> float | None:
@@ -54,104 +52,106 @@ class Outcome:
 class Watcher:
     """One experiment, polled. `outcome` is None while it runs."""
 
-    def __init__(self, manager: Manager, line: int) -> None:
+    def __init__(self, manager: Manager, limits: Limits, line: int) -> None:
         self.manager = manager
         self.outcome: Outcome | None = None
         self.record: Record | None = None
-        self._started = self._last_trial = self._last_answer = time.monotonic()
-        self._ended = -1
-        self._line = line
-        self._bar: tqdm | None = None
+        self._limits = limits
+        self._progress = Progress(manager.name, line)
+        started = (registry().get(manager.id) or {}).get("startTime")
+        self._since = started / 1000 if isinstance(started, (int, float)) else time.time()
+        # When each was last there, by the monotonic clock: a suspended machine is no reason to end an experiment.
+        self._seen = dict.fromkeys(("watching", "answer", "manager", "tuner", "trial"), time.monotonic())
 
     def poll(self) -> None:
         """Look once; sets `outcome` when the experiment has ended, in whatever way."""
-        status, errors = self._status()
-        with contextlib.suppress(AnalysisError):  # the database appears a moment after the manager
-            self.record = load_experiment(self.manager.folder)
+        look = self._look()
         if self.record:
-            self._show(self.record)
-        state, reason = self._judge(status, errors)
-        if state:
+            self._progress.show(self.record)
+        if verdict := judge(look, self._limits):
             self.close()
-            self.outcome = Outcome(state, reason or _all_failed(self.record), self.record)
+            self.outcome = Outcome(verdict, self.record, look.now)
 
     def close(self) -> None:
         """Leave the progress bar as it is; the experiment goes on."""
-        if self._bar is not None:
-            self._bar.close()
+        self._progress.close()
+
+    def _look(self) -> Snapshot:
+        folder = self.manager.folder
+        status, errors = self._status()
+        with contextlib.suppress(AnalysisError):  # the database appears a moment after the manager
+            self.record = load_experiment(folder)
+        running = [trial for trial in self.record.trials if trial.state == "RUNNING"] if self.record else []
+        gone = not self.manager.is_alive()
+        manager_log = lines_since(last_lines(folder / "log" / "nnimanager.log"), self._since)
+        gpus = asked_gpus(self.record.config) if self.record else 0
+        return Snapshot(
+            now=time.time(),
+            since=self._since,
+            watched_s=time.monotonic() - self._seen["watching"],
+            status=status,
+            errors=tuple(map(str, errors)),
+            silent_s=self._since_last("answer", status is not None),
+            gone_s=self._since_last("manager", not gone),
+            tunerless_s=self._since_last("tuner", status != "RUNNING" or bool(processes.tuners(folder))),
+            tuner_death=tuner_death(folder, self._since),
+            idle_s=self._since_last("trial", status is None or self.record is None or bool(running)),
+            queued=_is_queued(manager_log),
+            waits_for_gpu=gpus > 0 and gpus <= count_gpus(),
+            stopped_by_hand=gone and any("Stopping experiment, cleaning up" in line for line in manager_log),
+            record=self.record,
+            signs={trial.trial_id: last_sign(trial) for trial in running},
+        )
+
+    def _since_last(self, what: str, there: bool) -> float:
+        if there:
+            self._seen[what] = time.monotonic()
+        return time.monotonic() - self._seen[what]
 
     def _status(self) -> tuple[str | None, list]:
         try:
             answer = self.manager.get("check-status")
         except (OSError, ValueError):
             return None, []
-        self._last_answer = time.monotonic()
         return answer.get("status"), answer.get("errors") or []
 
-    def _judge(self, status: str | None, errors: list) -> tuple[str | None, str]:
-        now, record = time.monotonic(), self.record
-        if status in ("DONE", "STOPPED"):
-            return status, ""
-        if status == "ERROR":
-            return "ERROR", "; ".join(
-                [*map(str, errors), *(tuner_errors(record) if record else [])]
-            ) or "NNI gives no reason"
-        if now - self._last_answer > GONE_S and not self.manager.is_alive():
-            return "LOST", f"NNI's manager has ended; its log: {self.manager.folder / 'log' / 'nnimanager.log'}"
-        if record is None or record.counts["running"]:
-            self._last_trial = now
-        idle = now - self._last_trial
-        if status == "TUNER_NO_MORE_TRIAL" and idle > POLL_S:
-            return "EXHAUSTED", "the tuner has no more points to try in this search space"
-        if idle > IDLE_S and (found := tuner_errors(record)):
-            return "DEAD", found[0]
-        if idle > SILENT_S:
-            return (
-                "DEAD",
-                f"no trial for {idle:.0f} s and none coming; see {self.manager.folder / 'log' / 'dispatcher.log'}",
-            )
-        if now - self._started > self._limit():
-            return "TIMEOUT", "it runs longer than its own limits allow"
-        return None, ""
 
-    def _limit(self) -> float:
-        config = self.record.config if self.record else {}
-        experiment, trial = config.get("maxExperimentDuration"), config.get("maxTrialDuration")
-        return parse_time(experiment) + parse_time(trial or 0) + SPARE_S if experiment else NO_LIMIT_S
-
-    def _show(self, record: Record) -> None:
-        """A bar on a terminal, a line a trial elsewhere."""
-        if self._bar is None:
-            self._bar = self._new_bar(record)
-        ended = len(record.trials) - record.counts["running"]
-        if ended == self._ended:
-            self._bar.refresh()
-            return
-        self._ended, self._last_trial = ended, time.monotonic()
-        best = f"best {record.best.score:.4f}" if record.best else "no result yet"
-        failed = record.counts["failed"] + record.counts["cancelled"]
-        text = best + (f", {failed} failed" if failed else "")
-        self._bar.n = ended
-        self._bar.set_postfix_str(text)
-        if self._bar.disable:
-            clock = time.strftime("%H:%M:%S")
-            print(
-                f"{clock} {self.manager.name}: {ended} of {record.max_trials} trials, {text}",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def _new_bar(self, record: Record) -> tqdm:
-        style = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
-        bar = tqdm(total=record.max_trials, desc=self.manager.name, position=self._line, disable=None, bar_format=style)
-        if record.started and not bar.disable:
-            bar.start_t = record.started / 1000  # elapsed since the experiment's start, also after a return to it
-        return bar
+def _is_queued(manager_log: list[str]) -> bool:
+    """Whether the manager's last word about the start of a trial is that it has not happened."""
+    said = [
+        line
+        for line in manager_log
+        if re.search(r"submitTrialJob: form|(Created|Failed to create) trial|Trial \d+ waits:", line)
+    ]
+    return bool(said) and "Created trial" not in said[-1]
 
 
-def watch(managers: Sequence[Manager]) -> list[Outcome]:
+def last_sign(trial: Trial) -> float:
+    """When a running trial was last seen to do something, seconds since 1970: its start, a result, or a written file."""
+    times = [(trial.start or trial.proposed) / 1000, *(result.time / 1000 for result in trial.intermediates)]
+    for path in _files(trial.folder) if trial.folder else ():
+        with contextlib.suppress(OSError):  # a trial may replace its files meanwhile
+            times.append(path.stat().st_mtime)
+    return max(times)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in (*folder.glob("*"), *folder.glob("*/*")) if not path.is_dir()]
+
+
+def verdict_now(manager: Manager) -> Verdict | None:
+    """The judgement of a first look: what was not seen to happen is dated by the end of the last trial."""
+    watcher = Watcher(manager, Limits(), 0)
+    with contextlib.suppress(AnalysisError):
+        ends = [trial.end / 1000 for trial in load_experiment(manager.folder).trials if trial.end]
+        quiet_s = time.time() - max([watcher._since, *ends])
+        watcher._seen |= {what: time.monotonic() - quiet_s for what in ("tuner", "trial")}
+    return judge(watcher._look(), Limits())
+
+
+def watch(managers: Sequence[Manager], limits: Limits) -> list[Outcome]:
     """Watch until all have ended. KeyboardInterrupt passes through and leaves the experiments running."""
-    watchers = [Watcher(manager, line) for line, manager in enumerate(managers)]
+    watchers = [Watcher(manager, limits, line) for line, manager in enumerate(managers)]
     try:
         while not all(watcher.outcome for watcher in watchers):
             for watcher in watchers:
@@ -162,11 +162,3 @@ def watch(managers: Sequence[Manager]) -> list[Outcome]:
         for watcher in watchers:
             watcher.close()
     return [watcher.outcome for watcher in watchers]
-
-
-def _all_failed(record: Record | None) -> str:
-    """NNI calls an experiment DONE whose every trial failed."""
-    if record is None or record.best or not record.trials:
-        return ""
-    first = record.trials[0]
-    return f"no trial has a result; the first one {first.state}: {failure_reason(first)}"

@@ -133,7 +133,7 @@ def test_curves_come_from_trials_that_say_how_long_they_might_run(tmp_path):
     (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
     experiment = load_experiment(recorder.folder)
     assert stopping.curves(experiment) == [Curve([0.5, 0.6], 4)]
-    assert charts.mark_stops(figures.empty_figure(), [experiment], figures.COLOURS) == 1
+    assert charts.mark_stops(figures.empty_figure(), [experiment], figures.own_styles([experiment])) == 1
 
 
 def test_a_trial_that_diverged_was_not_stopped_early(tmp_path):
@@ -142,6 +142,19 @@ def test_a_trial_that_diverged_was_not_stopped_early(tmp_path):
     told = {"received": {"lr": 0.01, "momentum": 0.9}, "effective": {"lr": 0.01, "momentum": 0.9, "epochs": 4}}
     (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
     assert stopping.saved(stopping.curves(load_experiment(recorder.folder))) == (2, 2, 0)
+
+
+def test_a_trial_that_was_interrupted_was_not_stopped_early(tmp_path):
+    recorder = Recorder(tmp_path)
+    result = {key: value for key, value in final(0.6).items() if not key.startswith("evaluation")}
+    recorder.trial(0, result | {"interrupted": 1, "epochs_run": 2}, {"default": 0.5}, {"default": 0.6})
+    told = {"received": {"lr": 0.01, "momentum": 0.9}, "effective": {"lr": 0.01, "momentum": 0.9, "epochs": 4}}
+    (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
+    experiment = load_experiment(recorder.folder)
+    (trial,) = experiment.trials
+    assert stopping.curves(experiment) == [] and trial.score == 0.6
+    assert trial.warnings == ("interrupted after epoch 2: its best so far counts, not evaluated",)
+    assert charts.mark_stops(figures.empty_figure(), [experiment], figures.COLOURS) == 0
 
 
 def test_best_so_far_over_time_leaves_the_pause_of_a_resume_out(tmp_path):

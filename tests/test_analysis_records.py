@@ -56,6 +56,15 @@ def test_a_plain_trial(tmp_path):
     assert (experiment.trial_seconds, experiment.wall_seconds, experiment.state) == (8.0, 8.0, "STOPPED")
 
 
+def test_space_around_a_result_does_not_matter(tmp_path):
+    recorder = Recorder(tmp_path)
+    recorder.trial(0, 0.5)
+    with sqlite3.connect(recorder.database) as connection:
+        connection.execute("update MetricData set data = ?", (' "{\\n \\"default\\": 0.25} " ',))
+    connection.close()
+    assert one(recorder, "t0000").final == {"default": 0.25}
+
+
 def test_the_newest_profile_counts(tmp_path):
     recorder = Recorder(tmp_path)
     recorder.config["maxTrialNumber"] = 1

@@ -162,13 +162,13 @@ def test_the_parameter_drawn_is_lr_or_the_widest(pair, tmp_path):
     first = load_experiment(pair[0].folder)
     assert series.numeric_parameter([first]) == "lr"
     assert series.over_parameter(first, "lr")[:2] == ([0.001, 0.02], [0.6, 0.8])
-    assert figures.parameter_figure([first], "lr").layout.xaxis.type is None
+    assert figures.parameter_figure([first], "lr", figures.own_styles([first])).layout.xaxis.type is None
     other = Recorder(tmp_path / "o")
     for sequence, size in enumerate((1, 1000)):
         other.trial(sequence, 0.5, width=10 + sequence, size=size, kind="a")
     other = load_experiment(other.folder)
     assert series.numeric_parameter([other]) == "size"
-    assert figures.parameter_figure([other], "size").layout.xaxis.type == "log"
+    assert figures.parameter_figure([other], "size", figures.own_styles([other])).layout.xaxis.type == "log"
 
 
 def test_compare_writes_a_page_a_summary_and_a_table(pair, tmp_path, capsys):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from analysis.startup import ALL, chosen, explain, startup_trials
+from analysis.chosen import chosen
+from analysis.startup import ALL, explain, startup_trials
 
 SPACE = {
     "lr": {"_type": "uniform", "_value": [0.0, 1.0]},
@@ -20,7 +21,7 @@ SPACE = {
 
 @dataclass
 class Run:
-    """A trial as `startup.chosen` reads it, with what the real tuner did (`guided`)."""
+    """A trial as `chosen` reads it, with what the real tuner did (`guided`)."""
 
     proposed: int
     end: int | None = None
@@ -30,6 +31,7 @@ class Run:
     last_session: int = 0
     customised: bool = False
     guided: bool = False
+    final: float | None = None
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,14 @@ def errors(found):
         ("evolution", "0 of 15 trials are chosen by the tuner: Evolution draws at random until trial 101"),
         ("tpe_guided", "10 of 15 trials are chosen by the tuner: TPE draws the first 5 at random"),
         ("evolution_guided", "10 of 15 trials are chosen by the tuner: Evolution draws the first 5 at random"),
+        (
+            "tpe_seeded",
+            "10 of 15 trials are chosen by the tuner: TPE (seeded) draws the first 5 at random, but for 1 given",
+        ),
+        (
+            "evolution_seeded",
+            "10 of 15 trials are chosen by the tuner: Evolution (seeded) draws the first 5 at random, but for 1 given",
+        ),
         ("random", "0 of 15 trials are chosen by the tuner: Random never learns"),
     ],
 )
@@ -103,10 +111,11 @@ def test_an_unknown_field_is_refused_with_the_way_to_the_known_ones(tiny_cache):
     assert "unrecognized arguments: --epoch" in found[0] and "python -m trial --help" in found[0]
 
 
-def edited(tmp_path, *changes):
-    """experiments/tpe.yml with texts replaced, in another folder."""
-    text = (ROOT / "experiments/tpe.yml").read_text().replace("../search_spaces", str(ROOT / "search_spaces"))
+def edited(tmp_path, *changes, source="tpe"):
+    """An experiment file with texts replaced, in another folder."""
+    text = (ROOT / f"experiments/{source}.yml").read_text().replace("../search_spaces", str(ROOT / "search_spaces"))
     text = text.replace("trialCodeDirectory: ..", f"trialCodeDirectory: {ROOT}")
+    text = text.replace("codeDirectory: tuners", f"codeDirectory: {ROOT}/experiments/tuners")
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
@@ -126,6 +135,43 @@ def edited(tmp_path, *changes):
 def test_what_nni_would_find_out_too_late_is_found(change, message, tiny_cache, tmp_path):
     found = errors(findings(edited(tmp_path, change), tiny_cache))
     assert len(found) == 1 and message in found[0]
+
+
+EVOLUTION, TPE = "tuner seeded_evolution.SeededEvolution: ", "tuner seeded_tpe.SeededTpe: "
+
+
+@pytest.mark.parametrize(
+    ("source", "change", "message"),
+    [
+        ("evolution_seeded", ("population_size", "populatoin_size"), EVOLUTION + "NNI cannot use it with these classArgs: SeededEvolution.__init__() got an unexpected keyword argument 'populatoin_size'"),
+        ("evolution_seeded", ("population_size: 5", "population_size: 4"), "population_size: 4 has no room for 5 first trials"),
+        ("evolution_seeded", ("population_size: 5", "population_size: five"), "population_size should be a whole number from 1, found 'five'"),
+        ("evolution_seeded", ("trialConcurrency: 1", "trialConcurrency: 6"), EVOLUTION + "population_size 5 is below trialConcurrency 6"),
+        ("evolution_guided", ("trialConcurrency: 1", "trialConcurrency: 6"), "tuner Evolution: population_size 5 is below trialConcurrency 6"),
+        ("evolution_seeded", ("maxTrialNumber: 15", "maxTrialNumber: 4"), EVOLUTION + "1 first and 4 initial trials, but maxTrialNumber is 4"),
+        ("tpe_seeded", ("maxTrialNumber: 15", "maxTrialNumber: 4"), TPE + "1 first and 4 initial trials, but maxTrialNumber is 4"),
+        ("tpe_seeded", ("batch_size: 32", "batch_size: 48"), "first: batch_size: 48 is outside the search space, choice [8, 16, 32, 64, 128]"),
+        ("tpe_seeded", ("lr: 0.001", "lr: 1e-3"), "first: lr: '1e-3' is not a finite number"),
+        ("tpe_seeded", ("initial: 4", "initial: many"), "initial should be a whole number from 0, found 'many'"),
+        ("tpe_seeded", ("seed: 0 #", "seed: zero #"), "seed should be a whole number from 0, found 'zero'"),
+        ("tpe_seeded", ("optimize_mode: maximize", "optimize_mode: maximise"), "'maximise' is not a valid OptimizeMode"),
+        ("tpe_seeded", ("seeded_tpe.SeededTpe", "seeded_tpe.SeededTPE"), "has no attribute 'SeededTPE'"),
+        ("tpe_guided", ("n_startup_jobs: 5", "n_startup_jobs: 1"), "tuner TPE: NNI cannot use it with these classArgs"),
+    ],
+)  # fmt: skip
+def test_the_tuners_arguments_are_tried_out(source, change, message, tiny_cache, tmp_path):
+    found = findings(edited(tmp_path, change, source=source), tiny_cache)
+    assert len(errors(found)) == 1 and message in errors(found)[0]
+
+
+def test_a_tuner_of_other_people_is_not_run(tiny_cache, tmp_path):
+    (tmp_path / "mine.py").write_text("raise SystemExit('imported')")
+    change = (
+        "seeded_tpe.SeededTpe\n  codeDirectory: " + f"{ROOT}/experiments/tuners",
+        f"mine.Tuner\n  codeDirectory: {tmp_path}",
+    )
+    found = findings(edited(tmp_path, change, source="tpe_seeded"), tiny_cache)
+    assert errors(found) == [] and "mine.Tuner: a custom tuner, not tried out here" in [f.text for f in found]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib.machinery
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -29,10 +31,23 @@ def imports(file) -> set[str]:
 
 @pytest.mark.parametrize("package", sorted(OURS))
 def test_packages_import_only_what_they_may(package):
-    for file in (ROOT / package).glob("*.py"):
+    for file in (ROOT / package).rglob("*.py"):
         found = imports(file)
         assert found & OURS - {package} <= ALLOWED[package], file
         assert not found & FORBIDDEN.get(package, set()), file
+
+
+def test_the_tuners_shadow_no_module_and_import_nothing_of_ours():
+    """NNI's dispatcher puts their folder on its import path."""
+    files = list((ROOT / "experiments" / "tuners").glob("*.py"))
+    names = {file.stem for file in files}
+    assert {"seeded_tpe", "seeded_evolution"} <= names
+    assert not any(importlib.machinery.PathFinder.find_spec(name, _outside_paths()) for name in names)
+    assert all(not imports(file) & (OURS | {"torch"}) for file in files)
+
+
+def _outside_paths() -> list[str]:
+    return [path for path in sys.path if not path.endswith("tuners")]
 
 
 def test_one_file_of_the_trial_knows_nni():
@@ -96,14 +111,15 @@ def test_the_readmes_make_targets_exist():
 
 def test_the_readmes_tree_is_the_real_one():
     block = re.search(r"```text\n(.*?)```", README, re.DOTALL)[1]
-    named, folder = set(), ""
+    named, folder, whole = set(), "", set()
     for line in block.splitlines():
         name = line.split("  ")[0].strip() if not line.startswith("  ") else line.strip().split("  ")[0]
         if not line.startswith(" "):
             folder = name if name.endswith("/") else ""
             named.add(name.rstrip("/"))
         else:
-            named.add(folder + name)
+            named.add(folder + name.rstrip("/"))
+            whole |= {folder + name} if name.endswith("/") else set()
     tracked = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -115,6 +131,8 @@ def test_the_readmes_tree_is_the_real_one():
     assert {name for name in named if "/" not in name} == top
     for package in OURS:
         files = {path for path in tracked if path.startswith(package + "/") and not path.endswith("__init__.py")}
+        for part in whole:  # a folder that is named as one
+            files = {part.rstrip("/") if path.startswith(part) else path for path in files}
         assert {name for name in named if name.startswith(package + "/")} == files
 
 

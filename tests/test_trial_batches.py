@@ -17,7 +17,12 @@ def images():
 
 def training(images, batch_size, seed=0):
     labels = torch.arange(len(images))
-    return list(batches.training_batches(images, labels, batch_size, 16, torch.Generator().manual_seed(seed)))
+    return epoch_of(images, labels, batch_size, torch.Generator().manual_seed(seed))
+
+
+def epoch_of(images, labels, batch_size, generator):
+    plan = batches.plan_epoch(len(images), batch_size, generator)
+    return [batches.training_batch(images, labels, planned, 16) for planned in plan]
 
 
 @pytest.mark.parametrize("batch_size", [3, 4, 10, 64])
@@ -46,13 +51,17 @@ def test_two_epochs_of_one_generator_differ():
     noise = np.random.default_rng(0).integers(0, 256, (6, 20, 20, 3), dtype=np.uint8)
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(6)
-    first, second = (list(batches.training_batches(noise, labels, 6, 16, generator))[0][0] for _ in range(2))
+    first, second = (epoch_of(noise, labels, 6, generator)[0][0] for _ in range(2))
     assert not torch.equal(first, second)
+
+
+def draw(n, seed=0):
+    return torch.rand(5, n, generator=torch.Generator().manual_seed(seed))
 
 
 def test_crops_stay_inside_the_image_and_half_are_mirrored():
     ramp = torch.arange(0, 240, 10.0).expand(400, 3, 24, 24)  # brighter to the right
-    cropped = batches.crop_and_flip(ramp, 16, torch.Generator().manual_seed(0))
+    cropped = batches.crop_and_flip(ramp, 16, draw(400))
     assert cropped.min() >= 0 and cropped.max() <= 230
     rightwards = (cropped[:, 0, 0, -1] > cropped[:, 0, 0, 0]).float().mean()
     assert 0.4 < rightwards < 0.6
@@ -64,7 +73,7 @@ def test_the_whole_box_reproduces_the_image(monkeypatch):
     monkeypatch.setattr(batches, "CROP_SCALE", (1.0, 1.0))
     monkeypatch.setattr(batches, "CROP_RATIO", (1.0, 1.0))
     noise = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    cropped = batches.crop_and_flip(noise, 16, torch.Generator().manual_seed(1))
+    cropped = batches.crop_and_flip(noise, 16, draw(8, seed=1))
     for before, after in zip(noise.float(), cropped, strict=True):
         same = torch.allclose(before, after, atol=0.01) or torch.allclose(before.flip(-1), after, atol=0.01)
         assert same
@@ -73,7 +82,8 @@ def test_the_whole_box_reproduces_the_image(monkeypatch):
 def test_evaluation_is_the_middle_in_order(images):
     labels = torch.arange(10)
     images[:, 0, :, :] = 255  # a bright border that the middle leaves out
-    found = list(batches.evaluation_batches(images, labels, 16, batch_size=4))
+    parts = (slice(0, 4), slice(4, 8), slice(8, 10))
+    found = [batches.evaluation_batch(images, labels, rows, 16) for rows in parts]
     assert torch.cat([part for _, part in found]).tolist() == list(range(10))
     grey = torch.cat([pixels for pixels, _ in found])[:, 0] * batches.STD[0] + batches.MEAN[0]
     torch.testing.assert_close(grey.amax(dim=(1, 2)) * 255, labels * 20.0, atol=1e-3, rtol=0)

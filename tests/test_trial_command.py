@@ -53,6 +53,15 @@ def test_the_folder_holds_what_is_promised(alone):
     assert [row["total"] for row in rows] == [2] * 11 and rows[6]["class"] == "Noodles/Pasta"
 
 
+def test_a_finished_training_is_not_written_over(alone, tiny_cache):
+    folder, _ = alone
+    before = {file: file.stat().st_mtime_ns for file in folder.iterdir() if file.suffix}
+    done = run_module("trial", "--cache", str(tiny_cache), "--output", str(folder), "--image-px", "32")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "holds a finished training; choose another --output" in done.stderr
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir() if file.suffix} == before
+
+
 def test_tensorboard_reads_the_events(alone):
     folder, _ = alone
     events = EventAccumulator(str(folder / "tensorboard"))
@@ -94,3 +103,73 @@ def test_describe_names_the_fields_and_everything_that_is_missing(tmp_path):
     assert described["given"] == {"weights": "missing.pth", "epochs": 3}
     assert {"lr", "momentum", "weights"} <= set(described["fields"])
     assert len(described["problems"]) == 2
+
+
+def test_evaluate_scores_the_weights_as_the_trial_did_and_leaves_no_files(alone, tiny_cache):
+    folder, said = alone
+    before = sorted(path for path in folder.rglob("*"))
+    words = ["--evaluate", str(folder / "best.pt"), "--cache", str(tiny_cache), "--threads", "1"]
+    done = run_module("trial", *words)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout[done.stdout.index("Test set") :]
+    assert table in said and table.count("\n") == 12
+    on_validation = run_module("trial", *words, "--split", "validation").stdout
+    accuracy = json.loads((folder / "result.json").read_text())["validation"]["accuracy"]
+    assert f"Validation set: Top1 Accuracy: {round(accuracy * 22)}/22 (" in on_validation
+    assert sorted(path for path in folder.rglob("*")) == before
+
+
+def test_evaluate_goes_by_the_names_of_the_classes(alone, tiny_cache, tmp_path, capsys):
+    from data.cache import open_cache
+    from trial.evaluate import evaluate_file
+
+    folder, _ = alone
+    saved = torch.load(folder / "best.pt", weights_only=True)
+    expected = evaluate_file(folder / "best.pt", tiny_cache, "evaluation", ("cpu", "fp32", 1))
+    for name in ("fc.weight", "fc.bias"):
+        saved["model"][name] = saved["model"][name].flip(0)
+    saved["classes"].reverse()
+    torch.save(saved, tmp_path / "turned.pt")
+    turned = evaluate_file(tmp_path / "turned.pt", tiny_cache, "evaluation", ("cpu", "fp32", 1))
+    assert turned.per_class == expected.per_class and turned.n == 22
+    assert "class 10 Vegetable/Fruit" in capsys.readouterr().out
+    assert saved["classes"] == list(open_cache(tiny_cache).classes)[::-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda saved: saved["classes"].__setitem__(0, "Pizza"), "only in the weights Pizza; only in the cache Bread"),
+        (lambda saved: saved["classes"].pop(), "another number of outputs than its 10 class names"),
+        (lambda saved: saved.pop("classes"), "not a trial's best.pt (expected model, classes and hyperparameters"),
+        (lambda saved: saved["hyperparameters"].update(arch="vgg"), "arch = 'vgg'; expected one of resnet18"),
+        (
+            lambda saved: saved["hyperparameters"].update(arch="resnet50"),
+            "its weights do not fit resnet50 (Missing key",
+        ),
+    ],
+)
+def test_evaluate_refuses_what_does_not_fit(change, message, alone, tiny_cache, tmp_path):
+    from trial.errors import TrialError
+    from trial.evaluate import evaluate_file
+
+    saved = torch.load(alone[0] / "best.pt", weights_only=True)
+    change(saved)
+    torch.save(saved, tmp_path / "changed.pt")
+    with pytest.raises(TrialError) as refused:
+        evaluate_file(tmp_path / "changed.pt", tiny_cache, "evaluation", ("cpu", "fp32", 1))
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--evaluate", "nothing.pt"], 1, "nothing.pt: no such file"),
+        (["--evaluate", "README.md"], 1, "README.md: not a state-dict file that loads safely"),
+        (["--evaluate", "nothing.pt", "--lr", "0.1"], 2, "the weights file decides; leave lr away"),
+        (["--split", "validation"], 2, "--split belongs to --evaluate"),
+    ],
+)
+def test_evaluate_mistakes_are_said_in_a_line(words, code, message, tiny_cache):
+    done = run_module("trial", "--cache", str(tiny_cache), *words)
+    assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr

@@ -10,11 +10,11 @@ import torch
 
 from data.cache import Split
 from trial.device import choose_compute
-from trial.fit import evaluate, fit
+from trial.fit import evaluate, fit, start_training
 from trial.hyperparameters import Hyperparameters
 from trial.metrics import Counter
 from trial.model import build_model
-from trial.run import final_metrics
+from trial.result import final_metrics
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def train(splits, compute=CPU, **values):
     h = Hyperparameters().merged({"weights": "none", "image_px": 16, "batch_size": 8, "epochs": 3, **values})
     model = build_model(h.arch, h.weights, 3, h.seed)
     seen = []
-    fitted = fit(model, splits, h, compute, seen.append)
+    fitted = fit(start_training(model, h), splits, h, compute, lambda t: seen.append(t.epochs[-1]))
     assert seen == fitted.epochs
     return fitted, model
 
@@ -89,7 +89,7 @@ def test_weights_that_never_trained_well_are_those_before_the_training(splits):
     with torch.no_grad():
         model.fc.weight.fill_(float("inf"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    fitted = fit(model, splits, h, CPU, lambda epoch: pytest.fail("reported an epoch that diverged"))
+    fitted = fit(start_training(model, h), splits, h, CPU, lambda t: pytest.fail("reported an epoch that diverged"))
     assert (fitted.epochs, fitted.best_epoch, fitted.stopped_by) == ([], 0, "diverged")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

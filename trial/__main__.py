@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,34 +19,95 @@ from data.cache import open_cache
 from data.errors import DataError
 from trial.errors import TrialError
 from trial.hyperparameters import Hyperparameters, describe_fields
+from trial.interrupts import Interrupts, Progress, result_so_far
 from trial.outputs import write_hyperparameters
+from trial.rerun import finished_result, lock_folder, refuse_others, report_again
 
 ROOT = Path(__file__).resolve().parent.parent
+ORPHAN_S = 60.0  # a trial whose manager was killed ends within a second; a slow disk or a busy machine may need more
 
 
 def main(arguments: list[str] | None = None) -> int:
-    nni, received = None, {}
-    if "NNI_TRIAL_JOB_ID" in os.environ:
-        import nni  # replaces sys.stdout: from here on print goes to the trial's log
-
-        received = nni.get_next_parameter()
+    under_nni = "NNI_TRIAL_JOB_ID" in os.environ
+    progress = Progress()
+    Interrupts(progress, _close if under_nni else None).watch()
     try:
+        received = _receive() if under_nni else None
         args, given = parse(arguments)
         if args.describe:
             print(json.dumps(describe(given, args.cache)))
             return 0
-        final = run(received, given, args, nni.report_intermediate_result if nni else _report_to_nobody)
+        if args.evaluate:
+            from trial.evaluate import evaluate_file
+
+            evaluate_file(args.evaluate, args.cache, args.split, (args.device, args.precision, args.threads))
+            return 0
+        final = run(received, given, args, progress)
+        if under_nni:
+            with progress.lock:
+                _close(final)
+                progress.reported = True
     except (TrialError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    if nni:
-        nni.report_final_result(final)
-        time.sleep(1.0)
+        return _end_badly(progress, under_nni)
     return 0
 
 
-def _report_to_nobody(metrics: dict) -> None:
-    """Alone, the log and the files are all there is."""
+def _receive() -> dict:
+    """NNI's choice. Raises TrialError where its manager does not answer."""
+    import nni  # replaces sys.stdout: from here on print goes to the trial's log
+
+    try:
+        received = nni.get_next_parameter()
+    except OSError as error:
+        raise _no_manager(error) from error
+    if not isinstance(received, dict):
+        raise TrialError(f"NNI should have sent hyperparameters by name, found {received!r}; see its nnimanager.log")
+    return received
+
+
+def _report(metrics: dict) -> None:
+    """An epoch, to NNI. Raises TrialError where its manager does not answer."""
+    import nni
+
+    try:
+        nni.report_intermediate_result(metrics)
+    except OSError as error:  # requests' exceptions are among them
+        raise _no_manager(error) from error
+
+
+def _close(final: dict) -> None:
+    """The one final result, and NNI's pause after it. Raises TrialError where its manager does not answer."""
+    import nni
+
+    try:
+        nni.report_final_result(final)
+    except OSError as error:
+        raise _no_manager(error) from error
+    time.sleep(1.0)
+
+
+def _no_manager(error: OSError) -> TrialError:
+    return TrialError(
+        f"NNI's manager does not answer ({type(error).__name__}); an interrupted trial goes on from its last epoch with "
+        "nnictl resume"
+    )
+
+
+def _end_badly(progress: Progress, under_nni: bool) -> int:
+    """Where an epoch has ended NNI gets its result all the same, and exit code 0: NNI's Evolution tuner dies of a trial
+    that fails after its final result. Returns the exit code."""
+    if not under_nni or progress.end_early is None:
+        return 1
+    with progress.lock:
+        try:
+            final = progress.end_early("error")
+            _close(final)
+        except TrialError:
+            return 1  # the manager has gone, which is why, or is no better than saying why
+        progress.reported = True
+    print(result_so_far(final, progress.folder), file=sys.stderr)
+    return 0
 
 
 def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
@@ -63,12 +123,24 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     parser.add_argument(
         "--describe", action="store_true", help="print what this trial knows and lacks as JSON, and leave"
     )
+    parser.add_argument(
+        "--evaluate", type=Path, metavar="FILE", help="score a trial's best.pt on the cache and leave; trains nothing"
+    )
+    parser.add_argument(
+        "--split", choices=("evaluation", "validation"), help="which --evaluate scores (default: evaluation)"
+    )
     for name, spec in describe_fields().items():
         kind = {"int": int, "float": float, "str": str}[spec["type"]]
         text = f"{spec['help']} (default: {spec['default']})"
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS, help=text)
     args = parser.parse_args(arguments)
     given = {name: getattr(args, name) for name in describe_fields() if hasattr(args, name)}
+    if args.split and not args.evaluate:
+        parser.error("--split belongs to --evaluate")
+    if args.evaluate and (given or args.output):
+        named = [*given, *(["output"] if args.output else [])]
+        parser.error(f"with --evaluate the weights file decides; leave {', '.join(named)} away")
+    args.split = args.split or "evaluation"
     return args, given
 
 
@@ -93,23 +165,45 @@ def describe(given: dict, cache_folder: Path) -> dict:
     return {"fields": describe_fields(), "given": given, "problems": problems}
 
 
-def run(received: dict, given: dict, args: argparse.Namespace, report: Callable[[dict], None]) -> dict:
-    """Train with the report's defaults, the flags over them, NNI's choice over both. Returns the final metrics."""
-    hyperparameters = Hyperparameters().merged(given).merged(received)
-    if both := sorted(set(given) & set(received)):
+def run(received: dict | None, given: dict, args: argparse.Namespace, progress: Progress) -> dict:
+    """Train with the report's defaults, the flags over them, NNI's choice over both. Returns the final metrics.
+
+    received: None where the trial runs alone.
+    """
+    h = Hyperparameters().merged(given).merged(received or {})
+    if both := sorted(set(given) & set(received or {})):
         raise TrialError(
             f"{', '.join(both)}: searched by the experiment and fixed by a flag; leave one of the two away"
         )
     folder = args.output or Path(os.environ.get("NNI_OUTPUT_DIR") or ROOT / "runs" / time.strftime("%Y%m%d-%H%M%S"))
-    write_hyperparameters(folder, received, hyperparameters)
-    print("hyperparameters", json.dumps(asdict(hyperparameters)))
-    cache = open_cache(args.cache, hyperparameters.image_px)
+    under_nni = received is not None
+    lock_folder(folder, wait_s=ORPHAN_S if under_nni else 0)
+    progress.folder = folder
+    finished = finished_result(folder, h if under_nni else None)
+    if not under_nni:
+        if finished:
+            raise TrialError(f"{folder}: holds a finished training; choose another --output or delete the folder")
+        refuse_others(folder, h)
+    write_hyperparameters(folder, received or {}, h)
+    print("hyperparameters", json.dumps(asdict(h)))
+    report = _report if under_nni else _report_to_nobody
+    if finished:
+        return report_again(folder, finished, report)
+    cache = open_cache(args.cache, h.image_px)
     from trial.run import Settings, run_trial  # torch is imported only now: mistakes show at once
 
-    final = run_trial(hyperparameters, cache, Settings(folder, args.device, args.precision, args.threads), report)
+    settings = Settings(folder, args.device, args.precision, args.threads, may_replace=under_nni)
+    final = run_trial(h, cache, settings, report, progress)
     print(f"results: {folder}")
     return final
 
 
+def _report_to_nobody(metrics: dict) -> None:
+    """Alone, the log and the files are all there is."""
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # Python's own end takes a second with torch, and a time limit in it would undo the result

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.cache import require_whole
+
 # The statistics that torchvision's ImageNet weights were trained with.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -26,40 +28,41 @@ def store_px(image_px: int) -> int:
 
 
 def to_uint8_batch(images: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
-    """Rows of (N, S, S, 3) uint8 -> (B, 3, S, S) uint8 on the device, channels last in memory."""
+    """Rows of (N, S, S, 3) uint8 -> (B, 3, S, S) uint8 on the device, channels last in memory. Raises DataError."""
+    require_whole(images)
     return torch.from_numpy(images[rows]).to(device, non_blocking=True).permute(0, 3, 1, 2)
 
 
-def training_batches(
-    images: np.ndarray, labels: Tensor, batch_size: int, image_px: int, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once, in a new order, randomly cropped and flipped. `generator` decides all of it.
+def plan_epoch(n: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every image once, in a new order. `generator` decides all that is random in an epoch, and decides it here, so
+    that a step can be repeated.
 
-    images: (N, S, S, 3) uint8; labels: (N,) int64 on the device.
-    Yields (B, 3, image_px, image_px) float32 normalised and (B,) int64. The batches are as equal as they can be, B at
+    Yields rows (B,) int64 and what `crop_and_flip` needs, (5, B) float32. The batches are as equal as they can be, B at
     most batch_size: a last batch of two or three images would throw batch normalisation's statistics far off.
     """
-    order = torch.randperm(len(images), generator=generator)
-    for rows in order.tensor_split(math.ceil(len(images) / batch_size)):
+    order = torch.randperm(n, generator=generator)
+    for rows in order.tensor_split(math.ceil(n / batch_size)):
         rows = rows.sort().values  # the memory map is read forward
-        yield augment(to_uint8_batch(images, rows.numpy(), labels.device), image_px, generator), labels[rows]
+        yield rows, torch.rand(5, len(rows), generator=generator)  # on the CPU: the same on any device
 
 
-def evaluation_batches(
-    images: np.ndarray, labels: Tensor, image_px: int, batch_size: int = 64
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once, in order, its middle cut out: the same pixels every time."""
-    for start in range(0, len(images), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(images)))
-        yield (
-            normalize(crop_center(to_uint8_batch(images, rows, labels.device), image_px)),
-            labels[start : start + batch_size],
-        )
+def training_batch(
+    images: np.ndarray, labels: Tensor, planned: tuple[Tensor, Tensor], image_px: int
+) -> tuple[Tensor, Tensor]:
+    """A planned batch, or some of its images, cropped and flipped at random.
+
+    images: (N, S, S, 3) uint8; labels: (N,) int64 on the device; planned: rows (B,), draw (5, B).
+    Returns (B, 3, image_px, image_px) float32 normalised and (B,) int64.
+    """
+    rows, draw = planned
+    batch = to_uint8_batch(images, rows.numpy(), labels.device)
+    return normalize(crop_and_flip(batch, image_px, draw)), labels[rows]
 
 
-def augment(batch: Tensor, image_px: int, generator: torch.Generator) -> Tensor:
-    """Random resized crop and horizontal flip. (B, 3, S, S) uint8 -> (B, 3, image_px, image_px) float32 normalised."""
-    return normalize(crop_and_flip(batch, image_px, generator))
+def evaluation_batch(images: np.ndarray, labels: Tensor, rows: slice, image_px: int) -> tuple[Tensor, Tensor]:
+    """Some images in order, the middle of each cut out: the same pixels every time. Shapes as in `training_batch`."""
+    batch = to_uint8_batch(images, np.arange(rows.start, rows.stop), labels.device)
+    return normalize(crop_center(batch, image_px)), labels[rows]
 
 
 def normalize(batch: Tensor) -> Tensor:
@@ -75,14 +78,15 @@ def crop_center(batch: Tensor, image_px: int) -> Tensor:
     return batch[..., margin : margin + image_px, margin : margin + image_px]
 
 
-def crop_and_flip(batch: Tensor, image_px: int, generator: torch.Generator) -> Tensor:
+def crop_and_flip(batch: Tensor, image_px: int, draw: Tensor) -> Tensor:
     """Each image its own random box (area CROP_SCALE, aspect CROP_RATIO), scaled to image_px, half of them mirrored.
+
+    batch: (B, 3, S, S); draw: (5, B) uniform in 0..1, deciding area, aspect, x, y and mirror.
 
     One bilinear sampling for crop, scaling and mirror. The stored squares are at most 8/7 of image_px, so that the
     scaling is never by more than that: no antialiasing is needed.
     """
     n = len(batch)
-    draw = torch.rand(5, n, generator=generator)  # area, aspect, x, y, mirror; drawn on the CPU: the same on any device
     area = CROP_SCALE[0] + draw[0] * (CROP_SCALE[1] - CROP_SCALE[0])
     log_ratio = torch.tensor(CROP_RATIO).log()
     ratio = torch.exp(log_ratio[0] + draw[1] * (log_ratio[1] - log_ratio[0]))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.cache import Split
-from trial.batches import evaluation_batches, training_batches
+from trial.batches import evaluation_batch, plan_epoch, training_batch
 from trial.device import Compute
 from trial.hyperparameters import Hyperparameters
 from trial.metrics import Counter, Score
+from trial.micro_batch import AtOnce, Buffers, least_images, split_planned
+
+EVALUATED_AT_ONCE = 64  # images
 
 
 @dataclass(frozen=True)
@@ -31,78 +35,130 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class Fitted:
-    """How the training went. The model passed in holds the weights of `best_epoch`."""
+    """How the training went. The model holds the weights of `best_epoch`."""
 
     epochs: list[EpochMetrics]
     best_epoch: int  # 0: no epoch ended well, the weights are those of before the training
     stopped_by: str  # "epochs", "patience" or "diverged"
 
 
+@dataclass
+class Training:
+    """All that an epoch changes: with these, a training goes on from where it was."""
+
+    model: nn.Module
+    optimizer: torch.optim.SGD
+    schedule: torch.optim.lr_scheduler.StepLR
+    generator: torch.Generator  # of the order, the crops and the flips: nothing else is random
+    best_weights: dict[str, Tensor]
+    train_at_once: AtOnce
+    evaluate_at_once: AtOnce
+    epochs: list[EpochMetrics] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+def start_training(model: nn.Module, h: Hyperparameters) -> Training:
+    """A training before its first epoch: SGD on all weights, StepLR."""
+    # foreach allocates before it changes anything, so that a step that ran out of memory can be repeated.
+    optimizer = torch.optim.SGD(model.parameters(), h.lr, h.momentum, weight_decay=h.weight_decay, foreach=True)
+    return Training(
+        model,
+        optimizer,
+        torch.optim.lr_scheduler.StepLR(optimizer, h.step_size, h.gamma),
+        torch.Generator().manual_seed(h.seed),
+        copy_weights(model),
+        AtOnce(h.batch_size, least_images(h.image_px)),
+        AtOnce(EVALUATED_AT_ONCE),
+    )
+
+
 def fit(
-    model: nn.Module,
+    t: Training,
     splits: tuple[Split, Split],
-    hyperparameters: Hyperparameters,
+    h: Hyperparameters,
     compute: Compute,
-    on_epoch: Callable[[EpochMetrics], None],
+    on_epoch: Callable[[Training], None],
 ) -> Fitted:
-    """Fine-tune all weights with SGD and StepLR; the validation split decides when to stop and what to keep.
+    """Train from where `t` is; the validation split decides when to stop and what to keep.
 
     splits: training and validation. on_epoch is called after each finished epoch, with finite numbers only.
     """
     train, val = splits
-    h = hyperparameters
-    optimizer = torch.optim.SGD(model.parameters(), h.lr, h.momentum, weight_decay=h.weight_decay)
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, h.step_size, h.gamma)
-    generator = torch.Generator().manual_seed(h.seed)
-    train_labels = torch.from_numpy(train.labels).to(compute.device)
-    best_weights, best_epoch, epochs = copy_weights(model), 0, []
-    for epoch in range(1, h.epochs + 1):
-        lr = optimizer.param_groups[0]["lr"]
-        batches = training_batches(train.images, train_labels, h.batch_size, h.image_px, generator)
-        trained = train_epoch(model, batches, optimizer, compute)
-        validated = evaluate(model, val, h.image_px, compute)
+    labels = torch.from_numpy(train.labels).to(compute.device)
+    while not (stopped_by := why_stopped(t, h)):
+        lr = t.optimizer.param_groups[0]["lr"]
+        trained = train_epoch(t, train, labels, h, compute)
+        validated = evaluate(t.model, val, h.image_px, compute, t.evaluate_at_once)
         if not (math.isfinite(trained.loss) and math.isfinite(validated.loss)):
-            model.load_state_dict(best_weights)
-            return Fitted(epochs, best_epoch, "diverged")
-        schedule.step()
-        epochs.append(EpochMetrics(epoch, lr, trained.loss, trained.top1, validated.loss, validated.top1))
-        on_epoch(epochs[-1])
-        if best_epoch == 0 or validated.top1 > epochs[best_epoch - 1].val_accuracy:
-            best_weights, best_epoch = copy_weights(model), epoch
-        elif h.patience and epoch - best_epoch >= h.patience:
+            stopped_by = "diverged"
             break
-    model.load_state_dict(best_weights)
-    return Fitted(epochs, best_epoch, "epochs" if epoch == h.epochs else "patience")
+        t.schedule.step()
+        epoch = len(t.epochs) + 1
+        t.epochs.append(EpochMetrics(epoch, lr, trained.loss, trained.top1, validated.loss, validated.top1))
+        if t.best_epoch == 0 or validated.top1 > t.epochs[t.best_epoch - 1].val_accuracy:
+            t.best_weights, t.best_epoch = copy_weights(t.model), epoch
+        on_epoch(t)
+    t.model.load_state_dict(t.best_weights)
+    return Fitted(t.epochs, t.best_epoch, stopped_by)
 
 
-def train_epoch(model: nn.Module, batches, optimizer: torch.optim.Optimizer, compute: Compute) -> Score:
+def why_stopped(t: Training, h: Hyperparameters) -> str:
+    """What ends the training, "patience" or "epochs"; empty while it goes on."""
+    if h.patience and t.epochs and len(t.epochs) < h.epochs and len(t.epochs) - t.best_epoch >= h.patience:
+        return "patience"
+    return "epochs" if len(t.epochs) >= h.epochs else ""
+
+
+def train_epoch(t: Training, split: Split, labels: Tensor, h: Hyperparameters, compute: Compute) -> Score:
     """One pass of optimiser steps. The score is of the augmented batches as they were trained on."""
-    model.train()
-    counter = None
-    for images, labels in batches:  # (B, 3, S, S) float32, (B,) int64
-        with compute.autocast():
-            logits = model(images)  # (B, C)
-            loss = F.cross_entropy(logits.float(), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        counter = counter or Counter(logits.shape[1], compute.device)
-        counter.add(logits.detach(), labels, loss.detach())
+    t.model.train()
+    counter, buffers = None, Buffers(t.model)
+    for planned in plan_epoch(len(split.images), h.batch_size, t.generator):
+        buffers.keep()
+        step = partial(train_step, t, (split.images, labels), planned, h.image_px, compute)
+        for logits, part_labels, loss in t.train_at_once.run(step, undo=buffers.restore):
+            counter = counter or Counter(logits.shape[1], compute.device)
+            counter.add(logits, part_labels, loss)
     return counter.score()
+
+
+def train_step(t: Training, data, planned, image_px: int, compute: Compute, at_once: int) -> list:
+    """One optimiser step on a whole batch, at most `at_once` images at a time: [(logits, labels, mean loss)] a part."""
+    done = []
+    t.optimizer.zero_grad()
+    for part in split_planned(planned, at_once, t.train_at_once.least):
+        images, labels = training_batch(*data, part, image_px)  # (B, 3, S, S) float32, (B,) int64
+        with compute.autocast():
+            logits = t.model(images)  # (B, C)
+            loss = F.cross_entropy(logits.float(), labels)
+        (loss * (len(labels) / len(planned[0]))).backward()
+        done.append((logits.detach(), labels, loss.detach()))
+    t.optimizer.step()
+    return done
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, split: Split, image_px: int, compute: Compute) -> Score:
+def evaluate(model: nn.Module, split: Split, image_px: int, compute: Compute, at_once: AtOnce | None = None) -> Score:
     """Score a whole split, deterministically."""
     model.eval()
     labels = torch.from_numpy(split.labels).to(compute.device)
-    counter = None
-    for images, batch_labels in evaluation_batches(split.images, labels, image_px):
-        with compute.autocast():
-            logits = model(images).float()
+    at_once = at_once or AtOnce(EVALUATED_AT_ONCE)
+    counter, start = None, 0
+    while start < len(labels):
+        score = partial(score_batch, model, (split.images, labels), image_px, compute, start)
+        logits, batch_labels = at_once.run(score, undo=lambda: None)
         counter = counter or Counter(logits.shape[1], compute.device)
         counter.add(logits, batch_labels, F.cross_entropy(logits, batch_labels))
+        start += len(batch_labels)
     return counter.score()
+
+
+def score_batch(model: nn.Module, data, image_px: int, compute: Compute, start: int, at_once: int):
+    """Logits (B, C) float32 and labels (B,) of at most `at_once` images from `start` on."""
+    rows = slice(start, min(start + at_once, len(data[1])))
+    images, labels = evaluation_batch(*data, rows, image_px)
+    with compute.autocast():
+        return model(images).float(), labels
 
 
 def copy_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,15 +61,21 @@ def find_weights(arch: str, weights: str) -> Path | None:
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """A state dict of floating-point and integer tensors, as float32 where they are floats. Raises TrialError."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise TrialError(f"{path}: not a state-dict file that loads safely ({str(error).splitlines()[0]})") from error
+    state = load_file(path)
     if isinstance(state, dict) and isinstance(state.get("model"), dict):  # as this project writes best.pt
         state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise TrialError(f"{path}: expected a state dict (names to tensors), found {type(state).__name__}")
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def load_file(path: Path) -> Any:
+    """Whatever was saved, read without running any code of it. Raises TrialError."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrialError(f"{path}: not a state-dict file that loads safely ({first})") from error
 
 
 def load_backbone(model: nn.Module, state: dict[str, Tensor], source: str) -> None:

@@ -5,6 +5,8 @@ epochs.jsonl           a line an epoch, as it ends
 tensorboard/           the same curves as event files
 best.pt                weights of the best epoch, with the class names and the hyperparameters
 result.json            scores of the kept weights on both splits, per class, and how the training went
+
+While it runs, and where it was interrupted, checkpoint.py's files take the place of best.pt.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,47 +27,30 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Raises TrialError where the folder cannot be written."""
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Raises TrialError where the folder cannot be written. One trial a folder: `lock_folder` sees to it."""
+    partial = path.with_name(f".{path.name}.partial")  # always the same: what a killed trial left is written over
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
+            partial.write_bytes(content)
             os.replace(partial, path)
         except OSError:
-            os.unlink(partial)
+            partial.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise TrialError(f"{path}: cannot be written ({error}); free space there or choose another --output") from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> TrialError:
+    return TrialError(
+        f"{path}: cannot be written ({error.strerror or error}); free space there or choose another --output"
+    )
 
 
 def write_hyperparameters(folder: Path, received: dict, used: Hyperparameters) -> None:
     """received: as NNI sent it; used: after defaults and flags."""
     write_json(folder / "hyperparameters.json", {"received": received, "effective": asdict(used)})
-
-
-class EpochLog:
-    """Appends an epoch to epochs.jsonl and to TensorBoard's events."""
-
-    def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._lines = (folder / "epochs.jsonl").open("w", encoding="utf-8", buffering=1)
-        self._events = SummaryWriter(str(folder / "tensorboard"))
-
-    def add(self, metrics: dict[str, float], seconds: float) -> None:
-        """metrics: an EpochMetrics as a dict; seconds: since the training began."""
-        self._lines.write(json.dumps({**metrics, "seconds": round(seconds, 3)}, allow_nan=False) + "\n")
-        for name, value in metrics.items():
-            if name != "epoch":
-                self._events.add_scalar(name.replace("_", "/", 1), value, metrics["epoch"])
-        self._events.flush()
-
-    def close(self) -> None:
-        self._lines.close()
-        self._events.close()
 
 
 def write_weights(path: Path, state: dict, classes: tuple[str, ...], used: Hyperparameters) -> None:
@@ -76,7 +60,7 @@ def write_weights(path: Path, state: dict, classes: tuple[str, ...], used: Hyper
     buffer = io.BytesIO()
     state = {name: value.cpu() for name, value in state.items()}
     torch.save({"model": state, "classes": list(classes), "hyperparameters": asdict(used)}, buffer)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getbuffer())
 
 
 def per_class_table(classes: tuple[str, ...], per_class: list[tuple[int, int]]) -> list[dict[str, Any]]:
@@ -87,11 +71,11 @@ def per_class_table(classes: tuple[str, ...], per_class: list[tuple[int, int]]) 
     ]
 
 
-def report_lines(score: Any, classes: tuple[str, ...]) -> str:
+def report_lines(score: Any, classes: tuple[str, ...], title: str = "Test set") -> str:
     """The evaluation in the lab report's form, with class names."""
     right, n = round(score.top1 * score.n), score.n
     right3 = round(score.top3 * n)
-    lines = [f"Test set: Top1 Accuracy: {right}/{n} ({right / n:.0%}), Top3 Accuracy: {right3}/{n} ({right3 / n:.0%})"]
+    lines = [f"{title}: Top1 Accuracy: {right}/{n} ({right / n:.0%}), Top3 Accuracy: {right3}/{n} ({right3 / n:.0%})"]
     for class_id, (name, (hits, total)) in enumerate(zip(classes, score.per_class)):
         lines.append(f"class {class_id:<2} {name:<18}: {hits}/{total} {f'{hits / total:.0%}' if total else '-'}")
     return "\n".join(lines)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
-import torchvision
-
-from data.cache import Cache
-from trial import outputs
+from data.cache import Cache, Split
+from trial import checkpoint, outputs
 from trial.batches import store_px
+from trial.checkpoint_files import CHECKPOINT, keep_best, remove
 from trial.device import Compute, choose_compute
-from trial.fit import EpochMetrics, Fitted, evaluate, fit
+from trial.epoch_log import EpochLog, epoch_line, metrics_of_epoch
+from trial.errors import TrialError
+from trial.fit import Fitted, Training, evaluate, fit, start_training
 from trial.hyperparameters import Hyperparameters
-from trial.metrics import Score
+from trial.interrupts import Progress
 from trial.model import build_model
+from trial.result import final_metrics, micro_batch_note, write_result
 from trial.revision import code_revision
+
+Report = Callable[[dict[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -31,107 +33,127 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     threads: int = 0
+    may_replace: bool = False  # an interrupted training with other hyperparameters, in the same folder
+
+
+@dataclass
+class Run:
+    """What does not change from epoch to epoch, and where it is written down."""
+
+    h: Hyperparameters
+    cache: Cache
+    folder: Path
+    compute: Compute
+    splits: dict[str, Split]
+    progress: Progress
+    started: float = field(default_factory=time.monotonic)  # earlier attempts' seconds taken off
+    attempts: list[dict] = field(default_factory=list)
+    log: EpochLog | None = None
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
 
 
 def run_trial(
-    h: Hyperparameters, cache: Cache, settings: Settings, report: Callable[[dict[str, float]], None]
+    h: Hyperparameters, cache: Cache, settings: Settings, report: Report, progress: Progress | None = None
 ) -> dict[str, float]:
     """Train, keep the best epoch, score it on the evaluation split once, and write everything down.
 
-    report: called once an epoch with {"default": validation accuracy, ...}. Returns the final metrics, whose
+    An interrupted training with the same output goes on after its last epoch. report: called once an epoch with
+    {"default": validation accuracy, ...}, for the epochs of earlier attempts too. Returns the final metrics, whose
     "default" is the validation accuracy of the weights kept. Raises TrialError.
     """
-    started = time.monotonic()
     compute = choose_compute(settings.device, settings.precision, settings.threads)
-    model = compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed))
-    train, val = (cache.split(name, store_px(h.image_px)) for name in ("training", "validation"))
-    print(f"{h.arch} ({h.weights}) on {compute.name}: {len(train.labels)} training images at {h.image_px} px, "
-          f"{len(val.labels)} validation, {len(cache.classes)} classes")  # fmt: skip
-    log = outputs.EpochLog(settings.output)
+    names = ("training", "validation", "evaluation")  # opened now: a mapped file stays readable when it is removed
+    splits = {name: cache.split(name, store_px(h.image_px)) for name in names}
+    run = Run(h, cache, settings.output, compute, splits, progress or Progress())
+    print(f"{h.arch} ({h.weights}) on {compute.name}: {len(splits['training'].labels)} training images at "
+          f"{h.image_px} px, {len(splits['validation'].labels)} validation, {len(cache.classes)} classes")  # fmt: skip
+    t = _start_or_continue(run, settings.may_replace)
+    with run.progress.lock:
+        run.progress.end_early = _ending(run, t) if t.epochs else None
+        for line in run.log.lines:
+            report(metrics_of_epoch(line))
+    fitted = fit(t, (splits["training"], splits["validation"]), h, compute, lambda t: _on_epoch(run, t, report))
+    return _finish(run, t, fitted)
 
-    def on_epoch(m: EpochMetrics) -> None:
-        seconds = time.monotonic() - started
+
+def _start_or_continue(run: Run, may_replace: bool) -> Training:
+    def begin() -> Training:
+        return start_training(run.compute.place(build_model(run.h.arch, run.h.weights, classes, run.h.seed)), run.h)
+
+    classes, lines = len(run.cache.classes), []
+    t = begin()
+    if (run.folder / CHECKPOINT).exists():
+        found = checkpoint.load(run.folder, t, (run.h, run.cache, run.compute))
+        if isinstance(found, str):
+            if found.startswith(checkpoint.OTHER) and not may_replace:
+                raise TrialError(f"{run.folder}: {found}; give the same again, or choose another --output")
+            print(f"{found}; the training starts anew")
+            t = begin()
+        else:
+            lines, facts = found
+            run.started -= facts["seconds"]
+            run.attempts = facts["attempts"]
+            print(f"continued after epoch {len(t.epochs)}")
+    if not lines:
+        remove(run.folder, also=("best.pt", "result.json"))
+    attempt = {"after_epoch": len(t.epochs), "revision": code_revision(), "compute": run.compute.name}
+    run.attempts = [*run.attempts, attempt]
+    run.log = EpochLog(run.folder, lines)
+    return t
+
+
+def _on_epoch(run: Run, t: Training, report: Report) -> None:
+    """Checkpoint first: an epoch that anyone has heard of is never trained again."""
+    m, seconds = t.epochs[-1], run.seconds()
+    with run.progress.lock:
         print(
-            f"epoch {m.epoch:>3}/{h.epochs}  lr {m.lr:.6f}  training loss {m.train_loss:.4f} acc {m.train_accuracy:.4f}"
-            f"  validation loss {m.val_loss:.4f} acc {m.val_accuracy:.4f}  {seconds:.1f} s"
+            f"epoch {m.epoch:>3}/{run.h.epochs}  lr {m.lr:.6f}  training loss {m.train_loss:.4f} "
+            f"acc {m.train_accuracy:.4f}  validation loss {m.val_loss:.4f} acc {m.val_accuracy:.4f}  {seconds:.1f} s"
         )
-        log.add(asdict(m), seconds)
-        report(metrics_of_epoch(m))
+        line = epoch_line(asdict(m), seconds)
+        facts = {"seconds": seconds, "attempts": run.attempts}
+        checkpoint.save(run.folder, t, (run.h, run.cache, run.compute), [*run.log.lines, line], facts)
+        run.progress.end_early = _ending(run, t)
+        run.log.add(line)
+        report(metrics_of_epoch(line))
 
-    fitted = fit(model, (train, val), h, compute, on_epoch)
-    log.close()
-    validation = evaluate(model, val, h.image_px, compute) if fitted.best_epoch == 0 else None
-    evaluation = evaluate(model, cache.split("evaluation", store_px(h.image_px)), h.image_px, compute)
-    final = final_metrics(fitted, len(val.labels), validation, evaluation)
-    final["duration_s"] = round(time.monotonic() - started, 3)
-    _write(settings.output, model, cache, h, (fitted, evaluation, final, compute))
-    print(outputs.report_lines(evaluation, cache.classes))
+
+def _ending(run: Run, t: Training) -> Callable[[str], dict[str, float]]:
+    """What is to be done where the trial has to end after the epochs so far; `t` may be in the midst of another."""
+    epochs, best_epoch = list(t.epochs), t.best_epoch
+
+    def end_early(reason: str) -> dict[str, float]:
+        fitted = Fitted(epochs, best_epoch, reason)
+        final = _final(run, fitted, None, None)
+        with suppress(TrialError):  # on a full disk the result is reported all the same
+            write_result(run.folder, (run.h, run.cache), (fitted, None, final), t, run.attempts)
+        return final
+
+    return end_early
+
+
+def _final(run: Run, fitted: Fitted, untrained, evaluation) -> dict[str, float]:
+    final = final_metrics(fitted, len(run.splits["validation"].labels), untrained, evaluation)
+    return {**final, "duration_s": round(run.seconds(), 3)}
+
+
+def _finish(run: Run, t: Training, fitted: Fitted) -> dict[str, float]:
+    """Evaluate once, write the results, and leave nothing to be continued."""
+    h, n = run.h, len(run.splits["validation"].labels)
+    untrained = None if fitted.best_epoch else evaluate(t.model, run.splits["validation"], h.image_px, run.compute)
+    evaluation = evaluate(t.model, run.splits["evaluation"], h.image_px, run.compute, t.evaluate_at_once)
+    final = _final(run, fitted, untrained, evaluation)
+    with run.progress.lock:
+        if not fitted.best_epoch:
+            outputs.write_weights(run.folder / "best.pt", t.model.state_dict(), run.cache.classes, h)
+        write_result(run.folder, (h, run.cache), (fitted, evaluation, final), t, run.attempts)
+        keep_best(run.folder, fitted.best_epoch)
+        run.progress.end_early = lambda reason: final  # a signal from here on comes too late
+    print(outputs.report_lines(evaluation, run.cache.classes))
+    if note := micro_batch_note(t, h):
+        print(f"micro-batches of {note['images']} images for batches of {note['batch_size']}: {note['note']}")
     print(f"best epoch {fitted.best_epoch} of {len(fitted.epochs)}, stopped by {fitted.stopped_by}: validation "
-          f"accuracy {final['default']:.4f} (n = {len(val.labels)})")  # fmt: skip
+          f"accuracy {final['default']:.4f} (n = {n})")  # fmt: skip
     return final
-
-
-def metrics_of_epoch(m: EpochMetrics) -> dict[str, float]:
-    """An epoch as NNI gets it; `default` is what tuners and assessors read."""
-    return {
-        "default": m.val_accuracy,
-        "train_loss": m.train_loss,
-        "train_accuracy": m.train_accuracy,
-        "val_loss": m.val_loss,
-        "lr": m.lr,
-        "epoch": m.epoch,
-    }
-
-
-def final_metrics(fitted: Fitted, validation_n: int, untrained: Score | None, evaluation: Score) -> dict[str, float]:
-    """The best epoch's metrics and what the evaluation split says of the same weights.
-
-    untrained: the validation score of the weights before training, where no epoch ended well.
-    """
-    if fitted.best_epoch:
-        metrics = metrics_of_epoch(fitted.epochs[fitted.best_epoch - 1])
-    else:
-        metrics = {"default": untrained.top1, "val_loss": untrained.loss, "epoch": 0}
-    return {
-        **metrics,
-        "evaluation_top1": evaluation.top1,
-        "evaluation_top3": evaluation.top3,
-        "evaluation_macro": evaluation.macro,
-        "evaluation_n": evaluation.n,
-        "validation_n": validation_n,
-        "epochs_run": len(fitted.epochs),
-        "best_epoch": fitted.best_epoch,
-        "diverged": int(fitted.stopped_by == "diverged"),
-    }
-
-
-def _write(folder: Path, model, cache: Cache, h: Hyperparameters, outcome: tuple[Fitted, Score, dict, Compute]) -> None:
-    fitted, evaluation, final, compute = outcome
-    outputs.write_weights(folder / "best.pt", model.state_dict(), cache.classes, h)
-    result = {
-        "hyperparameters": asdict(h),
-        "classes": list(cache.classes),
-        "validation": {"accuracy": final["default"], "n": final["validation_n"]},
-        "evaluation": {
-            "top1": evaluation.top1,
-            "top3": evaluation.top3,
-            "macro": evaluation.macro,
-            "n": evaluation.n,
-            "per_class": outputs.per_class_table(cache.classes, evaluation.per_class),
-        },
-        "epochs_run": len(fitted.epochs),
-        "best_epoch": fitted.best_epoch,
-        "stopped_by": fitted.stopped_by,
-        "duration_s": final["duration_s"],
-        "cache": str(cache.directory),
-        "source_digest": cache.manifest["source_digest"],
-        "compute": compute.name,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-        },
-        "revision": code_revision(),
-        "command": sys.argv,
-    }
-    outputs.write_json(folder / "result.json", result)

@@ -111,5 +111,8 @@ module.exports = {
             `let maxSequeceId = Math.max(0, ...allTrialJobs.map(job => job.sequenceId ?? 0));`],
         [MANAGER, `this.trialDataForResume = JSON.stringify(trialData);`,
             `this.trialDataForResume = JSON.stringify(${HERE}.recorded(allTrialJobs));`],
+        // A manager that ends between a resume and the restart of a cut-off trial: the next resume did not know that trial.
+        ['core/nniDataStore.js', `            case 'ADD_CUSTOMIZED':`, `            case 'ADD_RESUMED':
+            case 'ADD_CUSTOMIZED':`],
     ],
 };

@@ -1,0 +1,80 @@
+"""Searches and the experiments that confirm them, in NNI's own schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fixtures_analysis import Recorder, final
+
+from analysis.confirm_cells import Plan, choose_configurations, fresh_seeds, search_facts
+from analysis.confirm_files import experiment_name
+from analysis.confirm_settings import common_flags, settings_of
+from analysis.reader import load_experiment
+from analysis.records import Experiment
+from trial.hyperparameters import describe_fields
+
+SPACE = {
+    "lr": {"_type": "uniform", "_value": [0.0001, 0.1]},
+    "momentum": {"_type": "choice", "_value": [0.1, 0.9]},
+}
+FIELDS = json.loads(json.dumps(describe_fields()))  # as `python -m trial --describe` prints them
+
+
+def search(folder: Path, name: str, *trials: tuple[float | None, float], **config: Any) -> Experiment:
+    """`trials` are (validation accuracy or None for a failure, lr); momentum is 0.1."""
+    told = {
+        "maxTrialNumber": len(trials),
+        "trialCodeDirectory": str(folder),
+        "trialCommand": "python -m trial",
+    } | config
+    repeated = {name: told[name] for name in ("trialCommand", "trialCodeDirectory")}  # NNI's own copy has them twice
+    told.setdefault("trainingService", {"platform": "local", **repeated})
+    recorder = Recorder(folder, name, **({"searchSpace": SPACE, "experimentName": name} | told))
+    for sequence, (accuracy, lr) in enumerate(trials):
+        state = "FAILED" if accuracy is None else "SUCCEEDED"
+        result = None if accuracy is None else final(accuracy)
+        recorder.trial(sequence, result, state=state, lr=lr, momentum=0.1)
+    return load_experiment(recorder.folder)
+
+
+def plan_of(*searches: Experiment, top: int = 2, seeds: int = 3) -> Plan:
+    """As `confirm` makes it, with the trial's fields known without asking it."""
+    flags = common_flags(searches)
+    configurations, notes = choose_configurations(searches, top, FIELDS)
+    return Plan(
+        {"experiments": [s.id for s in searches], "top": top, "seeds": seeds},
+        tuple(configurations),
+        tuple(fresh_seeds(searches, seeds, [0] * len(searches))),
+        settings_of(searches[0], flags),
+        FIELDS,
+        tuple(search_facts(s) for s in searches),
+        tuple(notes),
+    )
+
+
+def confirming(folder: Path, plan: Plan, name: str = "conf0001", **config: Any) -> Recorder:
+    """An experiment of this plan without trials, known to NNI's registry in `folder`, which is $HOME/nni-experiments."""
+    told = {"experimentName": experiment_name(plan), "maxTrialNumber": len(plan.cells), "tuner": {"name": "Batch"}}
+    recorder = Recorder(folder, name, **(told | config))
+    file = folder / ".experiment"
+    registry = json.loads(file.read_text()) if file.exists() else {}
+    entry = {"id": name, "experimentName": experiment_name(plan), "logDir": str(folder), "startTime": len(registry)}
+    file.write_text(json.dumps({**registry, name: {**entry, "status": "STOPPED", "pid": 0}}))
+    return recorder
+
+
+def train(
+    recorder: Recorder, plan: Plan, scores: dict[tuple[str, int], float | None], evaluation: float = -0.02
+) -> None:
+    """One trial a cell in the plan's order, those in `scores` by (name, seed); None fails. Evaluation is apart by
+    `evaluation` from validation."""
+    cells = [(c, seed) for seed in plan.seeds for c in plan.configurations]
+    for sequence, (configuration, seed) in enumerate(cells):
+        if (configuration.name, seed) not in scores:
+            continue
+        accuracy = scores[configuration.name, seed]
+        result = None if accuracy is None else final(accuracy) | {"evaluation_top1": accuracy + evaluation}
+        state = "FAILED" if accuracy is None else "SUCCEEDED"
+        recorder.trial(sequence, result, state=state, **configuration.parameters, seed=seed)

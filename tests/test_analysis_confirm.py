@@ -1,0 +1,398 @@
+"""Confirming: what is retrained, which trials count, the numbers by hand, the words, the page, and going on after a stop."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+
+import pytest
+import yaml
+from fixtures_analysis import final
+from fixtures_confirm import FIELDS, SPACE, confirming, plan_of, search, train
+from scipy import stats
+
+from analysis.__main__ import main
+from analysis.confirm_cells import choose_configurations, fresh_seeds, typed
+from analysis.confirm_figures import accuracy_rows, difference_rows
+from analysis.confirm_files import read_plan, write_experiment, write_plan
+from analysis.confirm_result import result_of
+from analysis.confirm_settings import common_flags, flags_of, settings_of
+from analysis.confirm_statement import judge
+from analysis.confirm_trained import cells_of
+from analysis.locate import AnalysisError
+from analysis.reader import load_experiment
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(autouse=True)
+def nni(tmp_path, monkeypatch):
+    """NNI's folder of experiments, in a home of its own."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nni-experiments").mkdir()
+    return tmp_path / "nni-experiments"
+
+
+@pytest.fixture
+def plan(nni):
+    """Two tuned configurations, "no. 1" (lr 0.02) and "no. 2" (lr 0.01), and the default; seeds 1, 2, 3."""
+    return plan_of(search(nni, "search01", (0.8, 0.01), (0.9, 0.02), (0.7, 0.03)))
+
+
+SCORES = {
+    ("no. 1", 1): 0.80, ("no. 2", 1): 0.84, ("default", 1): 0.70,
+    ("no. 1", 2): 0.82, ("no. 2", 2): 0.85, ("default", 2): 0.72,
+    ("no. 1", 3): 0.81, ("no. 2", 3): 0.83, ("default", 3): 0.68,
+}  # fmt: skip
+
+
+def judged(plan, *recorders):
+    result = result_of(plan, cells_of(plan, [load_experiment(recorder.folder) for recorder in recorders]))
+    result["verdict"], result["statement"] = judge(result)
+    return result
+
+
+def test_the_top_is_chosen_on_validation_and_failures_are_never_in_it(nni):
+    """The best by evaluation is not the best by validation; the failed trial reported 0.99 before it failed."""
+    found = search(nni, "search01", (0.8, 0.01), (0.9, 0.02), (None, 0.05), (0.7, 0.03))
+    configurations, notes = choose_configurations([found], 2, FIELDS)
+    assert [c.parameters for c in configurations] == [
+        {"lr": 0.02, "momentum": 0.1},
+        {"lr": 0.01, "momentum": 0.1},
+        {"lr": 0.001, "momentum": 0.9},
+    ]
+    assert [c.name for c in configurations] == ["no. 1", "no. 2", "default"]
+    assert configurations[0].promises[0]["val_accuracy"] == 0.9 and not notes
+
+
+def test_a_configuration_of_several_searches_is_confirmed_once(nni):
+    searches = [search(nni, "search01", (0.8, 0.01), (0.9, 0.02)), search(nni, "search02", (0.7, 0.02), (0.6, 0.04))]
+    configurations, notes = choose_configurations(searches, 2, FIELDS)
+    assert [c.name for c in configurations] == ["search01 no. 1", "search01 no. 2", "search02 no. 2", "default"]
+    assert [(p["experiment"], p["rank"]) for p in configurations[0].promises] == [("search01", 1), ("search02", 1)]
+    assert notes == ["1 of the configurations were found by several searches: each is trained once"]
+
+
+def test_the_same_configuration_twice_in_one_search_counts_once_with_its_best(nni):
+    configurations, notes = choose_configurations([search(nni, "search01", (0.8, 0.02), (0.9, 0.02))], 3, FIELDS)
+    assert [c.name for c in configurations] == ["no. 1", "default"]
+    assert configurations[0].promises[0]["val_accuracy"] == 0.9
+    assert notes == ["--top 3: search01 has only 1 different configurations with a result"]
+
+
+def test_a_default_among_the_top_is_trained_once_and_alone_is_nothing_to_confirm(nni):
+    lr = {"lr": SPACE["lr"], "momentum": {"_type": "choice", "_value": [0.9]}}
+    found = search(nni, "search01", (0.8, 0.02), searchSpace=lr)
+    configurations, _ = choose_configurations([found], 1, FIELDS | {"lr": {"type": "float", "default": 0.5}})
+    assert configurations[1].parameters == {"lr": 0.5, "momentum": 0.9}
+    same = FIELDS | {"lr": {"type": "float", "default": 0.02}, "momentum": {"type": "float", "default": 0.1}}
+    with pytest.raises(AnalysisError, match="nothing to confirm"):
+        choose_configurations([found], 1, same)
+    both, notes = choose_configurations([search(nni, "search02", (0.8, 0.02), (0.7, 0.03))], 2, same)
+    assert [c.name for c in both] == ["no. 2", "default"] and both[1].promises[0]["rank"] == 1
+    assert notes == ["the default is itself among the top configurations: it is trained once"]
+
+
+def test_seeds_are_fresh(nni):
+    told = search(nni, "search01", (0.8, 0.01), (0.9, 0.02))
+    for trial, seed in zip(("t0000", "t0001"), (2, 4)):
+        folder = nni / "search01/environments/local-env/trials" / trial
+        folder.mkdir(parents=True)
+        received = {"lr": 0.01 if trial == "t0000" else 0.02, "momentum": 0.1}
+        said = {"received": received, "effective": received | {"seed": seed}}
+        (folder / "hyperparameters.json").write_text(json.dumps(said))
+    assert fresh_seeds([load_experiment(told.folder)], 4, [0]) == [1, 3, 5, 6]
+    assert fresh_seeds([search(nni, "search02", (0.8, 0.01))], 2, [1]) == [2, 3]
+
+
+def test_types_are_the_trials():
+    told = typed({"batch_size": 32.0, "lr": 1, "arch": "resnet18", "other": 3}, FIELDS)
+    assert [(value, type(value)) for value in told.values()] == [(32, int), (1.0, float), ("resnet18", str), (3, int)]
+    odd = {"batch_size": 32.5, "epochs": float("inf"), "seed": True}
+    assert typed(odd, FIELDS) == odd and typed(odd, FIELDS)["seed"] is True
+
+
+def test_fixed_settings_are_carried_and_the_seed_is_not(nni):
+    command = "python -m trial --weights none --image-px=32 --seed 7 --cache '/a b/cache' --threads 1"
+    service = {"platform": "local", "trialCommand": command, "trialCodeDirectory": str(nni)}
+    more = {"maxTrialDuration": "5m", "trainingService": service, "assessor": {"name": "Medianstop"}}
+    found = search(nni, "search01", (0.8, 0.01), trialCommand=command, **more)
+    flags = common_flags([found])
+    assert flags == {"weights": "none", "image_px": "32", "cache": "/a b/cache", "threads": "1"}
+    settings = settings_of(found, flags)
+    assert settings["trialCommand"] == "python -m trial --weights none --image-px 32 --cache '/a b/cache' --threads 1"
+    assert settings["trainingService"] == service | {"trialCommand": settings["trialCommand"]}
+    assert settings["maxTrialDuration"] == "5m" and "assessor" not in settings
+
+
+def test_searches_of_other_settings_and_other_trials_are_refused_in_one_line(nni, capsys):
+    search(nni, "search01", (0.8, 0.01), trialCommand="python -m trial --epochs 5 --threads 1")
+    search(nni, "search02", (0.8, 0.01), trialCommand="python -m trial --epochs 6 --threads 2")
+    foreign = search(nni, "search03", (0.8, 0.01), trialCommand="python train.py")
+    with pytest.raises(AnalysisError, match="no flag of the trial|not a flag"):
+        flags_of(search(nni, "search04", (0.8, 0.01), trialCommand="python -m trial epochs"))
+    assert main(["confirm", "search01", "search02"]) == 1
+    assert "search01 and search02 fixed epochs differently (epochs: 5 and 6)" in capsys.readouterr().err
+    assert main(["confirm", foreign.id]) == 1
+    said = capsys.readouterr().err
+    assert "search03 runs 'python train.py'" in said and said.count("\n") == 1
+    assert not (nni.parent / "runs").exists()
+
+
+def test_what_cannot_be_confirmed_is_told(nni, capsys):
+    search(nni, "search01", (0.8, 0.01), (0.9, 0.02))
+    search(nni, "search02", (0.8, 0.01), tuner={"name": "TPE", "classArgs": {}})
+    for words, message in (
+        (["search01", "search01"], "named twice"),
+        (["search02"], "minimised"),
+        (["search01", "--seeds", "1"], "2 to 20 --seeds"),
+        (["search01", "--top", "0"], "--top of 1 or more"),
+        (["nothing1"], "no experiment 'nothing1'"),
+        (["search01"], "has no trial/ any more"),
+    ):
+        assert main(["confirm", *words]) == 1
+        said = capsys.readouterr()
+        assert message in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_the_experiment_is_a_batch_of_flat_sets(plan, tmp_path):
+    file = write_experiment(tmp_path, plan, plan.cells[4:])
+    config = yaml.safe_load(file.read_text())
+    cells = json.loads((tmp_path / config["searchSpaceFile"]).read_text())["combine_params"]["_value"]
+    assert cells == [{**c.parameters, "seed": s} for s in (1, 2, 3) for c in plan.configurations][4:]
+    assert (config["tuner"], config["maxTrialNumber"], config["trialConcurrency"]) == ({"name": "Batch"}, 5, 1)
+    assert config["maxExperimentDuration"] == f"{5 * 24 * 3600}s"
+
+
+def test_the_plan_comes_back_from_its_file_and_belongs_to_one_request(plan, tmp_path):
+    write_plan(tmp_path, plan)
+    assert read_plan(tmp_path, plan.request) == plan
+    assert read_plan(tmp_path / "other", plan.request) is None
+    with pytest.raises(AnalysisError, match="holds the confirmation of search01 --top 2 --seeds 3"):
+        read_plan(tmp_path, plan.request | {"top": 3})
+    (tmp_path / "plan.json").write_text('{"request"')
+    with pytest.raises(AnalysisError, match="cannot be read"):
+        read_plan(tmp_path, plan.request)
+
+
+def test_the_numbers_by_hand(plan, nni):
+    recorder = confirming(nni, plan)
+    train(recorder, plan, SCORES)
+    result = judged(plan, recorder)
+    first, second, default = result["configurations"]
+    assert first["validation"]["mean"] == pytest.approx(0.81) and first["validation"]["sd"] == pytest.approx(0.01)
+    assert second["evaluation"]["mean"] == pytest.approx(0.82) and default["evaluation"]["images"] == 400
+    assert result["chosen"] == "no. 2" and result["comparisons"] == 2
+    expected = stats.ttest_rel([0.84, 0.85, 0.83], [0.70, 0.72, 0.68])
+    interval = expected.confidence_interval(0.975)
+    for found in (second["less_default"], result["evaluation"]):
+        assert found["mean"] == pytest.approx(0.14) and found["left_out"] == 0
+        assert (found["low"], found["high"]) == (pytest.approx(interval.low), pytest.approx(interval.high))
+        assert found["p_t"] == pytest.approx(expected.pvalue) and found["p_flip"] == 0.25
+    assert result["evaluation"]["p_t_adjusted"] == pytest.approx(2 * expected.pvalue)
+    other = stats.ttest_rel([0.80, 0.82, 0.81], [0.70, 0.72, 0.68]).pvalue
+    smaller, larger = sorted([expected.pvalue, other])
+    by_holm = {smaller: 2 * smaller, larger: max(2 * smaller, larger)}
+    assert second["less_default"]["p_t_adjusted"] == pytest.approx(by_holm[expected.pvalue])
+    assert first["less_default"]["p_t_adjusted"] == pytest.approx(by_holm[other])
+    promise = second["optimism"][0]
+    half = stats.t.ppf(0.975, 2) * 0.01 / 3**0.5
+    assert promise["realised"] == pytest.approx(0.8 - 0.84)
+    assert promise["interval"] == pytest.approx([-0.04 - half, -0.04 + half])
+    assert promise["expected"] is None and first["optimism"][0]["expected"] > 0
+
+
+def test_the_words_of_a_difference(plan, nni):
+    recorder = confirming(nni, plan)
+    train(recorder, plan, SCORES)
+    result = judged(plan, recorder)
+    assert result["verdict"] == "difference_shown"
+    assert result["statement"].startswith(
+        "The tuned configuration is better than the default. Tuned is no. 2 (lr 0.01, momentum 0.1), chosen of 2 by its mean "
+        "validation accuracy. On the evaluation split it has 82.0 % (SD 1.0, n = 3), the default 68.0 % (SD 2.0, n = 3): "
+        "+14.0 points over 3 paired seeds (95 % +10.4 to +17.6 points, paired t, df = 2, wide enough for all 2"
+    )
+    assert "3 pairs cannot give it less than 0.5, so that it shows nothing here" in result["statement"]
+    assert (
+        "The search had promised 80.0 % on validation; retrained it has 84.0 % (SD 1.0, n = 3)" in result["statement"]
+    )
+    assert "4.0 points too low" in result["statement"] and "on these 400 images" in result["statement"]
+
+
+@pytest.mark.parametrize(
+    ("shifts", "verdict", "headline"),
+    [
+        ((0.10, -0.10, 0.01), "no_difference_shown", "No difference between"),
+        ((-0.10, -0.11, -0.12), "difference_shown", "The default is better than the tuned configuration."),
+        ((0.05, 0.05, 0.05), "no_difference_shown", "No difference between"),
+    ],
+)
+def test_the_other_verdicts(nni, shifts, verdict, headline):
+    """Equal differences have no t interval: the sign-flip test, which 3 pairs leave at p = 0.25, decides."""
+    plan = plan_of(search(nni, "search01", (0.9, 0.02)), top=1)
+    recorder = confirming(nni, plan)
+    default = {("default", seed): 0.7 for seed in (1, 2, 3)}
+    train(recorder, plan, default | {("no. 1", seed): 0.7 + shift for seed, shift in zip((1, 2, 3), shifts)})
+    result = judged(plan, recorder)
+    assert result["verdict"] == verdict and result["statement"].startswith(headline)
+    behind = sum(shifts) <= 0
+    assert ("the default is as good as every tuned configuration" in result["statement"]) == behind
+
+
+def test_a_difference_that_is_large_but_uncertain_says_what_would_show_it(plan, nni):
+    recorder = confirming(nni, plan)
+    near = dict(zip((1, 2, 3), (0.65, 0.76, 0.66)))
+    train(recorder, plan, SCORES | {("default", seed): value for seed, value in near.items()})
+    result = judged(plan, recorder)
+    found = result["evaluation"]
+    assert result["verdict"] == "no_difference_shown" and found["low"] < 0 < found["alone"][0]
+    assert (
+        f"it would have taken about {found['seeds_needed']} seeds to show it, fewer with --top 1" in result["statement"]
+    )
+    assert "its interval would be +" in result["statement"]
+
+
+def test_failed_cells_stay_in_the_count_are_named_and_leave_their_pairs_out(plan, nni):
+    recorder = confirming(nni, plan)
+    train(recorder, plan, SCORES | {("no. 2", 2): None, ("default", 3): None})
+    output = recorder.output("t0004") / "trial.stderr"
+    output.write_text("Traceback\nRuntimeError: no pan in this kitchen\n")
+    result = judged(plan, recorder)
+    assert result["cells"] == {"succeeded": 7, "failed": 2, "missing": 0}
+    first, second, default = result["configurations"]
+    assert (second["n"], second["planned"], default["n"]) == (2, 3, 2)
+    assert (second["less_default"]["n"], second["less_default"]["left_out"]) == (1, 2)
+    assert result["chosen"] == "no. 1", "the better mean of fewer seeds is not chosen"
+    assert (result["evaluation"]["n"], result["evaluation"]["left_out"]) == (2, 1)
+    assert [(cell["configuration"], cell["seed"]) for cell in result["failed"]] == [("no. 2", 2), ("default", 3)]
+    assert result["failed"][0]["reason"] == "RuntimeError: no pan in this kitchen"
+    assert "2 of 9 cells failed (no. 2 seed 2, default seed 3)" in result["statement"]
+
+
+def test_one_pair_or_none_cannot_answer(plan, nni):
+    recorder = confirming(nni, plan)
+    lone = {("no. 1", 2), ("default", 2), ("no. 2", 1)}
+    train(recorder, plan, {cell: score if cell in lone else None for cell, score in SCORES.items()})
+    result = judged(plan, recorder)
+    assert result["verdict"] == "not_estimable" and result["chosen"] == "no. 2"
+    assert "no seed has a result of both" in result["statement"]
+    other = confirming(nni, plan, "conf0002")
+    train(other, plan, dict.fromkeys(SCORES))
+    nothing = judged(plan, other)
+    assert nothing["chosen"] is None and nothing["evaluation"] is None and nothing["verdict"] == "not_estimable"
+    assert "9 of 9 cells failed" in nothing["statement"]
+
+
+def test_a_trial_counts_for_the_cell_whose_parameters_it_really_had(plan, nni):
+    """NNI recorded the first two trials the wrong way round; their results name the sets they ran with."""
+    recorder = confirming(nni, plan)
+    sets = plan.cells
+    for index in (0, 1):
+        recorder.run(index, f"t{index}", index, index, **sets[index])
+    for index, ran in ((0, 1), (1, 0)):
+        recorder.metric(index + 5, f"t{index}", ran, final(0.5 + 0.1 * ran))
+        recorder.event(index + 6, f"t{index}", "SUCCEEDED", index)
+    cells = cells_of(plan, [load_experiment(recorder.folder)])
+    assert [cell.trial.score for cell in cells[:2]] == [0.5, 0.6]
+    assert {cell.state for cell in cells[2:]} == {"missing"}
+
+
+def test_cut_off_and_cancelled_cells_are_trained_again_but_not_for_ever(plan, nni):
+    first, second = confirming(nni, plan), confirming(nni, plan, "conf0002")
+    names = [f"t{index}" for index in range(4)]
+    for index, name in enumerate(names):
+        first.run(index, name, index, index, **plan.cells[index])
+    first.event(9, "t1", "USER_CANCELED", 1)
+    first.event(9, "t2", "USER_CANCELED", 2)
+    first.metric(9, "t3", 3, float("nan"))
+    first.event(10, "t3", "SUCCEEDED", 3)
+    second.run(20, "u2", 0, 0, **plan.cells[2])
+    second.event(29, "u2", "USER_CANCELED", 0)
+    cells = cells_of(plan, [load_experiment(recorder.folder) for recorder in (first, second)])
+    assert [cell.state for cell in cells[:5]] == ["missing", "missing", "failed", "failed", "missing"]
+    assert judged(plan, first, second)["failed"][1]["reason"] == "succeeded without a finite result"
+
+
+def test_of_a_cell_trained_twice_the_first_success_counts(plan, nni):
+    first, second = confirming(nni, plan), confirming(nni, plan, "conf0002")
+    train(first, plan, {("no. 1", 1): None, ("no. 2", 1): 0.6})
+    train(second, plan, {("no. 1", 1): 0.7, ("no. 2", 1): 0.9})
+    cells = cells_of(plan, [load_experiment(recorder.folder) for recorder in (first, second)])
+    assert [cell.trial.score for cell in cells[:2]] == [0.7, 0.6]
+    assert [cell.experiment for cell in cells[:2]] == ["conf0002", "conf0001"]
+
+
+def test_the_command_goes_on_where_it_was_cut_off(plan, nni, capsys):
+    """Without launching: it writes the experiment of what is missing and says how to train it; then it reads."""
+    folder = nni.parent / "runs" / "confirm-search01"
+    write_plan(folder, plan)
+    words = ["confirm", "search01", "--top", "2", "--seeds", "3", "--no-launch"]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert said.out == f"python -m experiments launch {folder / 'confirm.yml'}\n"
+    assert "0 of 9 trainings have ended" in said.err and "python -m analysis confirm search01 --top 2" in said.err
+    first = confirming(nni, plan)
+    train(first, plan, dict(list(SCORES.items())[:4]))
+    assert main(words) == 0
+    assert "4 of 9 have ended before; the other 5 are trained now" in capsys.readouterr().err
+    left = json.loads((folder / "confirm_space.json").read_text())["combine_params"]["_value"]
+    assert left == plan.cells[4:]
+    second = confirming(nni, plan, "conf0002")
+    train(second, plan, dict(list(SCORES.items())[4:]))
+    (nni / ".experiment").unlink()  # NNI forgets: the folder knows the first, which it has seen, and not the second
+    assert main(words) == 0 and "4 of 9 have ended before" in capsys.readouterr().err
+    assert json.loads((folder / "experiments.json").read_text()) == ["conf0001"]
+    shutil.rmtree(first.folder)
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert "note: no experiment 'conf0001'" in said and "0 of 9 trainings have ended" in said
+
+
+def test_the_command_ends_with_verdict_table_and_files(plan, nni, capsys):
+    folder = nni.parent / "here"
+    write_plan(folder, plan)
+    train(confirming(nni, plan), plan, SCORES)
+    assert main(["confirm", "search01", "--top", "2", "--seeds", "3", "--out", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("verdict: difference_shown\nThe tuned configuration is better than the default.")
+    assert "no. 2 (chosen)" in said and "84.0 ± 1.0 % (n = 3)" in said and f"report: {folder / 'report.html'}" in said
+    result = json.loads((folder / "confirm.json").read_text())
+    assert result["verdict"] == "difference_shown" and result["experiments"] == ["conf0001"]
+    with (folder / "cells.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9 and rows[1]["configuration"] == "no. 2" and float(rows[1]["val_accuracy"]) == 0.84
+    page = (folder / "report.html").read_text()
+    assert "The tuned configuration is better than the default." in page and page.count('class="figure"') == 2
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
+
+
+def test_foreign_text_is_escaped_on_the_page(nni):
+    plan = plan_of(search(nni, "search01", (0.9, 0.02), experimentName=EVIL), top=1)
+    folder = nni.parent / "here"
+    write_plan(folder, plan)
+    recorder = confirming(nni, plan)
+    train(
+        recorder,
+        plan,
+        {("no. 1", s): None if s == 2 else 0.8 for s in (1, 2, 3)} | {("default", s): 0.7 for s in (1, 2, 3)},
+    )
+    (recorder.output("t0002") / "trial.stderr").write_text(f"Error: {EVIL}\n")
+    assert main(["confirm", "search01", "--top", "1", "--seeds", "3", "--out", str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    assert EVIL not in page and page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 2
+
+
+def test_the_numbers_of_the_figures(plan, nni):
+    recorder = confirming(nni, plan)
+    train(recorder, plan, SCORES, evaluation=-0.05)
+    result = judged(plan, recorder)
+    lines = difference_rows(result)
+    assert [line.label for line in lines] == ["no. 1, validation", "no. 2, validation", "no. 2, evaluation"]
+    assert lines[1].values == pytest.approx([0.14, 0.13, 0.15]) and lines[1].seeds == ["1", "2", "3"]
+    assert lines[1].low == result["configurations"][1]["less_default"]["low"]
+    rows, promises = accuracy_rows(result)
+    assert [row.label for row in rows] == ["no. 1", "no. 2", "default"] and promises == [("no. 1", 0.9), ("no. 2", 0.8)]
+    assert rows[0].values == [0.80, 0.82, 0.81]

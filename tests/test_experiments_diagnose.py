@@ -1,0 +1,162 @@
+"""What `watch` concludes from one look at an experiment; the looks themselves are tested with real NNI."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import pytest
+from fixtures_analysis import START, Recorder
+
+from analysis.logs import lines_since, tuner_death
+from analysis.reader import load_experiment
+from experiments.diagnose import Limits, Snapshot, judge
+from experiments.failures import failure_kind
+from experiments.watch import _is_queued, last_sign
+
+CALM = Snapshot(
+    now=START / 1000 + 100, since=START / 1000, watched_s=100.0, status="RUNNING", errors=(), silent_s=0.0, gone_s=0.0,
+    tunerless_s=0.0, tuner_death=None, idle_s=0.0, queued=False, waits_for_gpu=False, stopped_by_hand=False, record=None,
+)  # fmt: skip
+
+
+def look(**changes) -> Snapshot:
+    return dataclasses.replace(CALM, **changes)
+
+
+def state(limits: Limits | None = None, **changes) -> str | None:
+    verdict = judge(look(**changes), limits or Limits())
+    return verdict and verdict.state
+
+
+def test_nothing_is_wrong_with_a_calm_experiment():
+    assert state() is None
+    assert state(idle_s=4.0, silent_s=30.0, tunerless_s=3.0) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "words"),
+    [
+        ({"status": "STOPPED"}, "STOPPED", ""),
+        ({"status": "ERROR", "errors": ("Tuner did not connect",), "tuner_death": "TypeError: seed"}, "ERROR", "TypeError"),
+        ({"status": None, "gone_s": 6.0}, "LOST", "without being told"),
+        ({"status": None, "gone_s": 6.0, "stopped_by_hand": True}, "STOPPED", "told to stop"),
+        ({"status": None, "silent_s": 100.0}, "HUNG", "not answered for 100 s"),
+        ({"tuner_death": "KeyError: 7"}, "DEAD", "KeyError: 7"),
+        ({"tunerless_s": 6.0}, "DEAD", "without a word"),
+        ({"idle_s": 100.0}, "DEAD", "proposed nothing for 100 s"),
+        ({"status": "TUNER_NO_MORE_TRIAL", "idle_s": 6.0}, "EXHAUSTED", "no more points"),
+        ({"queued": True, "idle_s": 25.0}, "STUCK", "none can be started"),
+        ({"watched_s": 8 * 24 * 3600.0}, "TIMEOUT", "longer than its own limits"),
+    ],
+)  # fmt: skip
+def test_each_way_to_end_has_its_word_and_its_reason(changes, expected, words):
+    verdict = judge(look(**changes), Limits())
+    assert verdict.state == expected and words in verdict.reason and "\n" not in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": "NO_MORE_TRIAL", "tuner_death": "KeyError: 7", "tunerless_s": 60.0},  # it is not needed any more
+        {"status": "INITIALIZED", "tunerless_s": 60.0},
+        {"status": "TUNER_NO_MORE_TRIAL", "idle_s": 0.0},  # its last trial runs
+        {"queued": True, "idle_s": 500.0, "waits_for_gpu": True},  # another program has the GPU
+    ],
+)
+def test_what_looks_dead_and_is_not_goes_on(changes):
+    assert state(**changes) is None
+
+
+def recorded(tmp_path, *trials: tuple[str, str], **config):
+    """An experiment of trials (state, last line of stderr), 10 s each."""
+    written = Recorder(tmp_path, **config)
+    for number, (ending, said) in enumerate(trials):
+        trial = f"T{number:04}"
+        written.run(10.0 * number, trial, number, number)
+        if ending != "RUNNING":
+            written.event(10.0 * number + 9, trial, ending, number)
+        (written.output(trial) / "trial.stderr").write_text(f"Traceback\n{said}\n" if said else "")
+    return load_experiment(written.folder)
+
+
+def test_three_equal_failures_in_a_row_end_it_and_numbers_make_no_difference(tmp_path):
+    record = recorded(tmp_path, *(("FAILED", f"RuntimeError: {n}.5 MiB at 0x{n}f missing") for n in (1, 22, 333)))
+    verdict = judge(look(record=record), Limits())
+    assert verdict.state == "FAILING" and "the last 3 trials failed alike" in verdict.reason
+    assert "333.5 MiB" in verdict.reason and verdict.log.endswith("T0002/trial.stderr")
+    assert state(Limits(stop_after_failures=4), record=record) is None
+    assert state(Limits(stop_after_failures=0), record=record) is None
+    assert state(record=record, since=START / 1000 + 5) == "FAILING"
+    assert state(record=record, since=START / 1000 + 15) is None  # seen before the resume
+
+
+def test_other_failures_and_a_success_between_go_on(tmp_path):
+    mixed = [("FAILED", "KeyError: 'a'"), ("FAILED", "ValueError: b"), ("FAILED", "KeyError: 'a'")]
+    assert state(record=recorded(tmp_path / "mixed", *mixed)) is None
+    assessed = recorded(tmp_path / "assessed", *[("USER_CANCELED", "")] * 3, assessor={"name": "Medianstop"})
+    assert state(record=assessed) is None
+    assert state(record=recorded(tmp_path / "killed", *[("USER_CANCELED", "")] * 3)) == "FAILING"
+    assert failure_kind(recorded(tmp_path / "silent", ("SUCCEEDED", "")).trials[0]) == "no result"
+
+
+def test_a_trial_without_a_sign_of_life_is_named(tmp_path):
+    record = recorded(tmp_path, ("RUNNING", "loading"))
+    signs = {"T0000": CALM.now - 1900}
+    verdict = judge(look(record=record, signs=signs), Limits())
+    assert verdict.state == "STALLED" and "trial T0000" in verdict.reason and "31.7 minutes" in verdict.reason
+    assert state(Limits(stall_minutes=60), record=record, signs=signs) is None
+    assert state(Limits(stall_minutes=0), record=record, signs=signs) is None
+
+
+def test_slow_epochs_are_no_stall(tmp_path):
+    written = Recorder(tmp_path)
+    written.run(0.0, "T0000", 0, 0)
+    for epoch in range(3):
+        written.metric(600.0 * epoch, "T0000", 0, 0.1, epoch)
+    record = load_experiment(written.folder)
+    signs = {"T0000": CALM.now - 2400}
+    assert state(record=record, signs=signs) is None  # five epochs of ten minutes
+    assert state(record=record, signs={"T0000": CALM.now - 3100}) == "STALLED"
+
+
+def test_the_last_sign_of_life_is_a_result_or_a_written_file(tmp_path):
+    trial = recorded(tmp_path, ("RUNNING", "loading")).trials[0]
+    deep = trial.folder / "tensorboard" / "events"
+    deep.parent.mkdir()
+    deep.touch()
+    for path, seconds in ((trial.folder / "trial.stderr", 40), (deep, 70)):
+        os.utime(path, (START / 1000 + seconds, START / 1000 + seconds))
+    assert last_sign(trial) == START / 1000 + 70
+
+
+def test_the_managers_log_tells_whether_a_trial_waits():
+    submitted, created = "[t] INFO (NNIManager) submitTrialJob: form: {", "[t] INFO (LocalV3.local) Created trial A"
+    assert not _is_queued([]) and not _is_queued([submitted, created])
+    assert _is_queued([created, submitted])
+    assert _is_queued([created, "[t] WARNING (LocalV3.local) Failed to create trial"])
+    assert _is_queued(
+        [submitted, created, "[t] WARNING (V3) Trial 3 waits: no GPU is free for it, or no machine is there"]
+    )
+
+
+LOG = """[2026-11-24 03:00:00] ERROR (nni.runtime.msg_dispatcher_base/Thread-1 (command_queue_worker)) 7
+Traceback (most recent call last):
+  File "tpe_tuner.py", line 200, in trial_end
+KeyError: 7
+[2026-11-24 04:00:00] INFO (nni.runtime.msg_dispatcher_base/MainThread) Dispatcher started
+[2026-11-24 04:00:01] ERROR (my_tuner/Thread-1) cannot plot: KeyError
+"""
+
+
+def test_the_tuners_death_is_that_of_this_session_and_other_errors_are_none(tmp_path):
+    import time
+
+    log = tmp_path / "log" / "dispatcher.log"
+    log.parent.mkdir()
+    log.write_text(LOG)
+    second = time.mktime((2026, 11, 24, 4, 0, 0, 0, 0, -1))
+    assert tuner_death(tmp_path) == "KeyError: 7"
+    assert tuner_death(tmp_path, second + 0.7) is None
+    assert lines_since(LOG.splitlines(), second)[0].endswith("Dispatcher started")
+    assert lines_since(LOG.splitlines(), second + 9) == []

@@ -1,0 +1,178 @@
+"""`why`, on recorded experiments: what it concludes from which evidence. Real ones: test_nni_faults.py."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from conftest import run_module
+from fixtures_analysis import Recorder, final
+
+from experiments.errors import ExperimentError
+from experiments.signatures import explain
+from experiments.why import why
+
+STAMP = "[2026-11-24 04:00:00]"
+
+
+def logged(written: Recorder, name: str, *lines: str) -> None:
+    log = written.folder / "log" / name
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("\n".join(lines) + "\n")
+
+
+def said(written: Recorder, trial: str, stderr: str) -> None:
+    (written.output(trial) / "trial.stderr").write_text(stderr)
+
+
+def test_a_sound_experiment_has_nothing_wrong(tmp_path):
+    written = Recorder(tmp_path, maxTrialNumber=1)
+    written.trial(0, final(0.8))
+    text = why(str(written.folder))
+    assert "DONE; 1 of 1 trials: 1 succeeded" in text and "Nothing wrong found." in text
+    assert text.endswith("next: python -m analysis export exp00001 --format csv --out trials.csv")
+    assert "Nothing wrong found" in why(str(written.folder), "t0000")
+
+
+def test_a_killed_manager_left_no_word_and_a_stopped_one_did(tmp_path):
+    written = Recorder(tmp_path)
+    written.trial(0, final(0.8))
+    written.run(10, "t0001", 1, 1)
+    logged(written, "dispatcher.log", f"{STAMP} ERROR (nni.main/MainThread) x", "OSError: Connect call failed")
+    text = why(str(written.folder))
+    assert "it was killed, or the machine restarted" in text and "1 cut off" in text
+    assert text.endswith("next: python -m experiments resume exp00001")
+    assert "why: it was cut off with its experiment; resume runs it again" in why(str(written.folder), "1")
+    logged(written, "nnimanager.log", f"{STAMP} INFO (NNIManager) Stopping experiment, cleaning up ...")
+    assert "it was told to stop" in why(str(written.folder))
+
+
+@pytest.mark.parametrize(
+    ("log", "lines", "words", "meaning"),
+    [
+        ("dispatcher.log", ["ERROR (nni.runtime.msg_dispatcher_base/Thread-1) 7", "KeyError: 7"], "the tuner died: KeyError: 7", "already forgotten"),
+        ("nnimanager.log", ["ERROR (NNIManager) Error: tuner_command_channel: Tuner did not connect in 10 seconds."], "did not connect in 10 seconds", "python -m experiments check"),
+        ("nnimanager.log", ["ERROR (x) Error: listen EADDRINUSE: address already in use"], "EADDRINUSE", "another program has the port"),
+        ("nnimanager.log", ["INFO (NNIManager) Change NNIManager status from: RUNNING to: TUNER_NO_MORE_TRIAL"], "no more points", "complete as it is"),
+    ],
+)  # fmt: skip
+def test_the_end_of_an_experiment_is_found_in_its_logs(log, lines, words, meaning, tmp_path):
+    written = Recorder(tmp_path)
+    written.trial(0, final(0.8))
+    logged(written, log, f"{STAMP} {lines[0]}", *lines[1:])
+    text = why(str(written.folder))
+    assert words in text and meaning in text and "Nothing wrong found" not in text
+
+
+def test_a_tuner_that_did_not_connect_is_explained_by_its_own_log(tmp_path):
+    written = Recorder(tmp_path)
+    logged(written, "nnimanager.log", f"{STAMP} ERROR (NNIManager) Error: x: Tuner did not connect in 10 seconds. See.")
+    logged(
+        written,
+        "dispatcher.log",
+        f"{STAMP} ERROR (nni.main/MainThread) x",
+        "ValueError: 'maximise' is not a valid OptimizeMode",
+    )
+    assert "The tuner's log: ValueError: 'maximise'" in why(str(written.folder))
+    assert "does not take these classArgs" in why(str(written.folder))
+
+
+def test_a_used_up_time_limit_is_said(tmp_path):
+    written = Recorder(tmp_path, maxExperimentDuration="30s")  # the recorded 60 s are over it
+    written.trial(0, final(0.8))
+    assert "maxExperimentDuration (30s) was used up (60 s)" in why(str(written.folder))
+
+
+def test_failures_are_grouped_by_kind_with_their_number_and_meaning(tmp_path):
+    written = Recorder(tmp_path, maxTrialNumber=5)
+    for number in range(3):
+        said(
+            written,
+            written.trial(number, None, state="FAILED"),
+            f"torch.OutOfMemoryError: CUDA out of memory, {number} MiB\n",
+        )
+    written.trial(3, None)
+    written.trial(4, final(0.8))
+    text = why(str(written.folder))
+    assert "3 x FAILED (t0000, t0001, t0002): torch.OutOfMemoryError" in text and "lower the batch sizes" in text
+    assert "1 x SUCCEEDED (t0003): it ended well and reported no final result" in text
+    assert "one of them: python -m experiments why exp00001 t0000" in text
+    alone = why(str(written.folder), "t0001")
+    assert "FAILED after 8 s, exit code other than 0" in alone and "  | torch.OutOfMemoryError" in alone
+
+
+@pytest.mark.parametrize(
+    ("line", "more", "words"),
+    [
+        ("INFO (NNIManager) User cancelTrialJob: t0000", {}, "a person cancelled it"),
+        ("INFO (NNIManager) Trial job t0000 has been canceled because it is over max trial duration.", {"maxTrialDuration": "5s"}, "NNI ended it at maxTrialDuration (5s)"),
+        ('INFO (NNIManager) cancelTrialJob: "t0000"', {}, "the assessor stopped it early"),
+        ("INFO (NNIManager) nothing", {"maxTrialDuration": "7s"}, "it ran as long as maxTrialDuration (7s) allows"),
+        ("INFO (NNIManager) nothing", {"maxTrialDuration": "1h"}, "a signal that NNI did not send"),
+    ],
+)  # fmt: skip
+def test_who_cancelled_a_trial_is_told_apart(line, more, words, tmp_path):
+    written = Recorder(tmp_path, **more)
+    written.trial(0, None, state="USER_CANCELED")
+    logged(written, "nnimanager.log", f"{STAMP} {line}")
+    assert words in why(str(written.folder), "t0000") and words in why(str(written.folder))
+
+
+def test_a_trial_with_another_trials_hyperparameters_is_said(tmp_path):
+    written = Recorder(tmp_path)
+    written.run(0, "t0000", 0, 0, lr=0.1)
+    written.run(0, "t0001", 1, 1, lr=0.2)
+    written.metric(5, "t0000", 1, 0.5)
+    written.event(6, "t0000", "SUCCEEDED", 0)
+    text = why(str(written.folder), "t0000")
+    assert "ran with: {'lr': 0.2}" in text and "NNI shows for it: {'lr': 0.1}, which is another trial's set" in text
+
+
+def test_what_the_watching_concluded_is_remembered(tmp_path):
+    written = Recorder(tmp_path)
+    written.run(0, "t0000", 0, 0)
+    note = {"time": 2e9, "state": "STALLED", "reason": "trial t0000 has reported nothing"}
+    (written.folder / "watch.jsonl").write_text(json.dumps(note) + "\n")
+    assert "why: STALLED: trial t0000 has reported nothing" in why(str(written.folder))
+    (written.folder / "watch.jsonl").write_text('["half a li')
+    assert "it was killed" in why(str(written.folder))
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("ValueError: high - low < 0", "reversed"),
+        (
+            "TypeError: EvolutionTuner.__init__() got an unexpected keyword argument 'seed'",
+            "does not take these classArgs",
+        ),
+        ("/bin/bash: line 1: pyhton: command not found", "not there"),
+        ("python: can't open file 'x.py': [Errno 2] No such file or directory", "not there"),
+        ("ModuleNotFoundError: No module named 'torch'", "lacks a module"),
+        ("OSError: [Errno 28] No space left on device", "disk is full"),
+        ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory", "memory was used up"),
+        ("sqlite3.OperationalError: database is locked", "locked"),
+        ("RuntimeError: ('Received parameter_id %s not in running_trials.', 0)", "already forgotten"),
+        ("KeyError: 'lr'", None),  # the trial's own
+        ("ValueError: no pan in this kitchen", None),
+    ],
+)
+def test_known_messages_have_a_meaning_and_others_none(message, words):
+    meaning = explain(message)
+    assert (meaning is None) if words is None else words in meaning.cause and meaning.next
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [(["nobody"], "no experiment 'nobody'"), (["x", "9"], "no experiment 'x'")]
+)
+def test_a_wrong_name_is_one_line(words, message, tmp_path):
+    done = run_module("experiments", "why", *words, env={**os.environ, "HOME": str(tmp_path)})
+    assert done.returncode == 1 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_wrong_trial_is_one_line_with_the_known_ones(tmp_path):
+    written = Recorder(tmp_path)
+    written.trial(0, final(0.8))
+    with pytest.raises(ExperimentError, match=r"zz: no trials of that name in exp00001; trials: t0000 \(no. 0\)"):
+        why(str(written.folder), "zz")

@@ -1,0 +1,280 @@
+"""Faults of NNI 3.0 and of a night, each provoked for real: real NNI, real kills. docs/faults.md names these tests."""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import ROOT, run_module
+
+pytestmark = pytest.mark.nni
+
+SCRIPTS = {
+    "good.py": "p = nni.get_next_parameter(); nni.report_final_result(p['x']); time.sleep(1)",
+    "held.py": "p = nni.get_next_parameter(); nni.report_intermediate_result(0.1); time.sleep(1)\n"
+    "while os.path.exists('hold'): time.sleep(0.1)\n"
+    "nni.report_final_result(p['x']); time.sleep(1)",
+    "fails.py": "nni.get_next_parameter(); raise ValueError(f'no pan number {os.getpid()}')",
+    "silent.py": "nni.get_next_parameter()",
+    "hangs.py": "nni.get_next_parameter(); nni.report_intermediate_result(0.1); time.sleep(600)",
+}
+UNIFORM = {"x": {"_type": "uniform", "_value": [0, 1]}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(nni_env):
+    """This process starts NNI itself, past `check`, which refuses most of these experiments."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HOME", "PATH"):
+            patch.setenv(name, nni_env[name])
+        yield
+
+
+def written(folder: Path, name: str, **changes) -> Path:
+    """An experiment file and its trial scripts."""
+    folder.mkdir(exist_ok=True)
+    for script, text in SCRIPTS.items():
+        (folder / script).write_text(f"import nni, os, time\n{text}\n")
+    config = {
+        "experimentName": name, "searchSpace": UNIFORM, "trialCodeDirectory": ".", "trialCommand": "python good.py",
+        "trialConcurrency": 1, "maxTrialNumber": 8, "maxTrialDuration": "10m", "maxExperimentDuration": "1h",
+        "tuner": {"name": "TPE", "classArgs": {"optimize_mode": "maximize"}}, "trainingService": {"platform": "local"},
+    }  # fmt: skip
+    (folder / f"{name}.yml").write_text(json.dumps(config | changes))
+    return folder / f"{name}.yml"
+
+
+BAD = {
+    "reversed": {"searchSpace": {"x": {"_type": "uniform", "_value": [1, 0]}}},
+    "arguments": {"tuner": {"name": "TPE", "classArgs": {"optimize_mode": "maximise"}}},
+    "exhausted": {"searchSpace": {"x": {"_type": "choice", "_value": [1, 2]}}},
+    "fails": {"trialCommand": "python fails.py"},
+    "silent": {"trialCommand": "python silent.py"},
+    "command": {"trialCommand": "pyhton good.py"},
+    "hangs": {"trialCommand": "python hangs.py"},
+    "orphan": {"trialCommand": "sleep 500; python good.py", "maxTrialNumber": 1, "maxTrialDuration": "5s"},
+    "stuck": {"trialGpuNumber": 2, "trainingService": {"platform": "local", "useActiveGpu": True}},
+    "tunerless": {"trialCommand": "python hangs.py"},
+}
+
+
+# A machine that seems to have one GPU, for NNI's collector.
+PYNVML = """
+from types import SimpleNamespace as S
+class NVMLError(Exception): pass
+nvmlInit = nvmlShutdown = lambda: None
+nvmlDeviceGetCount = lambda: 1
+nvmlSystemGetDriverVersion = nvmlSystemGetCudaDriverVersion_v2 = lambda: 1
+nvmlDeviceGetHandleByIndex = nvmlDeviceGetNumGpuCores = nvmlDeviceGetName = lambda *_: 1
+nvmlDeviceGetMemoryInfo = lambda _: S(total=1, free=1)
+nvmlDeviceGetUtilizationRates = lambda _: S(gpu=0, memory=0)
+nvmlDeviceGetComputeRunningProcesses_v3 = nvmlDeviceGetGraphicsRunningProcesses_v3 = lambda _: []
+"""
+
+
+@pytest.fixture(scope="module")
+def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, float]:
+    """All of them at once, watched to their end: {name: (id, state)}, what was said, and when the watching began."""
+    from experiments import processes
+    from experiments.config import Overrides, read_experiment
+    from experiments.diagnose import Limits
+    from experiments.finish import Watching, finish
+    from experiments.manager import start
+
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "one_gpu").mkdir()
+    (folder / "one_gpu" / "pynvml.py").write_text(PYNVML)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder / "one_gpu"))
+        managers = [start(read_experiment(written(folder, name, **more), Overrides())) for name, more in BAD.items()]
+    for process in processes.tuners(managers[-1].folder):
+        process.kill()
+    started, out, err = time.time(), io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        assert finish(managers, Watching(limits=Limits(stall_minutes=0.25))) == 1
+    ids = {manager.name: (manager.id, manager.folder) for manager in managers}
+    found = {line.split()[1]: (line.split()[2], line.split()[3]) for line in out.getvalue().splitlines()}
+    assert found.keys() == ids.keys()
+    assert not [
+        p for trial_id, place in ids.values() for p in processes.trials(trial_id, place) + processes.tuners(place)
+    ]
+    return found, err.getvalue(), started
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "said", "explained"),
+    [
+        ("reversed", "DEAD", "the tuner died: ValueError: high - low < 0", "reversed, empty or"),
+        ("arguments", "ERROR", "'maximise' is not a valid OptimizeMode", "does not take these classArgs"),
+        ("exhausted", "EXHAUSTED", "no more points", "complete as it is"),
+        ("fails", "FAILING", "the last 3 trials failed alike", "ValueError: no pan number"),
+        ("silent", "FAILING", "final result", "3 x "),
+        ("command", "FAILING", "pyhton: command not found", "a program that is not there"),
+        ("hangs", "STALLED", "has reported, logged and written nothing", "STALLED: trial"),
+        ("orphan", "DONE", "no trial has a result", "NNI ended it at maxTrialDuration (5s)"),
+        ("stuck", "STUCK", "none can be started (trialGpuNumber: 2)", "leave trialGpuNumber away"),
+        ("tunerless", "DEAD", "the tuner's process has ended without a word", "the tuner's process has ended without a word"),
+    ],
+)  # fmt: skip
+def test_a_fault_ends_the_experiment_with_its_reason_and_why_explains_it(ended, name, state, said, explained):
+    from experiments.why import why
+
+    found, err, _ = ended
+    experiment_id, got = found[name]
+    told = next(line for line in err.splitlines() if line.startswith(f"{got}: {name} "))
+    assert got == state and said in told
+    text = why(experiment_id)
+    assert explained in text and text.startswith(f"{name} ({experiment_id}):") and "Nothing wrong found" not in text
+
+
+def test_each_is_noticed_within_30_seconds_and_nothing_stays(ended):
+    """From the fault: the start for what was wrong from the start, the end of the last trial for what trials did."""
+    from analysis.locate import home
+    from analysis.reader import load_experiment
+
+    found, err, started = ended
+    for name, (experiment_id, _) in found.items():
+        record = load_experiment(experiment_id)
+        last = max([trial.end / 1000 for trial in record.trials if trial.end] or [started])
+        noticed = json.loads((home() / experiment_id / "watch.jsonl").read_text())["time"]
+        assert noticed - last < 30, name
+    assert "orphan: ended what its manager had left: its trials" in err  # the child of a compound command
+
+
+def test_a_trial_that_was_cut_off_by_the_end_of_the_watching_is_explained_by_itself(ended):
+    from experiments.why import why
+
+    experiment_id, _ = ended[0]["hangs"]
+    assert "cut off with its experiment; resume runs it again" in why(experiment_id, "0")
+    assert "FAILED after" in why(ended[0]["fails"][0], "1")
+
+
+def job_of(process: psutil.Process) -> str:
+    """The trial that a process belongs to; "" for the tuner, and for one that has just ended."""
+    try:
+        return process.environ().get("NNI_TRIAL_JOB_ID", "")
+    except psutil.Error:
+        return ""
+
+
+class Night:
+    """One experiment that is killed again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = written(folder, "night", trialCommand="python held.py", maxTrialNumber=5)
+        self.hold = folder / "hold"
+        self.id = ""
+
+    def go(self, *words: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "experiments", *words]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def running(self, ended: int) -> str:
+        """Wait for a trial whose process runs after so many have ended; its id."""
+        from analysis.locate import AnalysisError, registry
+        from analysis.reader import load_experiment
+
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.id = self.id or next((key for key, e in registry().items() if e["experimentName"] == "night"), "")
+            try:
+                trials = load_experiment(self.id).trials if self.id else ()
+            except AnalysisError:
+                trials = ()
+            here = {job_of(process) for process in self.left()} if trials else set()
+            now = [trial for trial in trials if trial.trial_id in here and trial.end is None and trial.intermediates]
+            if now and sum(trial.end is not None for trial in trials) >= ended:
+                return now[0].trial_id
+            time.sleep(0.1)
+        raise AssertionError(f"no running trial after {ended}")
+
+    def resumed_but_not_restarted(self) -> None:
+        """Wait until NNI has written that it will run the cut-off trial again."""
+        from analysis.locate import home
+
+        uri = f"{(home() / self.id / 'db/nni.sqlite').as_uri()}?mode=ro"
+        last, deadline = "", time.monotonic() + 60
+        while last != "ADD_RESUMED":
+            assert time.monotonic() < deadline
+            with closing(sqlite3.connect(uri, uri=True)) as database:
+                last = database.execute("select event from TrialJobEvent order by rowid desc limit 1").fetchall()[0][0]
+
+    def manager(self) -> psutil.Process:
+        from analysis.locate import registry
+
+        return psutil.Process(registry()[self.id]["pid"])
+
+    def left(self) -> list[psutil.Process]:
+        from analysis.locate import home
+        from experiments import processes
+
+        place = home() / self.id
+        return [*processes.trials(self.id, place), *processes.tuners(place)]
+
+
+def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
+    from analysis.reader import load_experiment
+
+    night = Night(tmp_path / "night")
+    launched = night.go("launch", str(night.file))
+    night.running(ended=1)
+    night.manager().kill()  # first the manager
+    out, err = launched.communicate(timeout=60)
+    assert launched.returncode == 1 and f"{night.id} LOST" in out and "without being told to" in err
+    assert night.left() == []
+    assert "killed, or the machine restarted" in run_module("experiments", "why", night.id).stdout
+
+    resumed = night.go("resume", night.id)
+    night.resumed_but_not_restarted()
+    resumed.kill()  # then the manager again, before it has started the cut-off trial
+    resumed.communicate()
+    night.manager().kill()
+
+    resumed = night.go("resume", night.id)
+    cut = night.running(ended=1)
+    for process in night.left():  # then a trial
+        if job_of(process) == cut:
+            process.kill()
+    night.running(ended=2)
+    for process in night.left():  # then the tuner
+        if not job_of(process):
+            process.kill()
+    out, err = resumed.communicate(timeout=60)
+    assert resumed.returncode == 1 and f"{night.id} DEAD" in out and "without a word" in err
+
+    resumed = night.go("resume", night.id)
+    night.hold.touch()
+    night.running(ended=2)
+    resumed.kill()  # then who watches and the manager: what a restart would end, and what it would leave
+    resumed.communicate()
+    night.manager().kill()
+    assert night.left()
+    before = {trial.trial_id: trial for trial in load_experiment(night.id).trials if trial.end is not None}
+    done = night.go("resume", night.id, "--max-trials", "6")
+    time.sleep(5)
+    night.hold.unlink()
+    out, err = done.communicate(timeout=120)
+    assert done.returncode == 0 and "ended what was left over: its trials" in err, err
+    record = load_experiment(night.id)
+    assert (len(record.trials), record.state) == (6, "DONE")
+    assert record.counts["succeeded"] == 5 and record.counts["running"] == 0
+    assert before == {t.trial_id: t for t in record.trials if t.trial_id in before}
+    assert "a signal that NNI did not send" in run_module("experiments", "why", night.id, cut).stdout
+    again = run_module("experiments", "resume", night.id)
+    assert again.returncode == 1 and "all 6 trials have ended" in again.stderr
+
+
+def test_doctor_runs_a_real_trial_in_under_a_minute_and_leaves_nothing(home):
+    done = run_module("experiments", "doctor")
+    assert done.returncode == 0, done.stdout
+    assert "ok      trial: one trial through NNI in " in done.stdout
+    assert not list(Path(tempfile.gettempdir()).glob("nni-smoke-*"))

@@ -1,0 +1,106 @@
+"""list, show and best beside a real NNI: while it runs, after its manager was killed, and of a tuner that died."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import run_module
+
+from experiments.ports import find_port
+
+pytestmark = pytest.mark.nni
+
+SPACE = {
+    "x": {"_type": "uniform", "_value": [0, 1]},
+    "layer": {
+        "_type": "choice",
+        "_value": [{"_name": "conv", "k": {"_type": "choice", "_value": [3, 5]}}, {"_name": "none"}],
+    },
+}
+TRIAL = """
+import nni, time
+p = nni.get_next_parameter()
+if p["x"] < 0.2:
+    raise SystemExit("too small \\x1b[31mx\\x1b[0m")
+nni.report_intermediate_result(p["x"])
+time.sleep(PAUSE)
+nni.report_final_result(p["x"])
+time.sleep(0.3)
+"""
+
+
+def create(folder: Path, env: dict[str, str], pause: float, port: int) -> tuple[str, int]:
+    """Starts an experiment of plain numbers, to be minimised, in a working directory of its own; id and manager's pid.
+
+    `port`: the first to try. For 10 s the tuner of a killed manager attaches to the next one on the same port."""
+    folder.mkdir()
+    (folder / "trial.py").write_text(TRIAL.replace("PAUSE", str(pause)))
+    config = {
+        "experimentName": "own Σ \x1b[31mred",
+        "searchSpace": SPACE,
+        "trialCommand": "python trial.py",
+        "trialCodeDirectory": ".",
+        "experimentWorkingDirectory": str(folder / "work"),
+        "trialConcurrency": 1,
+        "maxTrialNumber": 4,
+        "tuner": {"name": "TPE", "classArgs": {"seed": 3, "tpe_args": {"n_startup_jobs": 2}}},
+        "trainingService": {"platform": "local"},
+    }
+    (folder / "e.json").write_text(json.dumps(config))  # JSON is YAML
+    command = ["nnictl", "create", "-c", str(folder / "e.json"), "-p", str(find_port(port))]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    found = re.search(r"Experiment ID: \x1b\[36m(\w+)|Experiment ID: (\w+)", done.stdout)
+    assert done.returncode == 0 and found, done.stdout + done.stderr
+    experiment_id = found[1] or found[2]
+    registry = json.loads((Path(env["HOME"]) / "nni-experiments" / ".experiment").read_text())
+    return experiment_id, registry[experiment_id]["pid"]
+
+
+def row(env: dict[str, str], experiment_id: str) -> dict:
+    done = run_module("analysis", "list", "--format", "json", env=env)
+    assert done.returncode == 0, done.stderr
+    return next(found for found in json.loads(done.stdout) if found["id"] == experiment_id)
+
+
+def until(check, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def test_running_then_killed_then_told_as_crashed(nni_env, tmp_path):
+    experiment_id, pid = create(tmp_path / "slow", nni_env, 30, 18100)
+    until(lambda: row(nni_env, experiment_id)["trials"]["all"] >= 1)
+    until(lambda: "so far" in run_module("analysis", "show", experiment_id, env=nni_env).stdout)
+    found = row(nni_env, experiment_id)
+    assert (found["state"], found["optimise_mode"], found["best"]) == ("running", "minimize", None)
+    assert found["folder"] == str(tmp_path / "slow" / "work" / experiment_id)  # known by the registry alone
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: row(nni_env, experiment_id)["state"] == "crashed", 20)
+    shown = run_module("analysis", "show", experiment_id, env=nni_env).stdout
+    assert f"manager (process {pid}) is gone" in re.sub(r"\s+", " ", shown) and "cut off" in shown
+    assert run_module("analysis", "best", experiment_id, env=nni_env).returncode == 1
+
+
+def test_a_finished_search_that_minimises_plain_numbers(nni_env, tmp_path):
+    experiment_id, _ = create(tmp_path / "quick", nni_env, 0, 18120)
+    until(lambda: row(nni_env, experiment_id)["state"] == "done")
+    shown = run_module("analysis", "show", experiment_id, env=nni_env).stdout
+    assert shown.startswith(f"own Σ red ({experiment_id})\n") and "\x1b" not in shown
+    found = json.loads(run_module("analysis", "best", experiment_id, "--format", "json", env=nni_env).stdout)
+    from analysis.reader import load_experiment
+
+    trials = load_experiment(found["folder"].split("/environments")[0]).trials
+    scores = [trial.parameters["x"] for trial in trials if trial.state == "SUCCEEDED"]
+    assert found["score"] == found["parameters"]["x"] == min(scores) and found["retrain"] is None
+    assert "minimize" in shown and "layer {_name" in shown and "TPE draws the first 2 at random" in shown
+    failed = sum(trial.state == "FAILED" for trial in trials)
+    assert (f"{failed} of 4 trials  failed: too small x" in shown) == (failed > 0)

@@ -1,0 +1,138 @@
+"""Ends of a trial under real NNI: its manager killed and resumed, its time limit, a cache that is cut short."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from analysis.reader import load_experiment
+from analysis.records import Experiment
+from data.cache import open_cache
+from experiments.ports import find_port
+from trial.epoch_log import metrics_of_epoch
+from trial.hyperparameters import Hyperparameters
+from trial.run import Settings, run_trial
+
+pytestmark = pytest.mark.nni
+FLAGS = "--weights none --image-px 36 --patience 0 --device cpu --precision fp32 --threads 1"
+
+
+def nnictl(*words: str, env: dict[str, str]) -> str:
+    """nnictl's output; again where the manager did not answer in the 3 s that NNI gives it."""
+    for _ in range(4):
+        command = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", *words]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode == 0:
+            return done.stdout
+        assert "refused" in done.stdout + done.stderr, done.stdout + done.stderr
+        time.sleep(2)
+    pytest.fail(f"nnictl {words[0]}: {done.stdout}")
+
+
+def create(folder: Path, env: dict[str, str], flags: str, **config) -> Path:
+    """Start an experiment; returns its folder."""
+    space = {"lr": {"_type": "uniform", "_value": [0.01, 0.02]}}
+    config = {
+        "searchSpace": space, "trialCommand": f"{sys.executable} -m trial {flags}", "trialCodeDirectory": str(ROOT),
+        "trialConcurrency": 1, "tuner": {"name": "TPE", "classArgs": {"optimize_mode": "maximize"}},
+        "trainingService": {"platform": "local"}, **config,
+    }  # fmt: skip
+    (folder / "experiment.yml").write_text(yaml.safe_dump(config))
+    before = set(registry(env))
+    nnictl("create", "--config", str(folder / "experiment.yml"), "--port", str(find_port(18400)), env=env)
+    (name,) = (name for name, entry in registry(env).items() if name not in before and entry["status"] != "STOPPED")
+    return Path(env["HOME"]) / "nni-experiments" / name
+
+
+def registry(env: dict[str, str]) -> dict:
+    """NNI's list of experiments; it writes the file in place, so that a reader may meet half of it."""
+    file = Path(env["HOME"]) / "nni-experiments" / ".experiment"
+    for _ in range(20):
+        try:
+            return json.loads(file.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            time.sleep(0.1)
+    pytest.fail(f"{file} cannot be read")
+
+
+def wait_for(what: Callable[[], object], timeout_s: float = 90) -> object:
+    deadline = time.monotonic() + timeout_s
+    while not (found := what()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+def trials(folder: Path) -> list[Path]:
+    """Output folders in the order of their start."""
+    found = (folder / "environments/local-env/trials").glob("*")
+    return sorted(found, key=lambda place: (place / "trial.stdout").stat().st_ctime)
+
+
+def epochs(trial: Path) -> int:
+    file = trial / "epochs.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def ended(folder: Path, env: dict[str, str]) -> Experiment:
+    states = ("DONE", "ERROR", "STOPPED")
+    state = wait_for(lambda: (found := registry(env)[folder.name]["status"]) in states and found)
+    assert state == "DONE", (folder / "log/nnimanager.log").read_text()[-3000:]
+    nnictl("stop", folder.name, env=env)
+    return load_experiment(folder)
+
+
+def test_a_killed_manager_and_a_resume_leave_a_whole_curve(nni_env, tiny_cache, tmp_path):
+    flags = f"--cache {tiny_cache} {FLAGS} --epochs 6 --batch-size 8"
+    folder = create(tmp_path, nni_env, flags, maxTrialNumber=1)
+    trial = wait_for(lambda: next((t for t in trials(folder) if epochs(t) >= 2), None))
+    os.kill(registry(nni_env)[folder.name]["pid"], signal.SIGKILL)
+    error = wait_for(lambda: (trial / "trial.stderr").read_text(), timeout_s=10)
+    assert error.startswith("error: NNI's manager ") and "nnictl resume" in error and error.count("\n") == 1
+    nnictl("experiment", "list", env=nni_env)  # NNI notices only now
+    other_port = str(find_port(18420))  # the tuner, left alone, takes up with a new manager on the old one
+    nnictl("resume", folder.name, "--port", other_port, env=nni_env)
+    (found,) = ended(folder, nni_env).trials
+    assert (found.state, found.attempts, found.trial_id) == ("SUCCEEDED", 2, trial.name)
+    result = json.loads((trial / "result.json").read_text())
+    assert len(result["attempts"]) == 2 and result["attempts"][1]["after_epoch"] >= 2
+    assert [value.sequence for value in found.intermediates] == list(range(6))
+    expected = alone(Hyperparameters().merged(result["hyperparameters"]), tiny_cache, tmp_path / "alone")
+    assert [value.value for value in found.intermediates] == expected
+    assert found.final["epochs_run"] == 6 and found.final["interrupted"] == 0 and found.warnings == ()
+
+
+def alone(h: Hyperparameters, cache: Path, folder: Path) -> list[dict]:
+    """The same training without NNI and without interruption: the metrics of its epochs."""
+    run_trial(h, open_cache(cache), Settings(folder, "cpu", "fp32", 1), lambda metrics: None)
+    return [metrics_of_epoch(json.loads(line)) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+
+
+def test_a_time_limit_and_a_cut_cache_leave_the_result_so_far(nni_env, tiny_cache, tmp_path):
+    cache = tmp_path / "cache"
+    shutil.copytree(tiny_cache, cache)
+    flags = f"--cache {cache} {FLAGS} --epochs 1000"
+    folder = create(tmp_path, nni_env, flags, maxTrialNumber=2, maxTrialDuration="20s")
+    second = wait_for(lambda: next((t for t in trials(folder)[1:] if epochs(t) >= 1), None))
+    os.truncate(cache / "training.images.npy", 5000)
+    limited, cut = ended(folder, nni_env).trials
+    for trial in (limited, cut):
+        assert trial.state == "SUCCEEDED" and trial.final["interrupted"] == 1 and "evaluation_top1" not in trial.final
+        assert trial.score == max(value.value["default"] for value in trial.intermediates)
+        assert f"interrupted after epoch {len(trial.intermediates)}" in trial.warnings[0]
+    assert "stopped: SIGINT after epoch" in (limited.folder / "trial.stderr").read_text()
+    said = (second / "trial.stderr").read_text()
+    assert "training.images.npy: 5000 bytes, expected" in said and "Traceback" not in said

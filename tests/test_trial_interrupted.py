@@ -1,0 +1,199 @@
+"""An interrupted trial goes on from its last epoch, and its curve is the one it would have had."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from data.cache import open_cache
+from trial import checkpoint
+from trial.device import choose_compute
+from trial.errors import TrialError
+from trial.fit import EpochMetrics, start_training
+from trial.hyperparameters import Hyperparameters
+from trial.model import build_model
+from trial.run import Settings, run_trial
+
+EPOCHS = 8
+FLAGS = ["--weights", "none", "--image-px", "36", "--lr", "0.02", "--batch-size", "8", "--patience", "0"]
+COMMAND = [sys.executable, "-m", "trial", *FLAGS, "--device", "cpu", "--precision", "fp32", "--threads", "1"]
+
+
+def hyperparameters(**values) -> Hyperparameters:
+    given = {"weights": "none", "image_px": 36, "lr": 0.02, "batch_size": 8, "patience": 0, **values}
+    return Hyperparameters().merged(given)
+
+
+def settings(folder: Path, **values) -> Settings:
+    return Settings(folder, "cpu", "fp32", 1, **values)
+
+
+def curve(folder: Path) -> list[dict]:
+    """The metrics of each line of epochs.jsonl, without the times."""
+    names = [field.name for field in fields(EpochMetrics)]
+    lines = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    return [{name: line[name] for name in names} for line in lines]
+
+
+class Cut(Exception):
+    """Where this process stands in for one that was killed."""
+
+
+def cut_after(epochs: int):
+    def report(metrics):
+        if metrics["epoch"] == epochs:
+            raise Cut
+
+    return report
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_cache, tmp_path_factory) -> Path:
+    """A training that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    run_trial(hyperparameters(epochs=EPOCHS), open_cache(tiny_cache), settings(folder), lambda metrics: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def once_interrupted(tiny_cache, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupted")
+    with pytest.raises(Cut):
+        run_trial(hyperparameters(epochs=3), open_cache(tiny_cache), settings(folder), cut_after(2))
+    return folder
+
+
+@pytest.fixture
+def interrupted(once_interrupted, tmp_path) -> Path:
+    """A training of three epochs that was cut after two; a copy for each test."""
+    return Path(shutil.copytree(once_interrupted, tmp_path / "out"))
+
+
+def run_until(folder: Path, cache: Path, epochs: int, signal_number: int) -> subprocess.Popen:
+    """A trial as a process, sent the signal a moment after its epoch: in the midst of the next."""
+    command = [*COMMAND, "--epochs", str(EPOCHS), "--cache", str(cache), "--output", str(folder)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    file, deadline = folder / "epochs.jsonl", time.monotonic() + 120
+    epochs = max(epochs, 1 + len(file.read_text().splitlines()) if file.exists() else 0)
+    while not file.exists() or len(file.read_text().splitlines()) < epochs:
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    time.sleep(0.05)
+    process.send_signal(signal_number)
+    process.sent = time.monotonic()
+    return process
+
+
+def test_killed_three_times_the_curve_is_the_same_bit_for_bit(whole, tiny_cache, tmp_path):
+    said = []
+    for epochs, number in ((2, signal.SIGKILL), (4, signal.SIGINT), (6, signal.SIGTERM)):
+        process = run_until(tmp_path, tiny_cache, epochs, number)
+        said.append(process.communicate(timeout=60))
+        assert time.monotonic() - process.sent < 5  # NNI's SIGKILL comes then
+        assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
+        assert (tmp_path / "checkpoint.pt").exists() and not (tmp_path / "best.pt").exists()
+    assert "stopped: SIGINT after epoch" in said[1][1] and f"--output {tmp_path}" in said[1][1]
+    assert said[1][1].count("\n") == 1 and "Traceback" not in said[1][1]
+    assert json.loads((tmp_path / "result.json").read_text())["stopped_by"] == "SIGTERM"
+    command = [*COMMAND, "--epochs", str(EPOCHS), "--cache", str(tiny_cache), "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "continued after epoch" in done.stdout
+    assert curve(tmp_path) == curve(whole)
+    compare_results(tmp_path, whole)
+
+
+def compare_results(folder: Path, whole: Path) -> None:
+    found, expected = (json.loads((place / "result.json").read_text()) for place in (folder, whole))
+    for name in ("validation", "evaluation", "epochs_run", "best_epoch", "stopped_by", "micro_batch"):
+        assert found[name] == expected[name], name
+    starts = [attempt["after_epoch"] for attempt in found["attempts"]]
+    assert len(starts) == 4 and starts == sorted(set(starts)) and starts[0] == 0 and starts[1] >= 2
+    weights, others = (torch.load(place / "best.pt", weights_only=True)["model"] for place in (folder, whole))
+    assert all(torch.equal(weights[name], others[name]) for name in others)
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    shown = events.Scalars("val/accuracy")
+    assert [event.step for event in shown] == list(range(1, EPOCHS + 1))
+    left = {file.name for file in folder.iterdir()}
+    assert left == {".lock", "best.pt", "epochs.jsonl", "hyperparameters.json", "result.json", "tensorboard"}
+
+
+def test_a_continued_trial_reports_its_earlier_epochs_again(interrupted, tiny_cache, capsys):
+    seen = []
+    final = run_trial(hyperparameters(epochs=3), open_cache(tiny_cache), settings(interrupted), seen.append)
+    assert [metrics["epoch"] for metrics in seen] == [1, 2, 3] and final["epochs_run"] == 3
+    assert [metrics["default"] for metrics in seen] == [line["val_accuracy"] for line in curve(interrupted)]
+    assert "continued after epoch 2" in capsys.readouterr().out
+    first, last = (json.loads(line)["seconds"] for line in (interrupted / "epochs.jsonl").read_text().splitlines()[::2])
+    assert final["duration_s"] > last > first
+
+
+def test_a_training_that_was_cut_after_its_last_epoch_only_evaluates(tiny_cache, tmp_path):
+    h, cache = hyperparameters(epochs=2), open_cache(tiny_cache)
+    with pytest.raises(Cut):
+        run_trial(h, cache, settings(tmp_path), cut_after(2))
+    before = curve(tmp_path)
+    assert run_trial(h, cache, settings(tmp_path), lambda metrics: None)["epochs_run"] == 2
+    assert curve(tmp_path) == before
+
+
+def halve(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 255
+    file.write_bytes(content)
+
+
+DAMAGE = {
+    "half written": halve,
+    "a byte changed": flip,
+    "garbage": lambda file: file.write_bytes(b"\x80\x04garbage" * 1000),
+    "empty": lambda file: file.write_bytes(b""),
+    "no checkpoint": lambda file: torch.save([1, 2], file),
+    "another version's": lambda file: torch.save({"format": 0}, file),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["checkpoint.pt", "best-*.pt"])
+def test_a_damaged_checkpoint_is_not_continued(name, damage, interrupted, tiny_cache):
+    h, compute = hyperparameters(epochs=3), choose_compute("cpu", "fp32", 1)
+    owner = (h, open_cache(tiny_cache), compute)
+    t = start_training(build_model(h.arch, h.weights, 11, h.seed), h)
+    assert not isinstance(checkpoint.load(interrupted, t, owner), str)
+    DAMAGE[damage](next(interrupted.glob(name)))
+    reason = checkpoint.load(interrupted, t, owner)
+    assert isinstance(reason, str) and "\n" not in reason and "checkpoint.pt" in reason
+
+
+def test_after_damage_the_training_starts_anew_with_a_line(interrupted, whole, tiny_cache, capsys):
+    halve(interrupted / "checkpoint.pt")
+    run_trial(hyperparameters(epochs=3), open_cache(tiny_cache), settings(interrupted), lambda metrics: None)
+    said = capsys.readouterr().out
+    assert "checkpoint.pt cannot be read" in said and "the training starts anew" in said
+    assert curve(interrupted) == curve(whole)[:3]  # of the same seed
+
+
+def test_another_trainings_checkpoint_is_kept_alone_and_replaced_under_nni(interrupted, tiny_cache, capsys):
+    h, cache = hyperparameters(epochs=3, lr=0.03), open_cache(tiny_cache)
+    with pytest.raises(TrialError, match=r"another training: lr 0.02 there, 0.03 here; .* choose another --output"):
+        run_trial(h, cache, settings(interrupted), lambda metrics: None)
+    assert (interrupted / "checkpoint.pt").exists()
+    run_trial(h, cache, settings(interrupted, may_replace=True), lambda metrics: None)
+    assert "lr 0.02 there, 0.03 here; the training starts anew" in capsys.readouterr().out
+    assert len(curve(interrupted)) == 3 and curve(interrupted)[0]["lr"] == 0.03

@@ -1,0 +1,187 @@
+"""Memory that does not suffice: the step is repeated in parts, and is the same step."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+
+from data.cache import open_cache
+from trial.device import choose_compute
+from trial.errors import TrialError
+from trial.fit import evaluate, start_training, train_epoch, train_step
+from trial.hyperparameters import Hyperparameters
+from trial.micro_batch import AtOnce, split_planned
+from trial.model import build_model
+from trial.run import Settings, run_trial
+
+CPU = choose_compute("cpu", "fp32", 1)
+H = Hyperparameters().merged({"weights": "none", "image_px": 36, "batch_size": 16, "lr": 0.05, "weight_decay": 0.01})
+
+
+@pytest.fixture(scope="module")
+def split(tiny_cache):
+    return open_cache(tiny_cache).split("training")
+
+
+def plain_net() -> nn.Module:
+    """No batch normalisation: here the parts have to add up to the batch."""
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 11)]
+    return nn.Sequential(*body)
+
+
+def limit(monkeypatch, model: nn.Module, images: int) -> list[int]:
+    """The model fails as torch does where memory is short, above so many images at once; returns the sizes it saw."""
+    forward, seen = model.forward, []
+
+    def short_of_memory(batch):
+        logits = forward(batch)  # the running statistics have moved by then
+        seen.append(len(batch))
+        if len(batch) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return logits
+
+    monkeypatch.setattr(model, "forward", short_of_memory)
+    return seen
+
+
+def epoch(model: nn.Module, split, at_once: int | None = None):
+    t = start_training(model, H)
+    t.train_at_once.images = at_once or t.train_at_once.images
+    score = train_epoch(t, split, torch.from_numpy(split.labels), H, CPU)
+    return t, score
+
+
+@pytest.mark.parametrize("at_once", [8, 5, 1])
+def test_parts_give_the_weights_of_the_whole_batch(split, at_once):
+    whole, parts = plain_net(), plain_net()
+    (_, one), (_, other) = epoch(whole, split), epoch(parts, split, at_once)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+    assert other.n == one.n == 66 and other.loss == pytest.approx(one.loss, rel=1e-5)
+    assert (other.top1, other.per_class) == (one.top1, one.per_class)
+
+
+def test_a_failed_step_leaves_no_trace(split, monkeypatch):
+    """Batch normalisation, momentum and random draws: as if the smaller size had been chosen from the start."""
+    model = build_model("resnet18", "none", 11, 0)
+    chosen, forced = copy.deepcopy(model), model
+    seen = limit(monkeypatch, forced, 4)
+    (t, score), (expected, expected_score) = epoch(forced, split), epoch(chosen, split, 4)
+    assert seen[:3] == [14, 7, 4] and max(seen[2:]) == 4 and t.train_at_once.images == 4
+    assert score == expected_score
+    assert all(torch.equal(v, chosen.state_dict()[k]) for k, v in forced.state_dict().items())
+    assert torch.equal(t.generator.get_state(), expected.generator.get_state())
+
+
+def test_a_failure_in_a_later_part_leaves_no_trace_either(split, monkeypatch):
+    model = build_model("resnet18", "none", 11, 0)
+    expected = copy.deepcopy(model)
+    calls, forward = [], model.forward
+
+    def fails_once(batch):
+        calls.append(len(batch))
+        if len(calls) == 2:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+        return forward(batch)
+
+    monkeypatch.setattr(model, "forward", fails_once)
+    t, _ = epoch(model, split, 8)
+    assert calls[:3] == [7, 7, 4] and t.train_at_once.images == 4
+    epoch(expected, split, 4)
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_evaluation_in_parts_counts_every_image(split, monkeypatch):
+    model = plain_net()
+    expected = evaluate(model, split, 36, CPU)
+    seen, at_once = limit(monkeypatch, model, 20), AtOnce(64)
+    found = evaluate(model, split, 36, CPU, at_once)
+    assert seen == [64, 32, 16, 16, 16, 16, 2] and at_once.images == 16
+    assert (found.n, found.per_class) == (expected.n, expected.per_class) and found.loss == pytest.approx(expected.loss)
+
+
+def test_less_than_one_image_is_a_clear_error(split, monkeypatch):
+    model = plain_net()
+    limit(monkeypatch, model, 0)
+    with pytest.raises(TrialError, match=r"out of memory with 1 image\(s\) at once \(CUDA out of memory.*image_px"):
+        epoch(model, split)
+
+
+def test_another_error_is_not_taken_for_want_of_memory(split):
+    with pytest.raises(RuntimeError, match="shape|size"):
+        epoch(nn.Linear(3, 11), split)
+
+
+def test_a_part_of_tiny_images_is_never_a_single_one():
+    planned = (torch.arange(7), torch.rand(5, 7))
+    assert [len(rows) for rows, _ in split_planned(planned, at_once=2, least=2)] == [3, 2, 2]
+    assert [len(rows) for rows, _ in split_planned(planned, at_once=2, least=1)] == [2, 2, 2, 1]
+
+
+def test_the_record_says_so_and_a_continued_trial_keeps_to_it(tiny_cache, tmp_path, monkeypatch, capsys):
+    from trial import fit
+
+    sizes, step = [], train_step
+
+    def short_of_memory(*words):
+        sizes.append(words[-1])
+        if words[-1] > 8:
+            raise MemoryError
+        return step(*words)
+
+    monkeypatch.setattr(fit, "train_step", short_of_memory)
+    h = H.merged({"epochs": 2, "patience": 0})
+
+    def cut(metrics):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(h, open_cache(tiny_cache), Settings(tmp_path, "cpu", "fp32", 1), cut)
+    run_trial(h, open_cache(tiny_cache), Settings(tmp_path, "cpu", "fp32", 1), lambda metrics: None)
+    assert sizes == [16] + [8] * 10  # five steps an epoch; the continued one does not try 16 again
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["micro_batch"]["images"], result["micro_batch"]["batch_size"]) == (8, 16)
+    assert "batch normalisation saw a part at a time" in result["micro_batch"]["note"]
+    said = capsys.readouterr().out
+    assert "out of memory (MemoryError): 8 images at once from here on" in said
+    assert "micro-batches of 8 images for batches of 16" in said
+
+
+# A step of 256 images of 64 px needs some 700 MB beside the weights: this process gets 400.
+SHORT = """
+import resource, torch
+from trial import fit
+from trial.device import choose_compute
+from trial.hyperparameters import Hyperparameters
+from trial.model import build_model
+import numpy as np
+from data.cache import Split
+compute = choose_compute("cpu", "fp32", 1)
+h = Hyperparameters().merged({"weights": "none", "image_px": 64, "batch_size": 256, "lr": 0.01})
+t = fit.start_training(compute.place(build_model("resnet18", "none", 11, 0)), h)
+images = np.random.default_rng(0).integers(0, 255, (256, 73, 73, 3), dtype=np.uint8)
+split = Split(images, np.arange(256) % 11)
+used = int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmSize"))) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (used + MORE, used + MORE))
+score = fit.train_epoch(t, split, torch.from_numpy(split.labels), h, compute)
+print("trained on", score.n, "at once", t.train_at_once.images)
+"""
+
+
+def test_an_address_space_that_is_really_too_small():
+    code = SHORT.replace("MORE", str(400 * 2**20))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    at_once = int(re.search(r"trained on 256 at once (\d+)", done.stdout)[1])
+    assert at_once < 256 and done.stdout.count("images at once from here on") >= 1

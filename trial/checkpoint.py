@@ -1,0 +1,113 @@
+"""A training's state after its last epoch, so that an interrupted trial goes on and does not start again."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.cache import Cache
+from trial.checkpoint_files import CHECKPOINT, best_file
+from trial.device import Compute
+from trial.fit import EpochMetrics, Training
+from trial.hyperparameters import Hyperparameters
+from trial.outputs import write_atomically, write_weights
+
+FORMAT = 1  # raised when a training's state or its meaning changes: older checkpoints are then not continued
+
+
+Owner = tuple[Hyperparameters, Cache, Compute]
+OTHER = "checkpoint.pt is of another training"
+
+
+def identity(owner: Owner) -> dict[str, Any]:
+    """What has to be the same for a training to go on as if it had never stopped."""
+    h, cache, compute = owner
+    return {
+        **asdict(h),
+        "photos": cache.manifest["source_digest"],
+        "cache_px": cache.manifest["image_px"],
+        "images": str(cache.manifest["counts"]),
+        "device": compute.device.type,
+        "precision": "bf16" if compute.autocast_dtype else "fp32",
+    }
+
+
+def save(folder: Path, t: Training, owner: Owner, lines: list[dict], facts: dict[str, Any]) -> None:
+    """After an epoch. lines: the epochs as epochs.jsonl has them; facts: plain values to be found again by `load`.
+
+    Raises TrialError where the folder cannot be written; the checkpoint before is then still whole.
+    """
+    best = best_file(folder, t.best_epoch)
+    is_best = t.best_epoch == len(t.epochs)
+    if is_best:
+        write_weights(best, t.best_weights, owner[1].classes, owner[0])
+    state = {
+        "format": FORMAT,
+        "of": identity(owner),
+        "model": None if is_best else t.model.state_dict(),
+        "optimizer": t.optimizer.state_dict(),
+        "schedule": t.schedule.state_dict(),
+        "generator": t.generator.get_state(),
+        "best_epoch": t.best_epoch,
+        "at_once": (t.train_at_once.images, t.evaluate_at_once.images),
+        "lines": lines,
+        "facts": facts,
+    }
+    buffer = io.BytesIO()  # torch's own writing to a file ends in a C++ error where the disk is full
+    torch.save(state, buffer)
+    write_atomically(folder / CHECKPOINT, buffer.getbuffer())
+    for old in folder.glob("best-*.pt"):
+        if old != best:
+            old.unlink()
+
+
+def load(folder: Path, t: Training, owner: Owner) -> tuple[list[dict], dict[str, Any]] | str:
+    """Put `t` where the checkpoint was; returns its lines and facts. Else why not, in words; `t` is then of no use.
+
+    Raises nothing: whatever a damaged file does is a reason.
+    """
+    try:
+        state = _read(folder / CHECKPOINT)
+        if state["format"] != FORMAT:
+            return f"checkpoint.pt has format {state['format']}, this version continues format {FORMAT}"
+        if state["of"] != identity(owner):
+            return f"{OTHER}: {_difference(state['of'], identity(owner))}"
+        best = _read(best_file(folder, state["best_epoch"]))["model"]
+        epochs = [
+            EpochMetrics(**{name: line[name] for name in EpochMetrics.__annotations__}) for line in state["lines"]
+        ]
+        _apply(t, state, best)
+    except Exception as error:  # noqa: BLE001 a damaged file raises what it likes: pickle's, zip's, torch's errors
+        reason = (str(error).strip().splitlines() or [""])[0]
+        return f"checkpoint.pt cannot be read ({type(error).__name__}: {reason[:80]})"
+    t.epochs[:] = epochs
+    return state["lines"], state["facts"]
+
+
+def _read(file: Path) -> Any:
+    """Raises anything. The sums that torch.save puts into its zip file are not compared by torch.load."""
+    with zipfile.ZipFile(file) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"{file.name} is damaged in {damaged}")
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _apply(t: Training, state: dict[str, Any], best: dict[str, torch.Tensor]) -> None:
+    device = next(t.model.parameters()).device
+    t.model.load_state_dict(state["model"] or best)
+    t.optimizer.load_state_dict(state["optimizer"])
+    t.schedule.load_state_dict(state["schedule"])
+    t.generator.set_state(state["generator"])
+    t.best_weights = {name: value.to(device) for name, value in best.items()}
+    t.best_epoch = state["best_epoch"]
+    t.train_at_once.images, t.evaluate_at_once.images = state["at_once"]
+
+
+def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
+    names = [name for name in expected if found.get(name) != expected[name]]
+    return ", ".join(f"{name} {found.get(name)!r} there, {expected[name]!r} here" for name in names[:3])

@@ -1,0 +1,90 @@
+"""python -m trial --evaluate FILE: what a best.pt scores on a split. Trains nothing and leaves no files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from data.cache import Cache, open_cache
+from trial.batches import store_px
+from trial.device import choose_compute
+from trial.errors import TrialError
+from trial.fit import evaluate
+from trial.hyperparameters import Hyperparameters
+from trial.metrics import Score
+from trial.model import build_model, load_file
+from trial.outputs import report_lines
+
+TITLES = {"evaluation": "Test set", "validation": "Validation set"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The content of a best.pt: state dict, class names by output, and what it was trained with."""
+
+    state: dict[str, Tensor]
+    classes: tuple[str, ...]
+    hyperparameters: Hyperparameters
+
+
+def evaluate_file(weights: Path, cache_folder: Path, split: str, compute_on: tuple[str, str, int]) -> Score:
+    """Score the weights on the "evaluation" or "validation" split and print it as a trial does.
+
+    compute_on: device, precision and threads. Raises TrialError or DataError for what does not fit together.
+    """
+    trained = read_trained(weights)
+    h = trained.hyperparameters
+    cache = open_cache(cache_folder, h.image_px)
+    outputs = match_classes(trained.classes, cache, weights)
+    compute = choose_compute(*compute_on)
+    model = build_model(h.arch, "none", len(outputs), h.seed)
+    state = {name: value[outputs] if name.startswith("fc.") else value for name, value in trained.state.items()}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise TrialError(
+            f"{weights}: its weights do not fit {h.arch} ({reason}); expected a trial's best.pt"
+        ) from error
+    images = cache.split(split, store_px(h.image_px))
+    score = evaluate(compute.place(model), images, h.image_px, compute)
+    print(f"{weights}: {h.arch} at {h.image_px} px on {compute.name}; {split} split of {cache.directory}, "
+          f"{score.n} images")  # fmt: skip
+    print(report_lines(score, cache.classes, TITLES[split]))
+    return score
+
+
+def read_trained(path: Path) -> Trained:
+    """Raises TrialError for a file that no trial wrote."""
+    if not path.is_file():
+        raise TrialError(f"--evaluate {path}: no such file; expected the best.pt of a trial's folder")
+    found = load_file(path)
+    content = found if isinstance(found, dict) else {}
+    state, classes = content.get("model"), content.get("classes")
+    named = isinstance(classes, list) and bool(classes) and all(isinstance(name, str) for name in classes)
+    tensors = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
+    if not (named and tensors and "hyperparameters" in content):
+        raise TrialError(
+            f"{path}: not a trial's best.pt (expected model, classes and hyperparameters, found "
+            f"{', '.join(map(str, list(content)[:4])) or type(found).__name__}); a bare state dict goes to --weights"
+        )
+    if any(name.startswith("fc.") and len(value) != len(classes) for name, value in state.items()):
+        raise TrialError(f"{path}: its head has another number of outputs than its {len(classes)} class names")
+    return Trained(state, tuple(classes), Hyperparameters().merged(content["hyperparameters"]))
+
+
+def match_classes(classes: tuple[str, ...], cache: Cache, weights: Path) -> list[int]:
+    """For each label of the cache the output of that name; another order is put right. Raises TrialError."""
+    missing, unknown = sorted(set(cache.classes) - set(classes)), sorted(set(classes) - set(cache.classes))
+    if missing or unknown or len(classes) != len(cache.classes):
+        raise TrialError(
+            f"{weights} knows {len(classes)} classes and {cache.directory} holds {len(cache.classes)}: only in the "
+            f"weights {_few(unknown)}; only in the cache {_few(missing)}. Name the cache it was trained on with --cache"
+        )
+    return [classes.index(name) for name in cache.classes]
+
+
+def _few(names: list[str]) -> str:
+    return (", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")) or "none"
