@@ -41,3 +41,187 @@ def runs(plain_env, repaired_env, tmp_path_factory) -> dict[str, Run]:
             folder / "evolution", {**repaired_env, "NNI_TEST_MODES": "none,none,none,exit1,twice,text,nan"}, two
         ),
     }
+    for run in runs.values():
+        run.wait(lambda run=run: run.status == "DONE", 150)
+    return runs
+
+
+def test_each_repair_says_so_in_nnis_log(runs):
+    said = [line.split("(Repairs) ")[1] for line in runs["tpe"].log("nnimanager").splitlines() if "(Repairs)" in line]
+    assert [line.split(":")[0] for line in said] == ["records", "network", "gpu", "trial end", "tensorboard"]
+    assert "(Repairs)" not in runs["plain"].log("nnimanager")
+
+
+def test_trials_get_the_parameters_that_nni_recorded_for_them(runs):
+    """Four at a time, one of them dead before it asked: plain NNI hands out whatever is oldest."""
+    wrong = {
+        name: sum(got != run.recorded()[trial] for trial, got in run.received().items()) for name, run in runs.items()
+    }
+    assert wrong["plain"] > 0 and len(runs["plain"].received()) == 8
+    assert wrong["tpe"] == wrong["evolution"] == 0
+    assert len(runs["tpe"].received()) == 13 and len(runs["evolution"].received()) == 9
+    again = next(runs["tpe"].trials.glob("*/again.json"))
+    assert json.loads(again.read_text()) == json.loads((again.parent / "got.json").read_text())
+
+
+def test_a_trial_without_exactly_one_usable_result_has_failed_with_the_reason_in_its_record(runs):
+    ends = runs["tpe"].ends()
+    assert {number: reason for number, (state, reason) in ends.items() if state == "FAILED"} == {
+        0: "exit code 1",
+        2: "reported more than one final result: 0.1, then 0.2",
+        3: "the final result is not finite: NaN",
+        4: 'the final result is no number and no dict with a number as "default": "0.5"',
+        5: "ended without a final result",
+        6: "exit code 1",
+        10: 'the final result is not finite: {"default": Infinity}',
+        11: "ended by a signal that NNI did not send (kill -9, often for want of memory)",
+    }
+    assert {number for number, (state, _) in ends.items() if state == "SUCCEEDED"} == {1, 7, 8, 9, 12, 13}
+    told = [trial for trial in runs["tpe"].get("trial-jobs") if trial.get("message", "").startswith("ended without")]
+    assert [trial["sequenceId"] for trial in told] == [5]
+
+
+def test_no_tuner_dies_of_its_trials(runs):
+    assert {state for state, _ in runs["evolution"].ends().values()} == {"FAILED", "SUCCEEDED"}
+    for name in ("tpe", "evolution"):
+        assert "ERROR" not in runs[name].log("dispatcher") and runs[name].get("check-status")["errors"] == []
+
+
+def test_plain_tuner_dies_of_a_second_final_result_while_nni_says_running(plain_env, tmp_path):
+    run = Run(tmp_path, {**plain_env, "NNI_TEST_MODES": "twice"}, {})
+    run.wait(lambda: "KeyError" in run.log("dispatcher"))
+    assert run.get("check-status") == {"status": "RUNNING", "errors": []}
+    run.call("stop", run.id)
+
+
+def test_the_trial_inherits_nothing_of_the_repairs(runs):
+    environment = json.loads(next(runs["tpe"].trials.glob("*/env.json")).read_text())
+    assert environment == {"gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "node": os.environ.get("NODE_OPTIONS", "")}
+
+
+def test_the_tensorboard_button_opens_the_trials_own_folder(runs):
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    run = runs["tpe"]
+    trial = next(t["trialJobId"] for t in run.get("trial-jobs") if t["status"] == "SUCCEEDED")
+    writer = EventFileWriter(str(run.trials / trial / "tensorboard"))
+    writer.add_event(Event(step=1, summary=Summary(value=[Summary.Value(tag="crust", simple_value=0.5)])))
+    writer.close()
+    task = _post(run, "tensorboard", {"trials": trial})
+    url = f"http://127.0.0.1:{task['port']}/data/plugin/scalars/tags"
+    run.wait(lambda: "crust" in _reachable(url), 60)
+    assert not (run.folder / "trials").exists()  # where plain NNI looks, and makes an empty folder
+    with pytest.raises(OSError):
+        _text(url.replace("127.0.0.1", other_address()))
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        _post(run, "tensorboard", {"trials": "../../../x"})
+
+
+def test_nnictl_and_its_resume_still_work(repaired_env, tmp_path):
+    run = Run(tmp_path, {**repaired_env, "NNI_TEST_MODES": "good,long"}, {"maxTrialNumber": 2})
+    assert run.id in run.call("experiment", "list").stdout
+    run.wait(lambda: len(run.received()) == 2)
+    long = next(trial["trialJobId"] for trial in run.get("trial-jobs") if trial["sequenceId"] == 1)
+    assert run.call("trial", "kill", run.id, "--trial_id", long).returncode == 0
+    run.wait(lambda: run.status == "DONE")
+    assert run.ends()[1] == ("USER_CANCELED", "")
+    assert run.call("update", "trialnum", run.id, "--value", "3").returncode == 0
+    run.wait(lambda: 2 in run.ends() and run.status == "DONE")
+    run.call("experiment", "export", run.id, "--type", "json", "--filename", str(tmp_path / "out.json"))
+    assert len(json.loads((tmp_path / "out.json").read_text())) == 2
+    assert "SUCCEEDED" in run.call("trial", "ls", run.id).stdout
+    run.call("stop", run.id)
+    assert run.call("view", run.id, "--port", str(run.port)).returncode == 0
+    run.wait(lambda: run.status == "VIEWED")
+    assert len(run.get("trial-jobs")) == 3
+    run.call("stop", run.id)
+    assert run.call("resume", run.id, "--port", str(run.port)).returncode == 0
+    run.call("update", "trialnum", run.id, "--value", "5")
+    run.wait(lambda: len(run.ends()) == 5 and run.status == "DONE")
+    assert sorted(run.ends()) == [0, 1, 2, 3, 4]  # plain NNI numbers from 1 again
+    ids = run.query("SELECT data FROM TrialJobEvent WHERE trialJobId != '' AND data != ''")
+    assert len({json.loads(data)["parameter_id"] for (data,) in ids}) == 5
+    assert run.recorded() == run.received()
+    run.call("stop", run.id)
+
+
+PYNVML = """
+import os, sys, time
+class NVMLError(Exception): pass
+class _Rates: gpu = memory = 0
+class _Memory: total = free = 1
+if any("collect_gpu_info" in word for word in sys.orig_argv):
+    with open(os.environ["NNI_TEST_COLLECTORS"], "a") as file: file.write(f"{time.time()}\\n")
+def nvmlInit(): pass
+def nvmlShutdown(): pass
+def nvmlDeviceGetCount(): return 1
+def nvmlSystemGetDriverVersion(): return "1"
+def nvmlSystemGetCudaDriverVersion_v2(): return 1
+def nvmlDeviceGetHandleByIndex(index): return index
+def nvmlDeviceGetName(device): return "a drawn GPU"
+def nvmlDeviceGetNumGpuCores(device): return 1
+def nvmlDeviceGetMemoryInfo(device): return _Memory()
+def nvmlDeviceGetUtilizationRates(device): return _Rates()
+def nvmlDeviceGetComputeRunningProcesses_v3(device): return []
+def nvmlDeviceGetGraphicsRunningProcesses_v3(device): return []
+"""
+
+
+def _gpu_run(folder: Path, env: dict[str, str], gpus: int, **config) -> tuple[Run, Path]:
+    """An experiment on a machine that seems to have one GPU, and the file in which each start of a collector is a line."""
+    folder.mkdir(exist_ok=True)
+    (folder / "pynvml.py").write_text(PYNVML)
+    collectors = folder / "collectors.txt"
+    collectors.touch()
+    env = {**env, "PYTHONPATH": str(folder), "NNI_TEST_COLLECTORS": str(collectors)}
+    service = {"platform": "local", "useActiveGpu": True}
+    return Run(folder, env, {"trialGpuNumber": gpus, "trainingService": service, **config}), collectors
+
+
+def test_one_gpu_of_one_runs_and_a_trial_that_waits_starts_no_storm(repaired_env, tmp_path):
+    """Plain NNI is left out here: it would flood the machine. test_repairs.py asks its scheduler alone."""
+    run, collectors = _gpu_run(tmp_path / "repaired", repaired_env, 1, trialConcurrency=2, maxTrialNumber=3)
+    run.wait(lambda: run.status == "DONE")
+    assert {state for state, _ in run.ends().values()} == {"SUCCEEDED"} and len(run.received()) == 3
+    assert {json.loads(file.read_text())["gpus"] for file in run.trials.glob("*/env.json")} == {"0"}
+    assert run.log("nnimanager").count("waits: no GPU is free") == 2  # trials 1 and 2, a line each
+    assert len(collectors.read_text().splitlines()) < 12
+    run.call("stop", run.id)
+
+
+def test_more_gpus_than_there_are_wait_with_one_line(repaired_env, tmp_path):
+    run, collectors = _gpu_run(tmp_path / "two", repaired_env, 2)
+    run.wait(lambda: "waits:" in run.log("nnimanager"))
+    before = len(collectors.read_text().splitlines())
+    time.sleep(6)
+    assert len(collectors.read_text().splitlines()) <= before + 1
+    assert run.log("nnimanager").count("waits:") == 1 and run.status == "RUNNING"
+    assert len(run.log("nnimanager").splitlines()) < 60
+    assert run.call("stop", run.id).returncode == 0
+
+
+def _text(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+
+
+def _post(run: Run, path: str, body: dict) -> dict:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{run.port}/api/v1/nni/{path}",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)
+
+
+def _reachable(url: str) -> str:
+    try:
+        return _text(url)
+    except OSError:
+        return ""
