@@ -8,7 +8,7 @@ from pathlib import Path
 from .provenance import best_result
 from .records import Experiment, Trial
 
-_NOT_TRAINING = ("cache", "output", "device", "precision", "threads", "describe", "evaluate", "split")
+_NOT_TRAINING = ("cache", "output", "device", "precision", "threads", "describe", "searched", "evaluate", "split")
 _KEPT = ("device", "precision", "threads")  # settings of the experiment's command; the hyperparameters replace the rest
 
 
@@ -22,7 +22,7 @@ def retrain_command(experiment: Experiment, trial: Trial) -> str | None:
     used = trial.effective or fixed | trial.parameters
     flags = []
     for name, value in used.items():
-        if name == "weights":
+        if name in ("weights", "teacher"):
             value = _weights_source(str(value), experiment)
         flags += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(["python", "-m", "trial", *flags, *_cache_flag(experiment, trial), *_settings(experiment)])
@@ -70,7 +70,7 @@ def _cache_flag(experiment: Experiment, trial: Trial) -> list[str]:
 
 
 def _weights_source(value: str, experiment: Experiment) -> str:
-    return value if value in ("imagenet", "none") else _resolved(value, experiment)
+    return value if value in ("imagenet", "none", "") else _resolved(value, experiment)
 
 
 def _resolved(path: str, experiment: Experiment) -> str:

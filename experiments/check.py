@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from analysis.startup import explain
 from experiments.batch import batch_problems, batch_sets, is_batch
@@ -18,7 +19,7 @@ from experiments.config import OUR_TRIAL, Experiment, read_yaml
 from experiments.file_check import command_problems, file_problems
 from experiments.ports import is_free
 from experiments.repairs import are_off, missing_in_nnictl, missing_repairs
-from experiments.space import space_problems
+from experiments.space import entry_problems, space_problems
 from experiments.tuner_check import tuner_problems
 
 # Disk that a finished trial takes, MiB: the best weights of a ResNet18 and its event files, rounded up.
@@ -72,7 +73,19 @@ def trial_environment() -> dict[str, str]:
 
 def describe_trial(experiment: Experiment) -> dict:
     """What our trial says of itself under this experiment's flags; {"problems": [...]} where it refuses them."""
-    return _describe((*experiment.trial_words[1:], "--describe"), experiment.config["trialCodeDirectory"])
+    searched = json.dumps(searched_values(experiment.config.get("searchSpace")))
+    words = (*experiment.trial_words[1:], "--describe", "--searched", searched)
+    return _describe(words, experiment.config["trialCodeDirectory"])
+
+
+def searched_values(space: Any) -> dict[str, list]:
+    """{field: all options of a choice, or the bounds of a range}; what is faulty or nested is left to `space_problems`."""
+    entries = {name: spec for name, spec in space.items() if not entry_problems(name, spec)} if space else {}
+    return {
+        name: spec["_value"] if spec["_type"] == "choice" else spec["_value"][:2]
+        for name, spec in entries.items()
+        if not spec["_type"].endswith("normal") and not any(isinstance(value, dict) for value in spec["_value"])
+    }
 
 
 @functools.cache  # experiments of one launch share their trial command: asked once

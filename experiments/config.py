@@ -133,6 +133,6 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 def _absolute(name: str, value: str) -> str:
     """Trials run in the repository's root: a path on the command line means the person's own folder."""
-    if name in ("cache", "output") or (name == "weights" and value not in ("imagenet", "none")):
+    if name in ("cache", "output", "teacher") or (name == "weights" and value not in ("imagenet", "none")):
         return str(Path(value).expanduser().resolve())
     return value

@@ -217,6 +217,7 @@ def test_a_terminal_without_the_characters_shows_the_rest(place):
 EFFECTIVE = {
     "batch_size": 16, "lr": 0.0076494986591157445, "momentum": 0.3, "weight_decay": 0.0, "step_size": 4, "gamma": 0.1,
     "epochs": 6, "patience": 5, "image_px": 32, "seed": 3, "arch": "resnet18", "weights": "my weights.pth",
+    "teacher": "a teacher.pt", "temperature": 2.0, "distill_weight": 0.5, "balance": "softmax",
 }  # fmt: skip
 
 
@@ -245,7 +246,8 @@ def test_best_names_a_command_that_trains_the_same_again(ours, tmp_path):
     words = shlex.split(best_facts(load_experiment("ours0001"))["retrain"])
     assert words[:3] == ["python", "-m", "trial"]
     args, given = parse(words[3:])
-    assert given == EFFECTIVE | {"weights": str(tmp_path / "the code" / "my weights.pth")}
+    files = {name: str(tmp_path / "the code" / EFFECTIVE[name]) for name in ("weights", "teacher")}
+    assert given == EFFECTIVE | files
     assert set(given) == set(Hyperparameters.__dataclass_fields__)
     assert (args.cache, args.threads, args.precision) == (tmp_path / "it's a cache", 2, "fp32")
 

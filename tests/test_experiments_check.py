@@ -101,6 +101,21 @@ def test_a_missing_cache_and_missing_weights_are_found(tmp_path):
     assert len(found) == 2 and "no cache there" in found[0] and "gone.pth" in found[1]
 
 
+def test_a_missing_teacher_is_found_whether_fixed_or_searched(tiny_cache, tmp_path, monkeypatch):
+    file = ROOT / "experiments/tpe.yml"
+    monkeypatch.chdir(tmp_path)  # a relative path on the command line is the person's own
+    found = errors(findings(file, tiny_cache, "teacher=gone.pt"))
+    assert len(found) == 1 and f"trial: teacher = '{tmp_path / 'gone.pt'}': cannot be read" in found[0]
+    space = {
+        "teacher": {"_type": "choice", "_value": ["gone.pt"]},
+        "distill_weight": {"_type": "uniform", "_value": [0, 1]},
+    }
+    (tmp_path / "space.json").write_text(json.dumps(space))
+    search = edited(tmp_path, (str(ROOT / "search_spaces/report.json"), "space.json"))
+    found = errors(findings(search, tiny_cache))
+    assert len(found) == 1 and "trial: teacher = 'gone.pt': cannot be read" in found[0]
+
+
 def test_a_field_both_searched_and_fixed_is_refused(tiny_cache):
     found = errors(findings(ROOT / "experiments/tpe.yml", tiny_cache, "lr=0.1"))
     assert found == ["lr: searched by the search space and fixed by --set; drop one"]

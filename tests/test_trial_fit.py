@@ -10,11 +10,12 @@ import torch
 
 from data.cache import Split
 from trial.device import choose_compute
-from trial.fit import evaluate, fit, start_training
+from trial.fit import fit, start_training
 from trial.hyperparameters import Hyperparameters
 from trial.metrics import Counter
 from trial.model import build_model
 from trial.result import final_metrics
+from trial.scoring import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_a_diverged_trial_ends_early_with_finite_numbers(splits):
     score = evaluate(model, splits[1], 16, CPU)
     if fitted.best_epoch:
         assert score.top1 == fitted.epochs[fitted.best_epoch - 1].val_accuracy
-    final = final_metrics(fitted, 15, None if fitted.best_epoch else score, score)
+    final = final_metrics(fitted, score, score)
     assert final["diverged"] == 1 and all(math.isfinite(value) for value in final.values())
 
 

@@ -19,7 +19,15 @@ from trial.epoch_log import EpochLog, epoch_line
 from trial.errors import TrialError
 from trial.run import run_trial
 
-METRICS = {"epoch": 1, "lr": 0.1, "train_loss": 2.0, "train_accuracy": 0.1, "val_loss": 2.0, "val_accuracy": 0.1}
+METRICS = {
+    "epoch": 1,
+    "lr": 0.1,
+    "train_loss": 2.0,
+    "train_accuracy": 0.1,
+    "val_loss": 2.0,
+    "val_accuracy": 0.1,
+    "val_macro": 0.1,
+}
 
 
 @pytest.fixture

@@ -16,11 +16,12 @@ from torch import nn
 from data.cache import open_cache
 from trial.device import choose_compute
 from trial.errors import TrialError
-from trial.fit import evaluate, start_training, train_epoch, train_step
+from trial.fit import start_training, train_epoch, train_step
 from trial.hyperparameters import Hyperparameters
 from trial.micro_batch import AtOnce, split_planned
 from trial.model import build_model
 from trial.run import Settings, run_trial
+from trial.scoring import evaluate
 
 CPU = choose_compute("cpu", "fp32", 1)
 H = Hyperparameters().merged({"weights": "none", "image_px": 36, "batch_size": 16, "lr": 0.05, "weight_decay": 0.01})

@@ -20,7 +20,14 @@ def ended(folder, interrupted=0):
     """What a training of two epochs leaves that was killed between its result and its report to NNI."""
     log = EpochLog(folder, [])
     for epoch in (1, 2):
-        metrics = {"train_loss": 2.0, "train_accuracy": 0.1, "val_loss": 2.0, "val_accuracy": epoch / 10, "lr": 0.01}
+        metrics = {
+            "train_loss": 2.0,
+            "train_accuracy": 0.1,
+            "val_loss": 2.0,
+            "val_accuracy": epoch / 10,
+            "val_macro": 0.1,
+            "lr": 0.01,
+        }
         log.add(epoch_line({"epoch": epoch, **metrics}, 1.0))
     final = {"default": 0.2, "interrupted": interrupted}
     write_json(folder / "result.json", {"hyperparameters": asdict(H), "best_epoch": 2, "final": final})

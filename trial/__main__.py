@@ -17,6 +17,7 @@ from pathlib import Path
 
 from data.cache import open_cache
 from data.errors import DataError
+from trial.describe import describe
 from trial.errors import TrialError
 from trial.hyperparameters import Hyperparameters, describe_fields
 from trial.interrupts import Interrupts, Progress, result_so_far
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         received = _receive() if under_nni else None
         args, given = parse(arguments)
         if args.describe:
-            print(json.dumps(describe(given, args.cache)))
+            print(json.dumps(describe(given, args.searched, args.cache)))
             return 0
         if args.evaluate:
             from trial.evaluate import evaluate_file
@@ -124,6 +125,13 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
         "--describe", action="store_true", help="print what this trial knows and lacks as JSON, and leave"
     )
     parser.add_argument(
+        "--searched",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help="with --describe: {field: [values]} that a search space may choose, so that files among them are checked",
+    )
+    parser.add_argument(
         "--evaluate", type=Path, metavar="FILE", help="score a trial's best.pt on the cache and leave; trains nothing"
     )
     parser.add_argument(
@@ -142,27 +150,6 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
         parser.error(f"with --evaluate the weights file decides; leave {', '.join(named)} away")
     args.split = args.split or "evaluation"
     return args, given
-
-
-def describe(given: dict, cache_folder: Path) -> dict:
-    """What a check needs to know before a night is spent: the fields, and what is wrong or missing, a line each.
-
-    Opens the cache and builds the network for real, so that weights are downloaded, read and fitted once up front.
-    """
-    problems = []
-    try:
-        h = Hyperparameters().merged(given)
-        from trial.model import build_model
-
-        classes = 1  # the head is not what is checked
-        try:
-            classes = len(open_cache(cache_folder, h.image_px).classes)
-        except DataError as error:
-            problems.append(str(error))
-        build_model(h.arch, h.weights, classes, h.seed)
-    except TrialError as error:
-        problems.append(str(error))
-    return {"fields": describe_fields(), "given": given, "problems": problems}
 
 
 def run(received: dict | None, given: dict, args: argparse.Namespace, progress: Progress) -> dict:

@@ -33,17 +33,28 @@ def to_uint8_batch(images: np.ndarray, rows: np.ndarray, device: torch.device) -
     return torch.from_numpy(images[rows]).to(device, non_blocking=True).permute(0, 3, 1, 2)
 
 
-def plan_epoch(n: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once, in a new order. `generator` decides all that is random in an epoch, and decides it here, so
-    that a step can be repeated.
+def plan_epoch(
+    n: int, batch_size: int, generator: torch.Generator, weights: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every image once, in a new order; with `weights` (N,), n draws with replacement in proportion to them.
+
+    `generator` decides all that is random in an epoch, and decides it here, so that a step can be repeated.
 
     Yields rows (B,) int64 and what `crop_and_flip` needs, (5, B) float32. The batches are as equal as they can be, B at
     most batch_size: a last batch of two or three images would throw batch normalisation's statistics far off.
     """
-    order = torch.randperm(n, generator=generator)
+    if weights is None:
+        order = torch.randperm(n, generator=generator)
+    else:
+        order = torch.multinomial(weights, n, replacement=True, generator=generator)
     for rows in order.tensor_split(math.ceil(n / batch_size)):
         rows = rows.sort().values  # the memory map is read forward
         yield rows, torch.rand(5, len(rows), generator=generator)  # on the CPU: the same on any device
+
+
+def balancing_weights(labels: np.ndarray) -> Tensor:
+    """(N,) int64 -> (N,) float64: each class that has images is as likely to be drawn as any other."""
+    return torch.from_numpy(1.0 / np.bincount(labels)[labels])
 
 
 def training_batch(

@@ -15,20 +15,23 @@ from trial.checkpoint_files import CHECKPOINT, best_file
 from trial.device import Compute
 from trial.fit import EpochMetrics, Training
 from trial.hyperparameters import Hyperparameters
+from trial.metrics import Score
 from trial.outputs import write_atomically, write_weights
+from trial.teacher import Teacher
 
-FORMAT = 1  # raised when a training's state or its meaning changes: older checkpoints are then not continued
+FORMAT = 2  # raised when a training's state or its meaning changes: older checkpoints are then not continued
 
 
 Owner = tuple[Hyperparameters, Cache, Compute]
 OTHER = "checkpoint.pt is of another training"
 
 
-def identity(owner: Owner) -> dict[str, Any]:
-    """What has to be the same for a training to go on as if it had never stopped."""
+def identity(owner: Owner, teacher: Teacher | None) -> dict[str, Any]:
+    """What has to be the same for a training to go on as if it had never stopped. A teacher may lie elsewhere by then."""
     h, cache, compute = owner
     return {
         **asdict(h),
+        "teacher": teacher and f"sha256 {teacher.digest[:12]}",
         "photos": cache.manifest["source_digest"],
         "cache_px": cache.manifest["image_px"],
         "images": str(cache.manifest["counts"]),
@@ -48,12 +51,13 @@ def save(folder: Path, t: Training, owner: Owner, lines: list[dict], facts: dict
         write_weights(best, t.best_weights, owner[1].classes, owner[0])
     state = {
         "format": FORMAT,
-        "of": identity(owner),
+        "of": identity(owner, t.teacher),
         "model": None if is_best else t.model.state_dict(),
         "optimizer": t.optimizer.state_dict(),
         "schedule": t.schedule.state_dict(),
         "generator": t.generator.get_state(),
         "best_epoch": t.best_epoch,
+        "best_validation": asdict(t.best_validation),
         "at_once": (t.train_at_once.images, t.evaluate_at_once.images),
         "lines": lines,
         "facts": facts,
@@ -75,8 +79,8 @@ def load(folder: Path, t: Training, owner: Owner) -> tuple[list[dict], dict[str,
         state = _read(folder / CHECKPOINT)
         if state["format"] != FORMAT:
             return f"checkpoint.pt has format {state['format']}, this version continues format {FORMAT}"
-        if state["of"] != identity(owner):
-            return f"{OTHER}: {_difference(state['of'], identity(owner))}"
+        if state["of"] != (here := identity(owner, t.teacher)):
+            return f"{OTHER}: {_difference(state['of'], here)}"
         best = _read(best_file(folder, state["best_epoch"]))["model"]
         epochs = [
             EpochMetrics(**{name: line[name] for name in EpochMetrics.__annotations__}) for line in state["lines"]
@@ -104,7 +108,7 @@ def _apply(t: Training, state: dict[str, Any], best: dict[str, torch.Tensor]) ->
     t.schedule.load_state_dict(state["schedule"])
     t.generator.set_state(state["generator"])
     t.best_weights = {name: value.to(device) for name, value in best.items()}
-    t.best_epoch = state["best_epoch"]
+    t.best_epoch, t.best_validation = state["best_epoch"], Score(**state["best_validation"])
     t.train_at_once.images, t.evaluate_at_once.images = state["at_once"]
 
 

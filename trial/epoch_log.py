@@ -21,7 +21,7 @@ def epoch_line(metrics: dict[str, float], seconds: float) -> dict[str, Any]:
 def metrics_of_epoch(line: dict[str, Any]) -> dict[str, float]:
     """An epoch as NNI gets it, from an EpochMetrics as a dict or a line of epochs.jsonl; `default` is what tuners and
     assessors read."""
-    names = ("train_loss", "train_accuracy", "val_loss", "lr", "epoch")
+    names = ("train_loss", "train_accuracy", "val_loss", "val_macro", "lr", "epoch")
     return {"default": line["val_accuracy"], **{name: line[name] for name in names}}
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from data.cache import Cache, open_cache
+from data.cache import open_cache
 from trial.batches import store_px
 from trial.device import choose_compute
 from trial.errors import TrialError
-from trial.fit import evaluate
 from trial.hyperparameters import Hyperparameters
 from trial.metrics import Score
-from trial.model import build_model, load_file
+from trial.model import build_model, load_file, match_classes
 from trial.outputs import report_lines
+from trial.scoring import evaluate
 
 TITLES = {"evaluation": "Test set", "validation": "Validation set"}
 
@@ -37,7 +37,8 @@ def evaluate_file(weights: Path, cache_folder: Path, split: str, compute_on: tup
     trained = read_trained(weights)
     h = trained.hyperparameters
     cache = open_cache(cache_folder, h.image_px)
-    outputs = match_classes(trained.classes, cache, weights)
+    advice = "Name the cache it was trained on with --cache"
+    outputs = match_classes(trained.classes, cache, str(weights), advice)
     compute = choose_compute(*compute_on)
     model = build_model(h.arch, "none", len(outputs), h.seed)
     state = {name: value[outputs] if name.startswith("fc.") else value for name, value in trained.state.items()}
@@ -73,18 +74,3 @@ def read_trained(path: Path) -> Trained:
     if any(name.startswith("fc.") and len(value) != len(classes) for name, value in state.items()):
         raise TrialError(f"{path}: its head has another number of outputs than its {len(classes)} class names")
     return Trained(state, tuple(classes), Hyperparameters().merged(content["hyperparameters"]))
-
-
-def match_classes(classes: tuple[str, ...], cache: Cache, weights: Path) -> list[int]:
-    """For each label of the cache the output of that name; another order is put right. Raises TrialError."""
-    missing, unknown = sorted(set(cache.classes) - set(classes)), sorted(set(classes) - set(cache.classes))
-    if missing or unknown or len(classes) != len(cache.classes):
-        raise TrialError(
-            f"{weights} knows {len(classes)} classes and {cache.directory} holds {len(cache.classes)}: only in the "
-            f"weights {_few(unknown)}; only in the cache {_few(missing)}. Name the cache it was trained on with --cache"
-        )
-    return [classes.index(name) for name in cache.classes]
-
-
-def _few(names: list[str]) -> str:
-    return (", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")) or "none"

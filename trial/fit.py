@@ -9,28 +9,33 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from data.cache import Split
-from trial.batches import evaluation_batch, plan_epoch, training_batch
+from trial.batches import balancing_weights, plan_epoch, training_batch
 from trial.device import Compute
 from trial.hyperparameters import Hyperparameters
+from trial.loss import Objective, choose_objective
 from trial.metrics import Counter, Score
 from trial.micro_batch import AtOnce, Buffers, least_images, split_planned
-
-EVALUATED_AT_ONCE = 64  # images
+from trial.scoring import EVALUATED_AT_ONCE, evaluate
+from trial.teacher import Teacher
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One epoch, counted from 1. Accuracies are fractions of whole splits; losses are means an image."""
+    """One epoch, counted from 1. Accuracies are fractions of whole splits; losses are means an image.
+
+    The training figures are of the augmented images as they were drawn, while the weights were changing: with the
+    sampler, of classes in equal shares. The training loss is what was minimised, the teacher's part in it.
+    """
 
     epoch: int
     lr: float  # that this epoch was trained with
     train_loss: float
-    train_accuracy: float  # on the augmented images, while the weights were changing
-    val_loss: float
+    train_accuracy: float
+    val_loss: float  # plain cross-entropy
     val_accuracy: float
+    val_macro: float  # mean of the classes' accuracies
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Fitted:
     epochs: list[EpochMetrics]
     best_epoch: int  # 0: no epoch ended well, the weights are those of before the training
     stopped_by: str  # "epochs", "patience" or "diverged"
+    validation: Score | None  # of `best_epoch`; None where that is 0
 
 
 @dataclass
@@ -53,11 +59,13 @@ class Training:
     best_weights: dict[str, Tensor]
     train_at_once: AtOnce
     evaluate_at_once: AtOnce
+    teacher: Teacher | None = None  # never changed
     epochs: list[EpochMetrics] = field(default_factory=list)
     best_epoch: int = 0
+    best_validation: Score | None = None
 
 
-def start_training(model: nn.Module, h: Hyperparameters) -> Training:
+def start_training(model: nn.Module, h: Hyperparameters, teacher: Teacher | None = None) -> Training:
     """A training before its first epoch: SGD on all weights, StepLR."""
     # foreach allocates before it changes anything, so that a step that ran out of memory can be repeated.
     optimizer = torch.optim.SGD(model.parameters(), h.lr, h.momentum, weight_decay=h.weight_decay, foreach=True)
@@ -69,6 +77,7 @@ def start_training(model: nn.Module, h: Hyperparameters) -> Training:
         copy_weights(model),
         AtOnce(h.batch_size, least_images(h.image_px)),
         AtOnce(EVALUATED_AT_ONCE),
+        teacher,
     )
 
 
@@ -94,12 +103,13 @@ def fit(
             break
         t.schedule.step()
         epoch = len(t.epochs) + 1
-        t.epochs.append(EpochMetrics(epoch, lr, trained.loss, trained.top1, validated.loss, validated.top1))
+        shown = (trained.loss, trained.top1, validated.loss, validated.top1, validated.macro)
+        t.epochs.append(EpochMetrics(epoch, lr, *shown))
         if t.best_epoch == 0 or validated.top1 > t.epochs[t.best_epoch - 1].val_accuracy:
-            t.best_weights, t.best_epoch = copy_weights(t.model), epoch
+            t.best_weights, t.best_epoch, t.best_validation = copy_weights(t.model), epoch, validated
         on_epoch(t)
     t.model.load_state_dict(t.best_weights)
-    return Fitted(t.epochs, t.best_epoch, stopped_by)
+    return Fitted(t.epochs, t.best_epoch, stopped_by, t.best_validation)
 
 
 def why_stopped(t: Training, h: Hyperparameters) -> str:
@@ -113,52 +123,31 @@ def train_epoch(t: Training, split: Split, labels: Tensor, h: Hyperparameters, c
     """One pass of optimiser steps. The score is of the augmented batches as they were trained on."""
     t.model.train()
     counter, buffers = None, Buffers(t.model)
-    for planned in plan_epoch(len(split.images), h.batch_size, t.generator):
+    objective = choose_objective(h, t.teacher, labels)
+    weights = balancing_weights(split.labels) if h.balance == "sampler" else None
+    make_batch = partial(training_batch, split.images, labels, image_px=h.image_px)
+    for planned in plan_epoch(len(split.images), h.batch_size, t.generator, weights):
         buffers.keep()
-        step = partial(train_step, t, (split.images, labels), planned, h.image_px, compute)
+        step = partial(train_step, t, make_batch, objective, planned, compute)
         for logits, part_labels, loss in t.train_at_once.run(step, undo=buffers.restore):
             counter = counter or Counter(logits.shape[1], compute.device)
             counter.add(logits, part_labels, loss)
     return counter.score()
 
 
-def train_step(t: Training, data, planned, image_px: int, compute: Compute, at_once: int) -> list:
+def train_step(t: Training, make_batch, objective: Objective, planned, compute: Compute, at_once: int) -> list:
     """One optimiser step on a whole batch, at most `at_once` images at a time: [(logits, labels, mean loss)] a part."""
     done = []
     t.optimizer.zero_grad()
     for part in split_planned(planned, at_once, t.train_at_once.least):
-        images, labels = training_batch(*data, part, image_px)  # (B, 3, S, S) float32, (B,) int64
+        images, labels = make_batch(part)  # (B, 3, S, S) float32, (B,) int64
         with compute.autocast():
             logits = t.model(images)  # (B, C)
-            loss = F.cross_entropy(logits.float(), labels)
+            loss = objective(images, logits.float(), labels)
         (loss * (len(labels) / len(planned[0]))).backward()
         done.append((logits.detach(), labels, loss.detach()))
     t.optimizer.step()
     return done
-
-
-@torch.inference_mode()
-def evaluate(model: nn.Module, split: Split, image_px: int, compute: Compute, at_once: AtOnce | None = None) -> Score:
-    """Score a whole split, deterministically."""
-    model.eval()
-    labels = torch.from_numpy(split.labels).to(compute.device)
-    at_once = at_once or AtOnce(EVALUATED_AT_ONCE)
-    counter, start = None, 0
-    while start < len(labels):
-        score = partial(score_batch, model, (split.images, labels), image_px, compute, start)
-        logits, batch_labels = at_once.run(score, undo=lambda: None)
-        counter = counter or Counter(logits.shape[1], compute.device)
-        counter.add(logits, batch_labels, F.cross_entropy(logits, batch_labels))
-        start += len(batch_labels)
-    return counter.score()
-
-
-def score_batch(model: nn.Module, data, image_px: int, compute: Compute, start: int, at_once: int):
-    """Logits (B, C) float32 and labels (B,) of at most `at_once` images from `start` on."""
-    rows = slice(start, min(start + at_once, len(data[1])))
-    images, labels = evaluation_batch(*data, rows, image_px)
-    with compute.autocast():
-        return model(images).float(), labels
 
 
 def copy_weights(model: nn.Module) -> dict[str, Tensor]:

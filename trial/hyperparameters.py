@@ -13,6 +13,7 @@ from typing import Any
 from trial.errors import TrialError
 
 ARCHITECTURES = ("resnet18", "resnet50")
+BALANCES = ("none", "sampler", "softmax")
 
 
 def _number(default: float, low: float, high: float, text: str) -> Any:
@@ -35,6 +36,18 @@ class Hyperparameters:
     weights: str = field(
         default="imagenet",
         metadata={"help": "imagenet (torchvision's), none (from scratch) or a state-dict file with torchvision's keys"},
+    )
+    teacher: str = field(default="", metadata={"help": "weights file of a trained network to learn from; empty: none"})
+    temperature: float = _number(4.0, 0.1, 100.0, "softens what teacher and student say before they are compared")
+    distill_weight: float = _number(
+        0.0, 0.0, 1.0, "share of the teacher in the loss, of the labels the rest; 0: not asked"
+    )
+    balance: str = field(
+        default="none",
+        metadata={
+            "choices": BALANCES,
+            "help": "against classes of unequal size: sampler (each as likely to be drawn), softmax (balanced softmax) or none",
+        },
     )
 
     def __post_init__(self) -> None:

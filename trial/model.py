@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import urllib.error
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from data.cache import Cache
 from trial.errors import TrialError
 
 # The sets that the report's generation of weights means: V1, of which ResNet18 has no other.
@@ -60,8 +62,13 @@ def find_weights(arch: str, weights: str) -> Path | None:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict of a file, in either form. Raises TrialError."""
+    return state_of(load_file(path), path)
+
+
+def state_of(content: Any, path: Path) -> dict[str, Tensor]:
     """A state dict of floating-point and integer tensors, as float32 where they are floats. Raises TrialError."""
-    state = load_file(path)
+    state = content
     if isinstance(state, dict) and isinstance(state.get("model"), dict):  # as this project writes best.pt
         state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -69,19 +76,26 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
-def load_file(path: Path) -> Any:
-    """Whatever was saved, read without running any code of it. Raises TrialError."""
+def load_file(path: Path, raw: IO[bytes] | None = None) -> Any:
+    """Whatever was saved, read without running any code of it. raw: its content, where that was read before. Raises
+    TrialError."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(raw or path, map_location="cpu", weights_only=True)
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrialError(f"{path}: not a state-dict file that loads safely ({first})") from error
 
 
 def load_backbone(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load everything but the head. Raises TrialError naming the keys that are missing, left over or misshapen."""
-    own = {name: value for name, value in model.state_dict().items() if not name.startswith("fc.")}
-    given = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    """Load everything but the head. Raises TrialError."""
+    backbone = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    head = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
+    load_all(model, {**backbone, **head}, f"weights = {source!r}")
+
+
+def load_all(model: nn.Module, given: dict[str, Tensor], source: str) -> None:
+    """Load every weight. Raises TrialError naming the keys that are missing, left over or misshapen."""
+    own = model.state_dict()
     problems = [f"missing {name}" for name in own if name not in given]
     problems += [f"unknown {name}" for name in given if name not in own]
     problems += [
@@ -91,5 +105,20 @@ def load_backbone(model: nn.Module, state: dict[str, Tensor], source: str) -> No
     ]
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise TrialError(f"weights = {source!r} do not fit: {'; '.join(problems[:4])}{more}. Check arch and the file")
-    model.load_state_dict(given, strict=False)
+        raise TrialError(f"{source} does not fit: {'; '.join(problems[:4])}{more}. Check arch and the file")
+    model.load_state_dict(given)
+
+
+def match_classes(classes: Sequence[str], cache: Cache, source: str, advice: str) -> list[int]:
+    """For each label of the cache the output of that name; another order is put right. Raises TrialError."""
+    missing, unknown = sorted(set(cache.classes) - set(classes)), sorted(set(classes) - set(cache.classes))
+    if missing or unknown or len(classes) != len(cache.classes):
+        raise TrialError(
+            f"{source} knows {len(classes)} classes and {cache.directory} holds {len(cache.classes)}: only in the "
+            f"weights {_few(unknown)}; only in the cache {_few(missing)}. {advice}"
+        )
+    return [classes.index(name) for name in cache.classes]
+
+
+def _few(names: list[str]) -> str:
+    return (", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")) or "none"

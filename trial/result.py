@@ -19,18 +19,16 @@ from trial.hyperparameters import Hyperparameters
 from trial.metrics import Score
 
 
-def final_metrics(
-    fitted: Fitted, validation_n: int, untrained: Score | None, evaluation: Score | None
-) -> dict[str, float]:
+def final_metrics(fitted: Fitted, validation: Score, evaluation: Score | None) -> dict[str, float]:
     """The best epoch's metrics and what the evaluation split says of the same weights.
 
-    untrained: the validation score of the weights before training, where no epoch ended well. evaluation: None where
-    the trial was interrupted and there was no time for it; the evaluation_ keys are then absent.
+    validation: of the weights kept, those before training where no epoch ended well. evaluation: None where the trial
+    was interrupted and there was no time for it; the evaluation_ keys are then absent.
     """
     if fitted.best_epoch:
         metrics = metrics_of_epoch(asdict(fitted.epochs[fitted.best_epoch - 1]))
     else:
-        metrics = {"default": untrained.top1, "val_loss": untrained.loss, "epoch": 0}
+        metrics = {"default": validation.top1, "val_loss": validation.loss, "val_macro": validation.macro, "epoch": 0}
     if evaluation:
         metrics |= {
             "evaluation_top1": evaluation.top1,
@@ -40,7 +38,7 @@ def final_metrics(
         }
     return {
         **metrics,
-        "validation_n": validation_n,
+        "validation_n": validation.n,
         "epochs_run": len(fitted.epochs),
         "best_epoch": fitted.best_epoch,
         "diverged": int(fitted.stopped_by == "diverged"),
@@ -51,18 +49,20 @@ def final_metrics(
 def write_result(
     folder: Path,
     settled: tuple[Hyperparameters, Cache],
-    outcome: tuple[Fitted, Score | None, dict[str, float]],
+    outcome: tuple[Fitted, Score, Score | None, dict[str, float]],
     t: Training,
     attempts: list[dict[str, Any]],
 ) -> None:
-    """outcome: how the training went, the evaluation or None, the final metrics. attempts: [{after_epoch, revision,
-    compute}], one unless the trial was interrupted and went on. Raises TrialError."""
-    (h, cache), (fitted, evaluation, final) = settled, outcome
+    """outcome: how the training went, the scores of validation and evaluation (or None), the final metrics. attempts:
+    [{after_epoch, revision, compute}], one unless the trial was interrupted and went on. Raises TrialError."""
+    (h, cache), (fitted, validation, evaluation, final) = settled, outcome
     result = {
         "hyperparameters": asdict(h),
         "classes": list(cache.classes),
-        "validation": {"accuracy": final["default"], "n": final["validation_n"]},
-        "evaluation": evaluation_table(evaluation, cache.classes),
+        "training": training_figures(fitted, h, cache),
+        "validation": {"accuracy": validation.top1, **score_table(validation, cache.classes)},
+        "evaluation": evaluation and score_table(evaluation, cache.classes),
+        "teacher": t.teacher and t.teacher.facts,
         "epochs_run": len(fitted.epochs),
         "best_epoch": fitted.best_epoch,
         "stopped_by": fitted.stopped_by,
@@ -84,15 +84,28 @@ def write_result(
     outputs.write_json(folder / "result.json", result)
 
 
-def evaluation_table(evaluation: Score | None, classes: tuple[str, ...]) -> dict[str, Any] | None:
-    if evaluation is None:
-        return None
+def training_figures(fitted: Fitted, h: Hyperparameters, cache: Cache) -> dict[str, Any]:
+    """Of the best epoch, as its images were drawn; accuracy and loss None where no epoch ended well."""
+    best = fitted.epochs[fitted.best_epoch - 1] if fitted.best_epoch else None
+    counts = cache.manifest["counts"]["training"]
+    drawn = "each class as often as any other" if h.balance == "sampler" else "each once"
     return {
-        "top1": evaluation.top1,
-        "top3": evaluation.top3,
-        "macro": evaluation.macro,
-        "n": evaluation.n,
-        "per_class": outputs.per_class_table(classes, evaluation.per_class),
+        "accuracy": best and best.train_accuracy,
+        "loss": best and best.train_loss,
+        "n": sum(counts),
+        "per_class": [{"id": i, "class": name, "total": n} for i, (name, n) in enumerate(zip(cache.classes, counts))],
+        "note": f"the best epoch's own augmented images, {drawn}, while the weights were changing; the loss is what was "
+        "minimised",
+    }
+
+
+def score_table(score: Score, classes: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "top1": score.top1,
+        "top3": score.top3,
+        "macro": score.macro,
+        "n": score.n,
+        "per_class": outputs.per_class_table(classes, score.per_class),
     }
 
 

@@ -15,12 +15,15 @@ from trial.checkpoint_files import CHECKPOINT, keep_best, remove
 from trial.device import Compute, choose_compute
 from trial.epoch_log import EpochLog, epoch_line, metrics_of_epoch
 from trial.errors import TrialError
-from trial.fit import Fitted, Training, evaluate, fit, start_training
+from trial.fit import Fitted, Training, fit, start_training
 from trial.hyperparameters import Hyperparameters
 from trial.interrupts import Progress
+from trial.metrics import Score
 from trial.model import build_model
 from trial.result import final_metrics, micro_batch_note, write_result
 from trial.revision import code_revision
+from trial.scoring import evaluate
+from trial.teacher import Teacher, open_teacher
 
 Report = Callable[[dict[str, float]], None]
 
@@ -47,6 +50,7 @@ class Run:
     splits: dict[str, Split]
     progress: Progress
     started: float = field(default_factory=time.monotonic)  # earlier attempts' seconds taken off
+    teacher: Teacher | None = None
     attempts: list[dict] = field(default_factory=list)
     log: EpochLog | None = None
 
@@ -66,9 +70,13 @@ def run_trial(
     compute = choose_compute(settings.device, settings.precision, settings.threads)
     names = ("training", "validation", "evaluation")  # opened now: a mapped file stays readable when it is removed
     splits = {name: cache.split(name, store_px(h.image_px)) for name in names}
-    run = Run(h, cache, settings.output, compute, splits, progress or Progress())
+    teacher = open_teacher(h, cache)
+    if teacher and h.distill_weight:
+        compute.place(teacher.model)
+    run = Run(h, cache, settings.output, compute, splits, progress or Progress(), teacher=teacher)
     print(f"{h.arch} ({h.weights}) on {compute.name}: {len(splits['training'].labels)} training images at "
           f"{h.image_px} px, {len(splits['validation'].labels)} validation, {len(cache.classes)} classes")  # fmt: skip
+    print("".join(f"{note}\n" for note in teacher.notes) if teacher else "", end="")
     t = _start_or_continue(run, settings.may_replace)
     with run.progress.lock:
         run.progress.end_early = _ending(run, t) if t.epochs else None
@@ -80,7 +88,8 @@ def run_trial(
 
 def _start_or_continue(run: Run, may_replace: bool) -> Training:
     def begin() -> Training:
-        return start_training(run.compute.place(build_model(run.h.arch, run.h.weights, classes, run.h.seed)), run.h)
+        model = run.compute.place(build_model(run.h.arch, run.h.weights, classes, run.h.seed))
+        return start_training(model, run.h, run.teacher)
 
     classes, lines = len(run.cache.classes), []
     t = begin()
@@ -122,38 +131,37 @@ def _on_epoch(run: Run, t: Training, report: Report) -> None:
 
 def _ending(run: Run, t: Training) -> Callable[[str], dict[str, float]]:
     """What is to be done where the trial has to end after the epochs so far; `t` may be in the midst of another."""
-    epochs, best_epoch = list(t.epochs), t.best_epoch
+    epochs, best_epoch, validation = list(t.epochs), t.best_epoch, t.best_validation
 
     def end_early(reason: str) -> dict[str, float]:
-        fitted = Fitted(epochs, best_epoch, reason)
-        final = _final(run, fitted, None, None)
+        fitted = Fitted(epochs, best_epoch, reason, validation)
+        final = _final(run, fitted, validation, None)
         with suppress(TrialError):  # on a full disk the result is reported all the same
-            write_result(run.folder, (run.h, run.cache), (fitted, None, final), t, run.attempts)
+            write_result(run.folder, (run.h, run.cache), (fitted, validation, None, final), t, run.attempts)
         return final
 
     return end_early
 
 
-def _final(run: Run, fitted: Fitted, untrained, evaluation) -> dict[str, float]:
-    final = final_metrics(fitted, len(run.splits["validation"].labels), untrained, evaluation)
-    return {**final, "duration_s": round(run.seconds(), 3)}
+def _final(run: Run, fitted: Fitted, validation: Score, evaluation: Score | None) -> dict[str, float]:
+    return {**final_metrics(fitted, validation, evaluation), "duration_s": round(run.seconds(), 3)}
 
 
 def _finish(run: Run, t: Training, fitted: Fitted) -> dict[str, float]:
     """Evaluate once, write the results, and leave nothing to be continued."""
-    h, n = run.h, len(run.splits["validation"].labels)
-    untrained = None if fitted.best_epoch else evaluate(t.model, run.splits["validation"], h.image_px, run.compute)
-    evaluation = evaluate(t.model, run.splits["evaluation"], h.image_px, run.compute, t.evaluate_at_once)
-    final = _final(run, fitted, untrained, evaluation)
+    h, splits = run.h, run.splits
+    validation = fitted.validation or evaluate(t.model, splits["validation"], h.image_px, run.compute)
+    evaluation = evaluate(t.model, splits["evaluation"], h.image_px, run.compute, t.evaluate_at_once)
+    final = _final(run, fitted, validation, evaluation)
     with run.progress.lock:
         if not fitted.best_epoch:
             outputs.write_weights(run.folder / "best.pt", t.model.state_dict(), run.cache.classes, h)
-        write_result(run.folder, (h, run.cache), (fitted, evaluation, final), t, run.attempts)
+        write_result(run.folder, (h, run.cache), (fitted, validation, evaluation, final), t, run.attempts)
         keep_best(run.folder, fitted.best_epoch)
         run.progress.end_early = lambda reason: final  # a signal from here on comes too late
     print(outputs.report_lines(evaluation, run.cache.classes))
     if note := micro_batch_note(t, h):
         print(f"micro-batches of {note['images']} images for batches of {note['batch_size']}: {note['note']}")
     print(f"best epoch {fitted.best_epoch} of {len(fitted.epochs)}, stopped by {fitted.stopped_by}: validation "
-          f"accuracy {final['default']:.4f} (n = {n})")  # fmt: skip
+          f"accuracy {validation.top1:.4f}, macro {validation.macro:.4f} (n = {validation.n})")  # fmt: skip
     return final

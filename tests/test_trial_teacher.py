@@ -1,0 +1,137 @@
+"""Learning from a teacher: the same images, no trace left in it, no trace of it at weight 0."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from test_trial_fit import CPU
+
+from data.cache import Split
+from trial.device import choose_compute
+from trial.fit import Training, fit, start_training, train_epoch
+from trial.hyperparameters import Hyperparameters
+from trial.model import build_model
+from trial.teacher import Teacher
+
+H = Hyperparameters().merged({"weights": "none", "image_px": 32, "batch_size": 8, "lr": 0.01, "patience": 0})
+
+
+def merged(**values) -> Hyperparameters:
+    return H.merged({"distill_weight": 0.5, "epochs": 2, **values})
+
+
+def untrained_teacher(arch: str = "resnet18") -> Teacher:
+    return Teacher(build_model(arch, "none", 3, 7).eval().requires_grad_(False), "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def splits() -> tuple[Split, Split]:
+    """Three classes of 36 px squares that differ in colour; 48 to train on, 30 to validate with."""
+    rng = np.random.default_rng(0)
+
+    def make(n):
+        labels = np.arange(n, dtype=np.int64) % 3
+        images = rng.integers(0, 100, (n, 36, 36, 3), dtype=np.uint8)
+        images[np.arange(n), :, :, labels] += 150
+        return Split(images, labels)
+
+    return make(48), make(30)
+
+
+@pytest.fixture(scope="module")
+def taught(splits) -> Teacher:
+    """A teacher that knows the colours."""
+    h = merged(distill_weight=0.0, epochs=8)
+    model = build_model("resnet18", "none", 3, 0)
+    fitted = fit(start_training(model, h), splits, h, CPU, lambda t: None)
+    assert fitted.validation.top1 > 0.8
+    model.zero_grad()
+    return Teacher(model.eval().requires_grad_(False), "0" * 64)
+
+
+def learn(splits, h: Hyperparameters, teacher: Teacher | None, compute=CPU) -> Training:
+    t = start_training(build_model(h.arch, "none", 3, h.seed), h, teacher)
+    fit(t, splits, h, compute, lambda t: None)
+    return t
+
+
+def same_weights(one: Training, other: Training) -> bool:
+    weights, others = one.model.state_dict(), other.model.state_dict()
+    return all(torch.equal(weights[name], others[name]) for name in others)
+
+
+def test_without_weight_it_is_the_training_without_a_teacher_bit_for_bit(splits, taught):
+    alone, control, distilled = (
+        learn(splits, merged(distill_weight=weight), teacher)
+        for weight, teacher in ((0.0, None), (0.0, taught), (0.5, taught))
+    )
+    assert control.epochs == alone.epochs and same_weights(control, alone)
+    assert distilled.epochs[0].train_loss != alone.epochs[0].train_loss
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_seed_gives_the_same_curve(splits, taught, precision):
+    compute = choose_compute("cpu", precision, 1)
+    one, again = (learn(splits, merged(balance="sampler"), taught, compute) for _ in range(2))
+    assert one.epochs == again.epochs and same_weights(one, again)
+
+
+def test_the_teacher_is_as_it_was_after_the_training(splits, taught):
+    before = copy.deepcopy(taught.model.state_dict())
+    learn(splits, merged(), taught)
+    assert all(torch.equal(value, before[name]) for name, value in taught.model.state_dict().items())
+    assert not any(module.training for module in taught.model.modules())
+    assert all(not weight.requires_grad and weight.grad is None for weight in taught.model.parameters())
+
+
+def test_all_that_a_student_knows_may_come_from_the_teacher(splits, taught):
+    """Every label is the first class: from them there is nothing to learn, and with all weight on the teacher no harm."""
+    train, val = splits
+    mislabelled = (Split(train.images, np.zeros_like(train.labels)), val)
+    distilled = learn(mislabelled, merged(distill_weight=1.0, epochs=8), taught)
+    labelled = learn(mislabelled, merged(distill_weight=0.0, epochs=2), None)
+    assert distilled.best_validation.top1 > 0.6
+    assert labelled.best_validation.top1 == pytest.approx(1 / 3)
+    assert distilled.epochs[-1].train_loss < distilled.epochs[0].train_loss
+
+
+def record(model, monkeypatch) -> list[torch.Tensor]:
+    seen, forward = [], model.forward
+    monkeypatch.setattr(model, "forward", lambda images: (seen.append(images), forward(images))[1])
+    return seen
+
+
+@pytest.mark.parametrize("at_once", [8, 3])
+def test_teacher_and_student_see_the_same_images_in_parts_too(splits, monkeypatch, at_once):
+    h, teacher = merged(), untrained_teacher("resnet50")
+    t = start_training(build_model("resnet18", "none", 3, 0), h, teacher)
+    t.train_at_once.images = at_once
+    student_saw, teacher_saw = record(t.model, monkeypatch), record(teacher.model, monkeypatch)
+    train_epoch(t, splits[0], torch.from_numpy(splits[0].labels), h, CPU)
+    assert sum(len(images) for images in teacher_saw) == 48 and max(len(images) for images in teacher_saw) <= at_once
+    assert all(torch.equal(one, other) for one, other in zip(student_saw, teacher_saw, strict=True))
+    assert teacher_saw[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_teacher_that_runs_out_of_memory_is_asked_in_parts(splits, monkeypatch):
+    h, labels, trainings = merged(), torch.from_numpy(splits[0].labels), []
+    for is_short in (False, True):
+        teacher = untrained_teacher()
+        t = start_training(build_model("resnet18", "none", 3, 0), h, teacher)
+        trainings.append(t)
+        forward = teacher.model.forward
+
+        def short_of_memory(images, forward=forward):
+            if len(images) > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return forward(images)
+
+        if is_short:
+            monkeypatch.setattr(teacher.model, "forward", short_of_memory)
+        else:
+            t.train_at_once.images = 4
+        train_epoch(t, splits[0], labels, h, CPU)
+    assert trainings[1].train_at_once.images == 4 and same_weights(*trainings)

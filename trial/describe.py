@@ -1,0 +1,58 @@
+"""python -m trial --describe: what a check needs to know before a night is spent."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data.cache import open_cache
+from data.errors import DataError
+from trial.errors import TrialError
+from trial.hyperparameters import Hyperparameters, describe_fields
+
+# What decides which files a trial reads, and which of them fit together.
+NEEDS_FILES = ("arch", "weights", "image_px", "teacher")
+
+
+def describe(given: dict[str, Any], searched: dict[str, list], cache_folder: Path) -> dict[str, Any]:
+    """The fields, and what is wrong or missing, a line each.
+
+    given: by flags; searched: {field: [values]} of a search space, all values of a choice or both bounds of a range.
+    Opens cache, weights and teacher for real, so that weights are downloaded, read and fitted once up front.
+    """
+    problems = [
+        problem for values in _combinations(searched) for problem in _problems({**given, **values}, cache_folder)
+    ]
+    return {"fields": describe_fields(), "given": given, "problems": list(dict.fromkeys(problems))}
+
+
+def _combinations(searched: dict[str, list]) -> Iterator[dict[str, Any]]:
+    """All that the search space may choose of files; one empty choice where it chooses none."""
+    names = [name for name in NEEDS_FILES if searched.get(name)]
+    weight = {"distill_weight": max(searched["distill_weight"])} if searched.get("distill_weight") else {}
+    for values in itertools.product(*(searched[name] for name in names)):
+        yield {**weight, **dict(zip(names, values))}
+
+
+def _problems(values: dict[str, Any], cache_folder: Path) -> list[str]:
+    try:
+        h = Hyperparameters().merged(values)
+    except TrialError as error:
+        return [str(error)]
+    from trial.model import build_model  # torch is imported only now: mistakes show at once
+    from trial.teacher import open_teacher
+
+    problems, cache = [], None
+    try:
+        cache = open_cache(cache_folder, h.image_px)
+    except DataError as error:
+        problems.append(str(error))
+    classes = len(cache.classes) if cache else 1  # the head is not what is checked
+    for look in (lambda: build_model(h.arch, h.weights, classes, h.seed), lambda: open_teacher(h, cache)):
+        try:
+            look()
+        except TrialError as error:
+            problems.append(str(error))
+    return problems
