@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data.cache import Cache, Split
 from trial import checkpoint, outputs
-from trial.batches import store_px
+from trial.batches import place_split, store_px
 from trial.checkpoint_files import CHECKPOINT, keep_best, remove
 from trial.device import Compute, choose_compute
 from trial.epoch_log import EpochLog, epoch_line, metrics_of_epoch
@@ -65,7 +65,7 @@ def run_trial(
     """
     compute = choose_compute(settings.device, settings.precision, settings.threads)
     names = ("training", "validation", "evaluation")  # opened now: a mapped file stays readable when it is removed
-    splits = {name: cache.split(name, store_px(h.image_px)) for name in names}
+    splits = {name: place_split(cache.split(name, store_px(h.image_px)), compute.device) for name in names}
     run = Run(h, cache, settings.output, compute, splits, progress or Progress())
     print(f"{h.arch} ({h.weights}) on {compute.name}: {len(splits['training'].labels)} training images at "
           f"{h.image_px} px, {len(splits['validation'].labels)} validation, {len(cache.classes)} classes")  # fmt: skip
