@@ -26,6 +26,7 @@ SCRIPTS = {
     "fails.py": "nni.get_next_parameter(); raise ValueError(f'no pan number {os.getpid()}')",
     "silent.py": "nni.get_next_parameter()",
     "hangs.py": "nni.get_next_parameter(); nni.report_intermediate_result(0.1); time.sleep(600)",
+    "ticks.py": "nni.get_next_parameter()\nfor _ in range(600): time.sleep(1); print('tick', flush=True)",
 }
 UNIFORM = {"x": {"_type": "uniform", "_value": [0, 1]}}
 
@@ -54,7 +55,7 @@ def written(folder: Path, name: str, **changes) -> Path:
 
 
 BAD = {
-    "tunerless": {"trialCommand": "python hangs.py"},
+    "tunerless": {"trialCommand": "python ticks.py"},
     "reversed": {"searchSpace": {"x": {"_type": "uniform", "_value": [1, 0]}}},
     "arguments": {"tuner": {"name": "TPE", "classArgs": {"optimize_mode": "maximise"}}},
     "exhausted": {"searchSpace": {"x": {"_type": "choice", "_value": [1, 2]}}},
