@@ -8,7 +8,7 @@ STUDIES := early_stopping learning_rate step_size balance distill pretrained
 SEEDS := 3
 WEIGHTS :=
 
-.PHONY: help demo studies test test-fast calibrate bench-analysis lint format clean
+.PHONY: help demo studies test test-fast calibrate bench bench-analysis gpu-check lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,12 @@ test-fast: .venv/test-ready  ## without the tests that start NNI
 calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 3 minutes
 	$(BIN)/python -m analysis.calibrate
 	$(BIN)/python -m analysis.calibrate_confirm
+
+bench: .venv/ready  ## the six figures of docs/performance.md, measured here: about 25 minutes
+	$(BIN)/python -m benchmarks
+
+gpu-check: .venv/ready  ## the same and a short search on a GPU, appended to docs/log.md
+	$(BIN)/python -m benchmarks.gpu_check
 
 bench-analysis: .venv/test-ready  ## time and memory for 10,000 to 100,000 trials, NNI's own export beside; about 5 minutes
 	$(BIN)/python -m benchmarks.analysis

@@ -26,7 +26,7 @@ FORMAT = 1  # raised when decoding or the files' meaning change: older caches ar
 
 @dataclass(frozen=True)
 class Split:
-    images: np.ndarray  # (N, S, S, 3) uint8, memory-mapped
+    images: np.ndarray  # (N, S, S, 3) uint8, memory-mapped; on a GPU the trial holds them as a tensor there
     labels: np.ndarray  # (N,) int64
 
 

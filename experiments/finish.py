@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import Path
 
 from analysis.logs import last_lines
@@ -31,13 +30,18 @@ def finish(managers: list[Manager], watching: Watching) -> int:
     """Watch to the end. Returns the exit code: 0 where every experiment is DONE with a best trial."""
     for manager in managers:
         print(f"{manager.name} ({manager.id}): {manager.url}", file=sys.stderr, flush=True)
-    outcomes = watch(managers, watching.limits)
-    for manager, outcome in zip(managers, outcomes):
-        if not outcome.is_good:
-            note_outcome(manager.folder, outcome)
-            _say_why(manager, outcome)
-    with ThreadPoolExecutor() as pool:  # each stop waits some seconds for NNI
-        list(pool.map(_put_away, managers, outcomes, repeat(watching.keep_ui)))
+    ends: list[Future] = []
+    with ThreadPoolExecutor() as pool:  # a stop waits some seconds for NNI; the others are watched meanwhile
+
+        def on_end(manager: Manager, outcome: Outcome) -> None:
+            if not outcome.is_good:
+                note_outcome(manager.folder, outcome)
+                _say_why(manager, outcome)
+            ends.append(pool.submit(_put_away, manager, outcome, watching.keep_ui))
+
+        outcomes = watch(managers, watching.limits, on_end)
+    for end in ends:
+        end.result()
     for manager, outcome in zip(managers, outcomes):
         print(outcome.line(manager), flush=True)
     return 0 if all(outcome.is_good for outcome in outcomes) else 1
@@ -47,7 +51,8 @@ def _say_why(manager: Manager, outcome: Outcome) -> None:
     print(f"{outcome.state}: {manager.name} ({manager.id}): {outcome.verdict.reason}", file=sys.stderr)
     if outcome.verdict.log:
         log, lines = tail(manager.folder, outcome.verdict.log)
-        print(f"the end of {log}:", *(f"  | {line[:300]}" for line in lines), sep="\n", file=sys.stderr)
+        if lines:
+            print(f"the end of {log}:", *(f"  | {line[:300]}" for line in lines), sep="\n", file=sys.stderr)
     print(f"explained: python -m experiments why {manager.id}", file=sys.stderr)
 
 

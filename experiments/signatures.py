@@ -88,6 +88,11 @@ _KNOWN = [
         "NNI 3.0 cannot place this trialGpuNumber on the GPUs that are here",
         f"leave trialGpuNumber away; {_CHECK}",
     ),
+    (
+        r"none can be started \(trialGpuNumber",
+        "a trial asks for more GPUs than NNI sees here, or for ones that other programs use",
+        f"leave trialGpuNumber away; {_CHECK}; python -m experiments doctor shows what NNI sees",
+    ),
     (r"singletons\.has", "reuseMode is broken in NNI 3.0", "take reuseMode out of trainingService"),
     (
         r"ConnectionRefusedError|Connection refused|Max retries exceeded|Connection aborted|RemoteDisconnected",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,14 +149,17 @@ def verdict_now(manager: Manager) -> Verdict | None:
     return judge(watcher._look(), Limits())
 
 
-def watch(managers: Sequence[Manager], limits: Limits) -> list[Outcome]:
-    """Watch until all have ended. KeyboardInterrupt passes through and leaves the experiments running."""
+def watch(managers: Sequence[Manager], limits: Limits, on_end: Callable[[Manager, Outcome], None]) -> list[Outcome]:
+    """Watch until all have ended, and tell of each when it has. KeyboardInterrupt passes through and leaves the
+    experiments running."""
     watchers = [Watcher(manager, limits, line) for line, manager in enumerate(managers)]
     try:
         while not all(watcher.outcome for watcher in watchers):
             for watcher in watchers:
                 if not watcher.outcome:
                     watcher.poll()
+                    if watcher.outcome:
+                        on_end(watcher.manager, watcher.outcome)
             time.sleep(POLL_S)
     finally:
         for watcher in watchers:

@@ -160,3 +160,18 @@ def test_the_tuners_death_is_that_of_this_session_and_other_errors_are_none(tmp_
     assert tuner_death(tmp_path, second + 0.7) is None
     assert lines_since(LOG.splitlines(), second)[0].endswith("Dispatcher started")
     assert lines_since(LOG.splitlines(), second + 9) == []
+
+
+def test_what_the_manager_says_of_a_failure_goes_before_the_trials_last_line(tmp_path):
+    from analysis.logs import failure_reason
+
+    trial = recorded(tmp_path, ("FAILED", "a warning at the end")).trials[0]
+    said = {
+        "the final result is not finite: NaN": "the final result is not finite: NaN",
+        "exit code 3": "a warning at the end",
+        "": "a warning at the end",
+    }
+    for message, expected in said.items():
+        assert failure_reason(dataclasses.replace(trial, message=message)) == expected
+    silent = dataclasses.replace(trial, message="exit code 3", folder=None)
+    assert failure_reason(silent) == "exit code 3; it wrote nothing"

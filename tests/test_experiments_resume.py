@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 
 import pytest
 from fixtures_analysis import Recorder, final
 
 from experiments.errors import ExperimentError
-from experiments.finish import Watching
+from experiments.finish import Watching, finish
+from experiments.manager import Manager
+from experiments.ports import find_port
 from experiments.resume import resume
+from experiments.why import why
 
 
 @pytest.fixture
@@ -64,3 +69,25 @@ def test_one_that_runs_is_refused(status, message, written, monkeypatch, tmp_pat
     for module in ("experiments.resume", "analysis.locate"):  # a manager's process cannot be had without one
         monkeypatch.setattr(f"{module}.is_running", lambda entry: True)
     assert message in refused()
+
+
+def test_lost_experiments_are_put_away_one_by_one_with_a_line_each(tmp_path, monkeypatch, capsys):
+    """No NNI is needed: their managers are gone. A trial of the first lives on, and is ended."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "nni-experiments"
+    managers = []
+    for name in ("exp00001", "exp00002"):
+        Recorder(folder, name).trial(0, final(0.8))
+        managers.append(Manager(name, f"name-{name}", find_port(18590), folder / name))
+    entry = {"status": "RUNNING", "pid": 2**22 + 1, "logDir": str(folder)}
+    (folder / ".experiment").write_text(json.dumps({m.id: {**entry, "id": m.id} for m in managers}))
+    outputs = str(folder / "exp00001/environments/local-env/trials/t0001")
+    environment = {**os.environ, "NNI_EXP_ID": "exp00001", "NNI_OUTPUT_DIR": outputs}
+    with subprocess.Popen(["sleep", "60"], env=environment) as left:
+        assert finish(managers, Watching()) == 1
+        assert left.poll() is not None
+    said = capsys.readouterr()
+    assert said.out == "".join(f"experiment name-{m.id} {m.id} LOST best 0.8000\n" for m in managers)
+    assert "name-exp00001: ended what its manager had left: its trials (1 processes)" in said.err
+    assert said.err.count("explained: python -m experiments why") == 2
+    assert "it was killed, or the machine restarted" in why("exp00002")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import time
 import urllib.error
 import urllib.request
@@ -42,9 +41,6 @@ def runs(plain_env, repaired_env, tmp_path_factory) -> dict[str, Run]:
             folder / "evolution", {**repaired_env, "NNI_TEST_MODES": "none,none,none,exit1,twice,text,nan"}, two
         ),
     }
-    _post(
-        runs["evolution"], "trial-jobs", {"x": 0.5}
-    )  # as a person does on the page; it fails as all of the first seven
     for run in runs.values():
         run.wait(lambda run=run: run.status == "DONE", 150)
     return runs
@@ -87,7 +83,6 @@ def test_a_trial_without_exactly_one_usable_result_has_failed_with_the_reason_in
 
 def test_no_tuner_dies_of_its_trials(runs):
     assert {state for state, _ in runs["evolution"].ends().values()} == {"FAILED", "SUCCEEDED"}
-    assert {"x": 0.5} in runs["evolution"].recorded().values()
     for name in ("tpe", "evolution"):
         assert "ERROR" not in runs[name].log("dispatcher") and runs[name].get("check-status")["errors"] == []
 
@@ -185,15 +180,8 @@ def _gpu_run(folder: Path, env: dict[str, str], gpus: int, **config) -> tuple[Ru
     return Run(folder, env, {"trialGpuNumber": gpus, "trainingService": service, **config}), collectors
 
 
-def test_one_gpu_of_one_runs_and_a_trial_that_waits_starts_no_storm(plain_env, repaired_env, tmp_path):
-    run, collectors = _gpu_run(tmp_path / "plain", plain_env, 1)
-    pid = json.loads((Path(plain_env["HOME"]) / "nni-experiments/.experiment").read_text())[run.id]["pid"]
-    try:
-        run.wait(lambda: len(collectors.read_text().splitlines()) > 15, 60)
-        assert not run.received()
-    finally:
-        os.kill(pid, signal.SIGKILL)
-
+def test_one_gpu_of_one_runs_and_a_trial_that_waits_starts_no_storm(repaired_env, tmp_path):
+    """Plain NNI is left out here: it would flood the machine. test_repairs.py asks its scheduler alone."""
     run, collectors = _gpu_run(tmp_path / "repaired", repaired_env, 1, trialConcurrency=2, maxTrialNumber=3)
     run.wait(lambda: run.status == "DONE")
     assert {state for state, _ in run.ends().values()} == {"SUCCEEDED"} and len(run.received()) == 3

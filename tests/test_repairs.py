@@ -142,3 +142,19 @@ def test_a_final_result_is_usable_where_a_tuner_can_compare_it():
     trials = json.loads(node("-e", script).stdout)
     assert [trial["status"] for trial in trials] == ["SUCCEEDED"] * len(USABLE) + ["FAILED"] * len(UNUSABLE)
     assert all("message" in trial for trial in trials[len(USABLE) :])
+
+
+def test_a_tuner_hears_of_a_result_right_before_its_trials_end_and_never_of_a_persons_trial():
+    file = json.dumps(str(PRELOAD.parent / "trial_end.js"))
+    script = f"""
+        const t = require({file});
+        const metric = JSON.stringify({{ type: 'FINAL', value: '0.5' }});
+        const end = (id, event) => JSON.stringify({{ trial_job_id: id, event, hyper_params: id === 'persons'
+            ? '{{"parameter_id": null}}' : '{{"parameter_id": 7}}' }});
+        const heard = (id, event) => {{
+            t.judge(id, metric, console);
+            return [...t.commands('ME', metric), ...t.commands('EN', end(id, event))].map(({{ type }}) => type);
+        }};
+        console.log(JSON.stringify([heard('a', 'SUCCEEDED'), heard('b', 'FAILED'), heard('persons', 'FAILED')]));
+    """
+    assert json.loads(node("-e", script).stdout) == [["ME", "EN"], ["EN"], []]

@@ -91,3 +91,13 @@ def test_evaluation_is_the_middle_in_order(images):
 
 def test_256_are_stored_for_224():
     assert batches.store_px(224) == 256 and batches.store_px(96) == 110
+
+
+def test_images_on_the_device_give_the_same_batches_as_mapped_ones():
+    noise = np.random.default_rng(0).integers(0, 256, (6, 20, 20, 3), dtype=np.uint8)
+    resident = torch.from_numpy(noise)  # as place_split makes it on a GPU; on a CPU the images stay mapped
+    for (a, a_labels), (b, b_labels) in zip(training(noise, 4), training(resident, 4), strict=True):
+        assert torch.equal(a, b) and torch.equal(a_labels, b_labels)
+    rows, labels = slice(1, 4), torch.arange(6)
+    mapped, placed = (batches.evaluation_batch(images, labels, rows, 16) for images in (noise, resident))
+    assert torch.equal(mapped[0], placed[0]) and placed[1].tolist() == [1, 2, 3]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.cache import require_whole
+from data.cache import Split, require_whole
 
 # The statistics that torchvision's ImageNet weights were trained with.
 MEAN = (0.485, 0.456, 0.406)
@@ -27,10 +28,24 @@ def store_px(image_px: int) -> int:
     return round(image_px * 256 / 224)
 
 
-def to_uint8_batch(images: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
+def place_split(split: Split, device: torch.device) -> Split:
+    """The split with its images on the GPU where they take at most half of the memory that is free there: then no batch
+    waits for the host. Else, and on a CPU, as it is: mapped from the cache. Raises DataError."""
+    if device.type != "cuda" or split.images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return split
+    require_whole(split.images)
+    return Split(torch.from_numpy(np.array(split.images)).to(device), split.labels)
+
+
+def to_uint8_batch(images: np.ndarray | Tensor, rows: np.ndarray, device: torch.device) -> Tensor:
     """Rows of (N, S, S, 3) uint8 -> (B, 3, S, S) uint8 on the device, channels last in memory. Raises DataError."""
+    if isinstance(images, Tensor):
+        return images[torch.from_numpy(rows).to(device, non_blocking=True)].permute(0, 3, 1, 2)
     require_whole(images)
-    return torch.from_numpy(images[rows]).to(device, non_blocking=True).permute(0, 3, 1, 2)
+    batch = torch.from_numpy(images[rows])
+    if device.type == "cuda":
+        batch = batch.pin_memory()  # or the copy would not run beside the step before it
+    return batch.to(device, non_blocking=True).permute(0, 3, 1, 2)
 
 
 def plan_epoch(
@@ -58,7 +73,7 @@ def balancing_weights(labels: np.ndarray) -> Tensor:
 
 
 def training_batch(
-    images: np.ndarray, labels: Tensor, planned: tuple[Tensor, Tensor], image_px: int
+    images: np.ndarray | Tensor, labels: Tensor, planned: tuple[Tensor, Tensor], image_px: int
 ) -> tuple[Tensor, Tensor]:
     """A planned batch, or some of its images, cropped and flipped at random.
 
@@ -67,10 +82,10 @@ def training_batch(
     """
     rows, draw = planned
     batch = to_uint8_batch(images, rows.numpy(), labels.device)
-    return normalize(crop_and_flip(batch, image_px, draw)), labels[rows]
+    return normalize(crop_and_flip(batch, image_px, draw)), labels[rows.to(labels.device, non_blocking=True)]
 
 
-def evaluation_batch(images: np.ndarray, labels: Tensor, rows: slice, image_px: int) -> tuple[Tensor, Tensor]:
+def evaluation_batch(images: np.ndarray | Tensor, labels: Tensor, rows: slice, image_px: int) -> tuple[Tensor, Tensor]:
     """Some images in order, the middle of each cut out: the same pixels every time. Shapes as in `training_batch`."""
     batch = to_uint8_batch(images, np.arange(rows.start, rows.stop), labels.device)
     return normalize(crop_center(batch, image_px)), labels[rows]
@@ -78,9 +93,14 @@ def evaluation_batch(images: np.ndarray, labels: Tensor, rows: slice, image_px: 
 
 def normalize(batch: Tensor) -> Tensor:
     """0..255 to the scale that the pretrained weights expect, channels last in memory."""
-    mean = torch.tensor(MEAN, device=batch.device).view(1, 3, 1, 1) * 255
-    std = torch.tensor(STD, device=batch.device).view(1, 3, 1, 1) * 255
+    mean, std = _statistics(batch.device)
     return ((batch.float() - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """MEAN and STD of 0..255, (1, 3, 1, 1), made once a device: copying numbers to a GPU waits for it."""
+    return tuple(torch.tensor(values, device=device).view(1, 3, 1, 1) * 255 for values in (MEAN, STD))
 
 
 def crop_center(batch: Tensor, image_px: int) -> Tensor:
@@ -108,6 +128,6 @@ def crop_and_flip(batch: Tensor, image_px: int, draw: Tensor) -> Tensor:
     theta[:, 1, 1] = height
     theta[:, 0, 2] = (draw[2] * 2 - 1) * (1 - width)
     theta[:, 1, 2] = (draw[3] * 2 - 1) * (1 - height)
-    grid = F.affine_grid(theta.to(batch.device), [n, 3, image_px, image_px], align_corners=False)
+    grid = F.affine_grid(theta.to(batch.device, non_blocking=True), [n, 3, image_px, image_px], align_corners=False)
     pixels = batch.float().contiguous(memory_format=torch.channels_last)
     return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data.cache import Cache, Split
 from trial import checkpoint, outputs
-from trial.batches import store_px
+from trial.batches import place_split, store_px
 from trial.checkpoint_files import CHECKPOINT, keep_best, remove
 from trial.device import Compute, choose_compute
 from trial.epoch_log import EpochLog, epoch_line, metrics_of_epoch
@@ -69,7 +69,7 @@ def run_trial(
     """
     compute = choose_compute(settings.device, settings.precision, settings.threads)
     names = ("training", "validation", "evaluation")  # opened now: a mapped file stays readable when it is removed
-    splits = {name: cache.split(name, store_px(h.image_px)) for name in names}
+    splits = {name: place_split(cache.split(name, store_px(h.image_px)), compute.device) for name in names}
     teacher = open_teacher(h, cache)
     if teacher and h.distill_weight:
         compute.place(teacher.model)

@@ -1,0 +1,60 @@
+"""python -m benchmarks [PART ...]: the six figures of docs/performance.md, measured here and now."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.measure import Report
+from benchmarks.setting import ROOT
+
+PARTS = ("pipeline", "plain", "startup", "search", "preparation", "memory")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__, allow_abbrev=False)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder a class; default: drawn ones of 512 px")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements a figure (default: 5)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "latest.json", metavar="FILE")
+    args = parser.parse_args(arguments)
+    if unknown := sorted(set(args.parts) - set(PARTS)):
+        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    if args.rounds < 2:
+        parser.error("--rounds below 2 has no spread")
+    return args
+
+
+def main(arguments: list[str] | None = None, report: Report | None = None) -> int:
+    """report: figures measured before, which are written with these."""
+    args = parse(arguments)
+    from benchmarks import against_plain, memory, pipeline, preparation, search, setting, startup
+    from trial.device import choose_compute
+
+    parts, report = args.parts or PARTS, report or Report()
+    compute = choose_compute(args.device, "auto", 0)
+    photos = setting.photos(args.photos)
+    cache = setting.cache_of(photos)
+    machine = setting.machine(compute)
+    print("  ".join(f"{key}: {value}" for key, value in machine.items()), flush=True)
+    work = {
+        "pipeline": lambda: pipeline.run(report, cache, compute, args.rounds),
+        "plain": lambda: against_plain.run(report, photos, cache, compute, args.rounds),
+        "startup": lambda: startup.run(report, cache, args.rounds),
+        "search": lambda: search.run(report, cache, {"weights": "none", "image_px": "64", "epochs": "6"}),
+        "preparation": lambda: preparation.run(report, photos, args.rounds),
+        "memory": lambda: memory.run(report, cache),
+    }
+    for part in PARTS:
+        if part in parts:
+            work[part]()
+    report.write(args.out, machine)
+    missed = [figure.name for figure in report.figures if figure.meets_goal is False]
+    print(f"{args.out}: {len(report.figures)} figures; goals missed: {', '.join(missed) or 'none'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""2. Against the report's way of training: seconds an epoch, and the accuracy reached, on the same photos.
+
+Both ways train the same network from the same first weights for the same epochs, and validate after each. Their batches
+and augmentation differ (a crop of random size here, the whole square there), so accuracies agree within noise, not bits.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.measure import Report, ratios
+from benchmarks.plain import train_plainly
+from data.cache import Cache
+from trial.batches import place_split, store_px
+from trial.device import Compute
+from trial.fit import fit, start_training
+from trial.hyperparameters import Hyperparameters
+from trial.model import build_model
+
+GOALS = {"cpu": {96: ">= 2", 224: ">= 2.5"}, "cuda": {96: ">= 15", 224: ">= 15"}}
+GOAL_WITHOUT_BF16 = ">= 1"
+
+
+def run(report: Report, photos: Path, cache: Cache, compute: Compute, rounds: int) -> None:
+    """rounds: seeds; at least 3. The first epoch of each training is not timed: it warms up."""
+    workers = min(8, len(os.sched_getaffinity(0))) if compute.device.type == "cuda" else 0
+    seeds = range(max(3, rounds // 2 + 1))
+    for image_px, epochs in ((96, 4), (224, 2)):
+        h = Hyperparameters(lr=0.01, epochs=epochs, patience=0, image_px=image_px, weights="none")
+        plain, ours = zip(*(one_seed(photos, cache, compute, replace(h, seed=seed), workers) for seed in seeds))
+        seconds = [[statistics.mean(epoch for epoch in way[0][1:]) for way in side] for side in (plain, ours)]
+        goal = GOALS[compute.device.type][image_px] if compute.autocast_dtype else GOAL_WITHOUT_BF16
+        report.add(f"plain epoch / ours, {image_px} px, batch {h.batch_size}", ratios(*seconds), "times", goal)
+        report.add(f"plain epoch, {image_px} px", seconds[0], "s", note=f"{workers} workers")
+        report.add(f"our epoch, {image_px} px", seconds[1], "s")
+        if image_px == 96:
+            differences = [100 * (b[1] - a[1]) for a, b in zip(plain, ours, strict=True)]
+            report.add("accuracy, ours - plain, 96 px", differences, "points", note=interval_note(differences))
+
+
+def one_seed(photos: Path, cache: Cache, compute: Compute, h: Hyperparameters, workers: int) -> tuple:
+    """(seconds of each epoch, best validation accuracy) of the plain way and of ours; who begins alternates."""
+
+    def plainly() -> tuple[list[float], float]:
+        model = build_model(h.arch, h.weights, len(cache.classes), h.seed).to(compute.device)
+        epochs = train_plainly(model, photos, h, compute.device, workers)
+        return [epoch.seconds for epoch in epochs], max(epoch.val_accuracy for epoch in epochs)
+
+    def our_way() -> tuple[list[float], float]:
+        model = compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed))
+        splits = tuple(
+            place_split(cache.split(name, store_px(h.image_px)), compute.device) for name in ("training", "validation")
+        )
+        marks = [time.perf_counter()]
+        fitted = fit(start_training(model, h), splits, h, compute, lambda _: marks.append(time.perf_counter()))
+        return [b - a for a, b in zip(marks, marks[1:])], fitted.epochs[fitted.best_epoch - 1].val_accuracy
+
+    if h.seed % 2:
+        ours, plain = our_way(), plainly()
+        return plain, ours
+    return plainly(), our_way()
+
+
+def interval_note(differences: list[float]) -> str:
+    """The 95 % t interval of the paired mean difference, in points."""
+    from scipy.stats import t
+
+    n, mean = len(differences), statistics.mean(differences)
+    half = t.ppf(0.975, n - 1) * statistics.stdev(differences) / math.sqrt(n)
+    return f"mean {mean:+.1f}, 95 % interval {mean - half:+.1f} to {mean + half:+.1f}"

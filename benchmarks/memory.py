@@ -1,0 +1,83 @@
+"""6. Memory: the peak of a whole trial over that of the model and one batch alone plus what the cache maps; its growth.
+
+The peak is VmHWM of /proc: all resident memory, the pages of the cache that the trial has read included.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+
+from benchmarks.measure import Report
+from benchmarks.setting import ROOT
+from data.cache import Cache
+from trial.batches import store_px
+
+PEAK = """
+def resident_bytes(name):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))
+"""
+
+# What no trial can do without: the imports, the network, one batch, its optimiser and a step of it.
+ALONE = """
+import sys, json
+sys.path.insert(0, {root!r})
+import torch, torchvision, nni
+from torch.nn import functional as F
+from trial.device import choose_compute
+from trial.model import build_model
+compute = choose_compute("auto", "auto", 0)
+model = compute.place(build_model("resnet18", "none", 11, 0))
+optimizer = torch.optim.SGD(model.parameters(), 0.001, 0.9)
+images = torch.rand({batch}, 3, {px}, {px}).to(compute.device, memory_format=torch.channels_last)
+labels = torch.zeros({batch}, dtype=torch.int64, device=compute.device)
+for _ in range(4):
+    with compute.autocast():
+        loss = F.cross_entropy(model(images).float(), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+print(json.dumps(resident_bytes("VmHWM")))
+"""
+
+TRIAL = """
+import sys, json
+sys.path.insert(0, {root!r})
+from trial import __main__ as trial, epoch_log
+resident = []
+add = epoch_log.EpochLog.add
+def and_look(log, *arguments):
+    add(log, *arguments)
+    resident.append(resident_bytes("VmRSS"))
+epoch_log.EpochLog.add = and_look
+import contextlib
+with contextlib.redirect_stdout(sys.stderr):
+    code = trial.main({arguments!r})
+print(json.dumps([resident_bytes("VmHWM"), resident]))
+sys.exit(code)
+"""
+
+
+def run(report: Report, cache: Cache, epochs: int = 5) -> None:
+    for image_px, batch in ((96, 32), (224, 32)):
+        mapped = sum(cache.split(name, store_px(image_px)).images.nbytes for name in ("training", "validation"))
+        alone = probe(ALONE.format(root=str(ROOT), batch=batch, px=image_px))
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = ["--cache", str(cache.directory), "--output", folder, "--weights", "none", "--patience", "0"]
+            arguments += ["--image-px", str(image_px), "--batch-size", str(batch), "--epochs", str(epochs)]
+            peak, resident = probe(TRIAL.format(root=str(ROOT), arguments=arguments))
+        note = f"{peak / 2**20:.0f} MiB; alone {alone / 2**20:.0f}, mapped {mapped / 2**20:.0f}"
+        report.add(f"peak of a trial, {image_px} px, batch {batch}", [peak / (alone + mapped)], "times", "<= 1.2", note)
+        growth = (resident[-1] - resident[1]) / 2**20 / (len(resident) - 2)
+        report.add(f"growth an epoch, {image_px} px", [growth], "MiB", note=f"epochs 2 to {epochs}")
+
+
+def probe(code: str):
+    """What the process prints last, as JSON. Its memory is its own: nothing is inherited."""
+    done = subprocess.run([sys.executable, "-c", PEAK + code], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the measured process failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])

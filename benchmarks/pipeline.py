@@ -1,0 +1,110 @@
+"""1. Pipeline efficiency: how much of an epoch the model itself takes.
+
+    efficiency = (N / training rate + M / validation rate) / seconds of the epoch
+
+The rates are the model's alone: forward, loss, backward, update (or forward and loss) on one resident batch, in images/s.
+The epoch is the trial's own: N training images read, augmented, moved, trained on and counted, M validated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+from benchmarks.measure import Report, alternate, ratios
+from data.cache import Cache, Split
+from trial.batches import evaluation_batch, place_split, plan_epoch, store_px, training_batch
+from trial.device import Compute
+from trial.fit import Training, start_training, train_epoch
+from trial.hyperparameters import Hyperparameters
+from trial.model import build_model
+from trial.scoring import EVALUATED_AT_ONCE, evaluate
+
+SIZES = (64, 96, 224)
+BATCHES = (8, 32, 128)
+
+
+def run(report: Report, cache: Cache, compute: Compute, rounds: int) -> None:
+    for image_px in SIZES:
+        for batch_size in BATCHES:
+            efficiency = measure(cache, compute, image_px, batch_size, rounds)
+            report.add(f"pipeline efficiency, {image_px} px, batch {batch_size}", efficiency, "", ">= 0.97")
+
+
+def measure(cache: Cache, compute: Compute, image_px: int, batch_size: int, rounds: int) -> list[float]:
+    """Efficiency, a value a round. Nothing is learned: a network that fits one batch would slow down in denormals."""
+    h = Hyperparameters(batch_size=batch_size, image_px=image_px, lr=1e-8, weights="none")
+    wanted = images_a_round(image_px, batch_size)
+    train = first(cache.split("training", store_px(image_px)), wanted, compute)
+    val = first(cache.split("validation", store_px(image_px)), max(EVALUATED_AT_ONCE, wanted // 4), compute)
+    t = start_training(compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed)), h)
+    labels = torch.from_numpy(train.labels).to(compute.device)
+
+    def epoch() -> float:
+        train_epoch(t, train, labels, h, compute)
+        evaluate(t.model, val, h.image_px, compute)
+        return 1.0
+
+    values = alternate({**model_alone(t, (train, val), h, compute), "epoch": timed(epoch, compute)}, rounds)
+    alone = [a + b for a, b in zip(values["training"], values["validation"], strict=True)]
+    return ratios(alone, values["epoch"])
+
+
+def model_alone(
+    t: Training, splits: tuple[Split, Split], h: Hyperparameters, compute: Compute
+) -> dict[str, Callable[[], float]]:
+    """Seconds that the training steps and validations of an epoch take on one resident batch each."""
+    train, val = splits
+    train_labels, val_labels = (torch.from_numpy(split.labels).to(compute.device) for split in splits)
+    planned = next(plan_epoch(len(train.labels), h.batch_size, torch.Generator()))
+    images, labels = training_batch(train.images, train_labels, planned, h.image_px)
+    val_images, _ = evaluation_batch(val.images, val_labels, slice(0, EVALUATED_AT_ONCE), h.image_px)
+
+    def training() -> float:
+        t.model.train()
+        steps = max(1, round(len(train.labels) / len(labels)))
+        for _ in range(steps):
+            with compute.autocast():
+                loss = F.cross_entropy(t.model(images).float(), labels)
+            t.optimizer.zero_grad()
+            loss.backward()
+            t.optimizer.step()
+        return len(train.labels) / (steps * len(labels))
+
+    @torch.inference_mode()
+    def validation() -> float:
+        t.model.eval()
+        steps = max(1, round(len(val.labels) / len(val_images)))
+        for _ in range(steps):
+            with compute.autocast():
+                logits = t.model(val_images).float()
+            F.cross_entropy(logits, val_labels[: len(val_images)])
+        return len(val.labels) / (steps * len(val_images))
+
+    return {"training": timed(training, compute), "validation": timed(validation, compute)}
+
+
+def timed(work: Callable[[], float], compute: Compute) -> Callable[[], float]:
+    """Seconds that `work` takes, times the factor that it returns: rounds of whole batches are scaled to the epoch."""
+
+    def run_once() -> float:
+        started = time.perf_counter()
+        factor = work()
+        if compute.device.type == "cuda":
+            torch.cuda.synchronize(compute.device)
+        return (time.perf_counter() - started) * factor
+
+    return run_once
+
+
+def images_a_round(image_px: int, batch_size: int) -> int:
+    """Enough for about two seconds on two cores, and whole batches of them."""
+    wanted = {64: 384, 96: 192, 224: 64}[image_px]
+    return max(batch_size, wanted // batch_size * batch_size)
+
+
+def first(split: Split, n: int, compute: Compute) -> Split:
+    return place_split(Split(split.images[:n], split.labels[:n]), compute.device)

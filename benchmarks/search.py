@@ -1,0 +1,40 @@
+"""4. Search overhead: wall-clock of a 15-trial experiment over the sum of its trials' own seconds.
+
+A trial's own seconds run from its process start to the end of its training, as its result says; what is left is NNI's:
+starting the manager and the tuner, waiting between two trials (it looks every few seconds), and putting it all away.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from analysis.reader import load_experiment
+from benchmarks.measure import Report
+from benchmarks.setting import ROOT
+from data.cache import Cache
+
+TRIALS = 15
+
+
+def run(report: Report, cache: Cache, trial_fields: dict[str, str]) -> None:
+    """One experiment of 15 trials; about six minutes."""
+    command = [sys.executable, "-m", "experiments", "launch", "experiments/random.yml", "--max-trials", str(TRIALS)]
+    command += ["--cache", str(cache.directory)]
+    for name, value in trial_fields.items():
+        command += ["--set", f"{name}={value}"]
+    started = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    wall = time.monotonic() - started
+    ended = [line.split() for line in done.stdout.splitlines() if line.startswith("experiment ")]
+    if done.returncode or not ended:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
+    experiment = load_experiment(ended[0][2])
+    trials = [trial for trial in experiment.trials if trial.duration_s]
+    own = sum(trial.duration_s for trial in trials)
+    report.add("search wall-clock / trials' seconds", [wall / own], "times", "<= 1.15", f"{len(trials)} trials")
+    report.add("seconds a trial", [trial.duration_s for trial in trials], "s")
+    gaps = [after.start - before.end for before, after in zip(trials, trials[1:])]
+    report.add("between two trials", gaps, "s", note="NNI's")
+    report.add("before the first and after the last trial", [wall - own - sum(gaps)], "s", note="start, stop, checks")

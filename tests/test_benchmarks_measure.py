@@ -1,0 +1,85 @@
+"""Figures: what a round is, when a goal is met, what is written; and that a log keeps its entries."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import gpu_check, plain, preparation
+from benchmarks.__main__ import parse
+from benchmarks.measure import Figure, Report, alternate, line, ratios, short
+from trial.hyperparameters import Hyperparameters
+
+
+def test_ways_take_turns_and_the_first_round_does_not_count():
+    calls = []
+    ways = {name: lambda name=name: calls.append(name) or float(len(calls)) for name in ("a", "b")}
+    values = alternate(ways, rounds=3)
+    assert calls == ["b", "a", "a", "b", "b", "a", "a", "b"]
+    assert values == {"a": [3.0, 6.0, 7.0], "b": [4.0, 5.0, 8.0]}
+    assert ratios(values["a"], values["b"]) == [0.75, 1.2, 0.875]
+
+
+@pytest.mark.parametrize(
+    ("goal", "value", "met"), [(">= 0.97", 0.97, True), (">= 2", 1.9, False), ("<= 1.25", 1.3, False), ("", 1.0, None)]
+)
+def test_a_goal_is_met_or_not(goal, value, met):
+    figure = Figure("x", value, "", 3, (value, value), goal)
+    assert figure.meets_goal is met
+    assert ("NOT met" in line(figure)) == (met is False)
+
+
+def test_a_report_keeps_median_n_and_spread(tmp_path, capsys):
+    report = Report()
+    report.add("speed", [3.0, 1.0, 2.0], "images/s", ">= 1", "noted")
+    report.write(tmp_path / "latest.json", {"device": "CPU"})
+    written = json.loads((tmp_path / "latest.json").read_text())
+    assert written["machine"] == {"device": "CPU"}
+    assert written["figures"]["speed"] == {
+        "value": 2.0, "unit": "images/s", "n": 3, "spread": [1.0, 3.0], "goal": ">= 1", "note": "noted",
+    }  # fmt: skip
+    assert "(n = 3, 1 to 3)" in capsys.readouterr().out
+    assert (short(1234.5), short(0.98765)) == ("1234", "0.988")
+
+
+def test_parts_are_held_to_those_there_are():
+    assert parse(["memory", "pipeline"]).parts == ["memory", "pipeline"]
+    for words in (["speed"], ["--rounds", "1"]):
+        with pytest.raises(SystemExit):
+            parse(words)
+
+
+def test_the_plain_way_learns_and_keeps_its_best_epoch(tmp_path):
+    from PIL import Image
+
+    for split, n in (("training", 12), ("validation", 4)):
+        for name, colour in (("dark", 20), ("light", 230)):
+            for number in range(n):
+                path = tmp_path / split / name / f"{number}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (20, 24), (colour + number,) * 3).save(path)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    h = Hyperparameters(batch_size=4, lr=0.1, epochs=4, image_px=16)
+    epochs = plain.train_plainly(model, tmp_path, h, torch.device("cpu"), workers=0)
+    assert [epoch.val_accuracy for epoch in epochs][-1] == 1.0 and all(epoch.seconds > 0 for epoch in epochs)
+    files = sorted((tmp_path / "training").rglob("*.jpg"))
+    assert len(list(preparation.link(tmp_path / "training", tmp_path / "many", 3).rglob("*.jpg"))) == 3 * len(files)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: make gpu-check is the test")
+def test_without_a_gpu_gpu_check_is_one_line(capsys):
+    assert gpu_check.main() == 1
+    assert capsys.readouterr().err.startswith("error: torch")
+
+
+def test_the_newest_entry_stands_first_and_the_others_stay(tmp_path, monkeypatch):
+    log = tmp_path / "log.md"
+    log.write_text(f"# Log\n\nNewest first; what did not help {gpu_check.HEAD}\n## older\n\ntext\n")
+    monkeypatch.setattr(gpu_check, "LOG", log)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    gpu_check.append_entry({"torch": "2"}, [Figure("speed", 2.0, "images/s", 3, (1.0, 3.0))])
+    text = log.read_text()
+    assert text.index("gpu-check on a card") < text.index("## older") and "torch 2." in text and "n = 3" in text
