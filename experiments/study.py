@@ -70,7 +70,7 @@ def _plan(asked: Asked, folder: Path) -> Plan:
     if known is None:
         for part in new.parts:
             if new.teacher is None or part.name == TEACHER:  # students are checked once their teacher is there
-                _refuse(_experiment(part))
+                _refuse(_experiment(part), ("error",))  # the rest is told at its start
         write_plan(folder, new)
         return new
     if (known.study, *map(_asked_of, known.parts)) != (new.study, *map(_asked_of, new.parts)):
@@ -140,11 +140,11 @@ def _experiment(part: Part) -> Experiment:
     return replace(base, config=config)
 
 
-def _refuse(experiment: Experiment) -> None:
-    """Prints what `check` finds; raises ExperimentError where it stops a launch."""
+def _refuse(experiment: Experiment, levels: tuple[str, ...] = ("error", "warning", "note")) -> None:
+    """Prints what `check` finds of these levels; raises ExperimentError where it stops a launch."""
     findings = check(experiment)
     errors = [finding.text for finding in findings if finding.level == "error"]
-    for finding in findings:
+    for finding in (finding for finding in findings if finding.level in levels):
         print(f"{finding.level}: {experiment.name}: {finding.text}", file=sys.stderr)
     if errors:
         hint = ", or name a weights file with --weights FILE" if any("imagenet" in text for text in errors) else ""
