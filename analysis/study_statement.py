@@ -74,7 +74,7 @@ def _cannot(result: dict[str, Any], open_rows: list[dict[str, Any]]) -> str:
     for row in open_rows:
         measure = BY_KEY[row["measure"]]
         if row["low"] is None:
-            told.append(f"{_what(row)} has no interval ({signed_text(row['mean'], measure)}, n = {row['n']})")
+            told.append(f"{_what(row)} has no interval ({signed_text(row['mean'], measure)} in all {row['n']} pairs)")
         else:
             told.append(f"{_what(row)} may be anything from {range_text(row, measure)} (n = {row['n']})")
     seeds = min(arm["n"] for arm in result["arms"])

@@ -26,13 +26,10 @@ from experiments.finish import Watching, finish, say_interrupted
 from experiments.launch import watch_running
 from experiments.manager import forget_dead, start
 from experiments.resume import resume
-from experiments.studies import STUDIES
+from experiments.studies import STUDIES, demo_fields
 
 FILE = ROOT / "experiments" / "study.yml"
 SPACES = ROOT / "search_spaces"
-
-# The generated sample from scratch on two CPU cores. Learning from scratch at the lr of fine-tuning would take too long.
-DEMO_FIELDS = {"weights": "none", "image_px": "32", "epochs": "12", "lr": "0.01", "cache": str(DEMO_CACHE)}
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def _parts(asked: Asked) -> list[Part]:
 
 def _part(asked: Asked, name: str, file: str, experiment: str) -> Part:
     space = json.loads((SPACES / f"{file}.json").read_text("utf-8"))
-    fixed = STUDIES[asked.study] | (DEMO_FIELDS if asked.demo else {})
+    fixed = STUDIES[asked.study] | ({**demo_fields(asked.study), "cache": str(DEMO_CACHE)} if asked.demo else {})
     if asked.weights:
         own = absolute("weights", asked.weights)
         fixed["weights"] = own
