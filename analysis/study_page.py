@@ -141,6 +141,7 @@ def render(result: dict[str, Any]) -> str:
         reported_rows=reported_rows(result),
         images=result["images"],
         training_columns=TRAINING_COLUMNS,
+        experiments=result["experiments"],
         trainings=[{"state": row["state"], "cells": _training_cells(result, row)} for row in result["trainings"]],
         provenance=provenance_rows(result),
         plotly_js=get_plotlyjs(),
