@@ -3,7 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PAIR := experiments/tpe.yml experiments/evolution.yml
 
-.PHONY: help demo test test-fast calibrate bench bench-analysis gpu-check lint format clean
+# The studies at the demo's scale. WEIGHTS=FILE stands in for ImageNet's, which the pretrained study would download.
+STUDIES := early_stopping learning_rate step_size balance distill pretrained
+SEEDS := 3
+WEIGHTS :=
+
+.PHONY: help demo studies test test-fast calibrate bench bench-analysis gpu-check lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -15,6 +20,14 @@ demo: .venv/ready  ## two real NNI experiments of 15 trials each on a generated 
 	$(BIN)/python -m experiments launch $(PAIR) --demo --parallel > runs/demo/experiments.txt; \
 	  code=$$?; cat runs/demo/experiments.txt; exit $$code
 	$(BIN)/python -m analysis compare $$(awk '/^experiment / {print $$3}' runs/demo/experiments.txt) --out runs/demo
+
+studies: .venv/ready  ## the report's parts (a) to (c) and balance on the generated sample, 3 seeds each; the same command goes on
+	$(BIN)/python -m data sample data/sample_photos
+	$(BIN)/python -m data prepare data/sample_photos --cache data/sample_cache --image-px 96
+	for name in $(STUDIES); do \
+	  weights=; if test $$name = pretrained; then weights="$(if $(WEIGHTS),--weights $(WEIGHTS))"; fi; \
+	  $(BIN)/python -m experiments study $$name --demo --seeds $(SEEDS) $$weights || exit $$?; \
+	  $(BIN)/python -m analysis study $$name || exit $$?; done
 
 test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
 	$(BIN)/python -m pytest

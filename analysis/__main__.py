@@ -73,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     confirm.add_argument("--no-launch", action="store_true", help="print the command that trains instead of running it")
     confirm.set_defaults(run=run_confirm)
 
+    study = commands.add_parser("study", allow_abbrev=False, help="the page of a study that python -m experiments ran")
+    study.add_argument(
+        "name", metavar="NAME", help="such as early_stopping; python -m experiments study --help lists them"
+    )
+    study.add_argument("--out", type=Path, metavar="DIR", help="the study's folder; default: runs/studies/NAME")
+    study.set_defaults(run=run_study)
+
     listing = commands.add_parser("list", allow_abbrev=False, help="all experiments found here, newest first")
     listing.add_argument(
         "--home", type=Path, metavar="DIR", help="folder of experiments, or a home that has one (default: your own)"
@@ -137,6 +144,13 @@ def run_confirm(options: argparse.Namespace) -> int:
         print(columns([("", COLUMNS), *configuration_rows(outcome.result)]))
         print(f"\nreport: {outcome.page}")
     return outcome.code
+
+
+def run_study(options: argparse.Namespace) -> int:
+    from .study import print_study
+
+    print_study(options.name, options.out)
+    return 0
 
 
 def run_list(options: argparse.Namespace) -> int:

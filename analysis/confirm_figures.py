@@ -46,7 +46,7 @@ def _row(label: str, by_seed: dict[str, float], mean: float, interval: tuple[flo
 
 def difference_figure(result: dict[str, Any]) -> go.Figure:
     rows = difference_rows(result)
-    figure = _lines(rows, lambda value: difference_text(value, True, signed=True))
+    figure = rows_figure(rows, lambda value: difference_text(value, True, signed=True))
     figure.add_vline(x=0, line={"color": COLOURS[5], "width": 1, "dash": "dash"})
     figure.update_xaxes(title_text="less the default", tickformat="+.0%")
     return figure
@@ -54,7 +54,7 @@ def difference_figure(result: dict[str, Any]) -> go.Figure:
 
 def accuracy_figure(result: dict[str, Any]) -> go.Figure:
     rows, promises = accuracy_rows(result)
-    figure = _lines(rows, lambda value: score_text(value, True))
+    figure = rows_figure(rows, lambda value: score_text(value, True))
     figure.add_scatter(
         x=[value for _, value in promises],
         y=[escape(label) for label, _ in promises],
@@ -68,7 +68,7 @@ def accuracy_figure(result: dict[str, Any]) -> go.Figure:
     return figure
 
 
-def _lines(rows: list[Row], text: Any) -> go.Figure:
+def rows_figure(rows: list[Row], text: Any) -> go.Figure:
     """A dot a seed, the mean with its interval; the first row at the top. Texts are escaped: plotly reads them as HTML."""
     figure = empty_figure()
     figure.add_scatter(

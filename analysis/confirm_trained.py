@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .confirm_cells import Configuration, Plan, key_of, typed
 from .records import ENDED, Experiment, Trial
@@ -30,15 +30,30 @@ def cells_of(plan: Plan, experiments: Sequence[Experiment]) -> list[Cell]:
     A trial is known by the parameters it really ran with. One without an end was cut off, and a cancelled one may have
     been, by a person or by want of memory, which NNI records alike: its cell is trained once more. Cancelled twice, or
     ended without a finite result, it has failed."""
-    trials: dict[str, list[tuple[Trial, str]]] = defaultdict(list)
-    for experiment in experiments:
-        for trial in experiment.trials:
-            trials[key_of(typed(trial.parameters, plan.fields))].append((trial, experiment.id))
+    trials = _by_parameters(experiments, plan.fields)
     found = []
     for seed, configuration in itertools.product(plan.seeds, plan.configurations):
         tried = trials.get(key_of({**configuration.parameters, "seed": seed}), [])
         found.append(Cell(configuration, seed, *_state(tried)))
     return found
+
+
+def trained(
+    cells: Sequence[dict[str, Any]], fields: dict[str, dict[str, Any]], experiments: Sequence[Experiment]
+) -> list[tuple[str, Trial | None, str]]:
+    """State, trial and experiment of each cell, as `Cell` has them; `cells` are parameters, `fields` those of the trial."""
+    trials = _by_parameters(experiments, fields)
+    return [_state(trials.get(key_of(cell), [])) for cell in cells]
+
+
+def _by_parameters(
+    experiments: Sequence[Experiment], fields: dict[str, dict[str, Any]]
+) -> dict[str, list[tuple[Trial, str]]]:
+    trials: dict[str, list[tuple[Trial, str]]] = defaultdict(list)
+    for experiment in experiments:
+        for trial in experiment.trials:
+            trials[key_of(typed(trial.parameters, fields))].append((trial, experiment.id))
+    return trials
 
 
 def _state(tried: list[tuple[Trial, str]]) -> tuple[str, Trial | None, str]:

@@ -1,4 +1,4 @@
-"""python -m experiments launch | watch | resume | why | check | doctor"""
+"""python -m experiments launch | study | watch | resume | why | check | doctor"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from experiments.errors import ExperimentError
+from experiments.studies import STUDIES
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -14,13 +15,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     launch = commands.add_parser("launch", help="check, start and watch", allow_abbrev=False)
     check = commands.add_parser("check", help="what can be known before a night is lost", allow_abbrev=False)
+    study = commands.add_parser("study", help="a part of the report: a grid times seeds", allow_abbrev=False)
+    _add_study(study)
     for command in (launch, check):
         command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="such as experiments/tpe.yml")
+        command.add_argument("--max-trials", type=_positive, metavar="N", help="instead of the file's maxTrialNumber")
+    for command in (launch, check, study):
         command.add_argument("--cache", metavar="DIR", help="made by python -m data prepare; default: data/cache")
         command.add_argument(
             "--set", action="append", default=[], metavar="FIELD=VALUE", help="a field or setting of the trial"
         )
-        command.add_argument("--max-trials", type=_positive, metavar="N", help="instead of the file's maxTrialNumber")
         command.add_argument("--demo", action="store_true", help="the demo's scale: generated sample, small images")
     launch.add_argument("--parallel", action="store_true", help="all files at once instead of one after another")
     watch = commands.add_parser("watch", help="return to running experiments", allow_abbrev=False)
@@ -33,9 +37,23 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     why = commands.add_parser("why", help="explain a failure", allow_abbrev=False)
     why.add_argument("id", metavar="ID")
     why.add_argument("trial", nargs="?", metavar="TRIAL", help="its id or number; default: the whole experiment")
-    for command in (launch, watch, resume):
+    for command in (launch, study, watch, resume):
         _add_watching(command)
     return parser.parse_args(arguments)
+
+
+def _add_study(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", choices=STUDIES, metavar="NAME", help=" | ".join(STUDIES))
+    command.add_argument("--seeds", type=_seeds, default=5, metavar="K", help="trainings an arm (default: 5)")
+    command.add_argument("--weights", metavar="FILE", help="state dict in place of ImageNet's weights")
+    command.add_argument("--out", type=Path, metavar="DIR", help="the study's folder; default: runs/studies/NAME")
+
+
+def _seeds(text: str) -> int:
+    value = int(text)
+    if not 2 <= value <= 20:
+        raise argparse.ArgumentTypeError(f"{text} seeds; expected 2 to 20 (one has no spread)")
+    return value
 
 
 def _add_watching(command: argparse.ArgumentParser) -> None:
@@ -106,6 +124,11 @@ def _run(args: argparse.Namespace) -> int:
         return resume(args.id, args.max_trials, watching)
     if args.command == "watch":
         return watch_running(args.ids, watching)
+    if args.command == "study":
+        from experiments.study import Asked, study
+
+        fields = _overrides(args).fields
+        return study(Asked(args.name, args.seeds, fields, args.weights, args.demo, args.out), watching)
     return launch(args.files, _overrides(args), Options(args.parallel, watching))
 
 
@@ -113,7 +136,7 @@ def _overrides(args: argparse.Namespace):
     from experiments.config import Overrides, parse_set
 
     fields = parse_set(args.set) | ({"cache": args.cache} if args.cache else {})
-    return Overrides(fields, args.max_trials, args.demo)
+    return Overrides(fields, getattr(args, "max_trials", None), args.demo)
 
 
 if __name__ == "__main__":

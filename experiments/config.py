@@ -37,7 +37,7 @@ class Overrides:
         cache = {"cache": str(DEMO_CACHE)} if self.demo else {}
         values = {**(DEMO_FIELDS if self.demo else {}), **cache, **self.fields}
         return [
-            part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", _absolute(name, value))
+            part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", absolute(name, value))
         ]
 
 
@@ -131,7 +131,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return raw
 
 
-def _absolute(name: str, value: str) -> str:
+def absolute(name: str, value: str) -> str:
     """Trials run in the repository's root: a path on the command line means the person's own folder."""
     if name in ("cache", "output", "teacher") or (name == "weights" and value not in ("imagenet", "none")):
         return str(Path(value).expanduser().resolve())

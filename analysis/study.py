@@ -1,0 +1,46 @@
+"""Reads a study's experiments and writes its page: python -m analysis study NAME."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .locate import AnalysisError
+from .study_arms import arms_of
+from .study_files import default_folder, experiments_of, read_plan
+from .study_page import write_result
+from .study_result import result_of
+from .study_words import TITLES
+
+
+def study(name: str, out: Path | None) -> tuple[dict[str, Any], Path]:
+    """The content of study.json and the page's path. Raises AnalysisError for a study that was not begun."""
+    if name not in TITLES:
+        raise AnalysisError(f"no study {name!r}; the studies are {', '.join(TITLES)}")
+    folder = out or default_folder(name)
+    plan = read_plan(folder)
+    where = f" --out {out}" if out else ""
+    run = f"python -m experiments study {name}{where}"
+    if plan is None or plan.study != name:
+        found = "no study" if plan is None else f"the study {plan.study}"
+        raise AnalysisError(f"{folder}: {found} there; run it first: {run}")
+    main = arms_of(plan.main, experiments_of(plan.main))
+    teacher = arms_of(plan.teacher, experiments_of(plan.teacher))[0] if plan.teacher else None
+    if not any(arm.good for arm in main):
+        raise AnalysisError(f"{folder}: no training has a result yet; go on with: {run}")
+    result = result_of(plan, main, teacher)
+    return result, write_result(folder, result)
+
+
+def print_study(name: str, out: Path | None) -> None:
+    """The two sentences, the table and where the page is."""
+    from .study_page import arm_rows
+    from .terminal import clean, columns
+
+    result, page = study(name, out)
+    missing = sum(row["state"] == "missing" for row in result["trainings"])
+    if missing:
+        print(f"{missing} of {len(result['trainings'])} trainings are missing: the same study command goes on\n")
+    print("\n".join(clean(result[key]) for key in ("headline", "can", "cannot")) + "\n")
+    print(columns([("", [arm["name"] for arm in result["arms"]]), *arm_rows(result)]))
+    print(f"\nreport: {page}")

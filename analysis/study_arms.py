@@ -1,0 +1,176 @@
+"""From the trainings of a study to its numbers: each arm, and its paired differences to the reference."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .confirm_trained import trained
+from .paired import holm, mean_interval, paired
+from .provenance import best_result
+from .records import Experiment, Trial
+from .study_files import TEACHER, Part
+from .values import score
+
+
+class Measure(NamedTuple):
+    """A number of one training. `kind`: "fraction", "epochs" or "seconds"."""
+
+    key: str
+    title: str
+    kind: str
+
+
+MEASURES = (
+    Measure("validation", "Validation, best epoch", "fraction"),
+    Measure("evaluation_top1", "Evaluation, top-1", "fraction"),
+    Measure("evaluation_top3", "Evaluation, top-3", "fraction"),
+    Measure("evaluation_macro", "Evaluation, macro", "fraction"),
+    Measure("train_accuracy", "Training, same epoch", "fraction"),
+    Measure("epochs_run", "Epochs run", "epochs"),
+    Measure("epoch_95", "Epoch of 95 % of the last accuracy", "epochs"),
+    Measure("duration_s", "Seconds", "seconds"),
+)
+FINAL_KEYS = {"validation": "default"}
+
+
+class Training(NamedTuple):
+    """One cell of the grid: a value of the study's field under one seed. `state` as `confirm_trained.Cell` has it."""
+
+    seed: int
+    state: str
+    trial: Trial | None
+    experiment: str
+
+    @property
+    def interrupted(self) -> bool:
+        """Cut short by a time limit or a full disk, with the result of its best epoch so far."""
+        final = self.trial.final if self.trial else None
+        return isinstance(final, dict) and bool(final.get("interrupted"))
+
+    @property
+    def counts(self) -> bool:
+        return self.state == "succeeded" and not self.interrupted
+
+
+class Arm(NamedTuple):
+    """One value of the study's field; the trainings are in the order of the seeds."""
+
+    name: str
+    value: Any
+    trainings: tuple[Training, ...]
+
+    @property
+    def good(self) -> list[Training]:
+        return [training for training in self.trainings if training.counts]
+
+
+def arms_of(part: Part, experiments: Sequence[Experiment]) -> list[Arm]:
+    """The arms of one part, the reference first."""
+    found = trained(part.cells, {}, experiments)
+    arms = []
+    for index, value in enumerate(part.values):
+        own = found[index :: len(part.values)]  # seed by seed in `cells`
+        trainings = tuple(Training(seed, *cell) for seed, cell in zip(part.seeds, own, strict=True))
+        arms.append(Arm(arm_name(part, value), value, trainings))
+    return arms
+
+
+def arm_name(part: Part, value: Any) -> str:
+    """As a person reads it."""
+    if part.name == TEACHER:
+        return f"teacher ({value})"
+    if part.field == "patience":
+        return "no early stopping" if value == 0 else f"patience {value}"
+    if part.field == "weights":
+        return "from scratch" if value == "none" else "pretrained"
+    if part.field == "distill_weight":
+        return "student alone" if value == 0 else f"distilled (weight {value:g})"
+    if part.field == "balance":
+        return {"none": "plain", "sampler": "class-weighted sampling", "softmax": "balanced softmax"}.get(value, value)
+    return f"{part.field} {value:g}" if isinstance(value, (int, float)) else f"{part.field} {value}"
+
+
+def curve(trial: Trial, key: str = "default") -> list[float]:
+    """A metric after each epoch, from the first; up to the first that is missing."""
+    values = []
+    for intermediate in trial.intermediates:
+        told = intermediate.value
+        value = score(told.get(key) if isinstance(told, dict) else told)
+        if value is None:
+            break
+        values.append(value)
+    return values
+
+
+def epoch_95(trial: Trial) -> int | None:
+    """The first epoch, from 1, whose validation accuracy is at least 95 % of that of the last epoch."""
+    values = curve(trial)
+    return next((epoch for epoch, value in enumerate(values, 1) if value >= 0.95 * values[-1]), None)
+
+
+def measured(trial: Trial, key: str) -> float | None:
+    """A finite number, or None where the trial has none."""
+    if key == "epoch_95":
+        return epoch_95(trial)
+    final = trial.final if isinstance(trial.final, dict) else {}
+    value = final.get(FINAL_KEYS.get(key, key))
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if plain and math.isfinite(value) else None
+
+
+def values_of(arm: Arm, key: str) -> dict[int, float]:
+    """{seed: value} of the trainings that have one."""
+    found = {training.seed: measured(training.trial, key) for training in arm.good}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def arm_facts(arm: Arm) -> dict[str, Any]:
+    """Each measure with n, mean, standard deviation (None for one) and the 95 % t interval of the mean."""
+    facts: dict[str, Any] = {"name": arm.name, "value": arm.value, "planned": len(arm.trainings), "n": len(arm.good)}
+    for measure in MEASURES:
+        values = values_of(arm, measure.key)
+        found = list(values.values())
+        facts[measure.key] = {
+            "n": len(found),
+            "mean": statistics.fmean(found) if found else None,
+            "sd": statistics.stdev(found) if len(found) > 1 else None,
+            "interval": mean_interval(found),
+            "by_seed": {str(seed): value for seed, value in values.items()},
+        }
+    images = [best_result(training.trial).get("evaluation") for training in arm.good]
+    facts["evaluation_n"] = next((table["n"] for table in images if isinstance(table, dict) and "n" in table), None)
+    return facts
+
+
+def differences(arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """Of every arm less the first, paired by seed, one entry a measure and arm. The intervals of a measure hold together
+    with 95 % (Bonferroni over the arms), its p values are Holm's over them."""
+    reference, others = arms[0], arms[1:]
+    found = []
+    for measure in MEASURES:
+        base, rows = values_of(reference, measure.key), []
+        for arm in others:
+            values = values_of(arm, measure.key)
+            by_seed = {str(seed): values[seed] - base[seed] for seed in values if seed in base}
+            pairs = paired(list(by_seed.values()), len(others))
+            if pairs is not None:
+                told = {"measure": measure.key, "arm": arm.name, "reference": reference.name, "by_seed": by_seed}
+                rows.append({**told, **pairs._asdict()})
+        adjust(rows)
+        found += rows
+    return found
+
+
+def adjust(rows: list[dict[str, Any]]) -> None:
+    """Adds `p_adjusted` after Holm: of the t test, where there is no spread of the exact sign-flip test."""
+    p_values = [row["p_flip"] if row["p_t"] is None else row["p_t"] for row in rows]
+    for row, p in zip(rows, holm(p_values)):
+        row["p_adjusted"] = p
+
+
+def shown(row: dict[str, Any]) -> bool:
+    """Whether the interval leaves out zero; without a spread (all equal), whether the sign-flip test says so."""
+    return row["p_adjusted"] < 0.05 if row["low"] is None else not row["low"] <= 0 <= row["high"]

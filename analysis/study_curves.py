@@ -1,0 +1,48 @@
+"""Learning curves over the seeds of an arm, and whether a stopped training is the beginning of the full one."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from .study_arms import Arm, curve
+
+
+def band(arm: Arm, key: str = "default") -> dict[str, Any]:
+    """Mean, lowest and highest over the seeds after each epoch, as far as all of them were trained."""
+    curves = [values for training in arm.good if (values := curve(training.trial, key))]
+    epochs = min(map(len, curves), default=0)
+    columns = [[values[epoch] for values in curves] for epoch in range(epochs)]
+    return {
+        "arm": arm.name,
+        "metric": key,
+        "n": len(curves),
+        "epoch": list(range(1, epochs + 1)),
+        "mean": [statistics.fmean(column) for column in columns],
+        "low": [min(column) for column in columns],
+        "high": [max(column) for column in columns],
+    }
+
+
+def prefixes(full: Arm, stopped: Sequence[Arm]) -> list[dict[str, Any]]:
+    """For each stopped arm, whether its trainings equal the first epochs of the full ones of the same seed.
+
+    Compared are all metrics of every epoch that both have. On a CPU they should be equal to the last bit;
+    `largest_difference` is of validation accuracy. `saved_epochs` of a pair is what stopping cut off."""
+    found = []
+    for arm in stopped:
+        others = {training.seed: training.trial for training in full.good}
+        pairs = [(training.trial, others[training.seed]) for training in arm.good if training.seed in others]
+        equal = [_is_prefix(own.intermediates, other.intermediates) for own, other in pairs]
+        apart = [abs(a - b) for own, other in pairs for a, b in zip(curve(own), curve(other))]
+        found.append(
+            {"arm": arm.name, "pairs": len(pairs), "equal": sum(equal), "largest_difference": max(apart, default=None)}
+        )
+    return found
+
+
+def _is_prefix(own: Sequence[Any], other: Sequence[Any]) -> bool:
+    if not own or len(own) > len(other):
+        return False
+    return all(a.value == b.value for a, b in zip(own, other))

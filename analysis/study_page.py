@@ -1,0 +1,198 @@
+"""The result of a study as tables, a page and files."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from .confirm_files import write_text
+from .report import script_json, template
+from .study_arms import MEASURES
+from .study_figures import curves_figure, difference_figure
+from .study_reported import reported_arm
+from .study_statement import rank_words
+from .study_words import TITLES, difference_words, number_text, spread_text
+from .values import strict_json
+from .words import NONE, optional, params_text, score_text, seconds_text
+
+Rows = list[tuple[str, list[str]]]
+TRAINING_COLUMNS = [
+    "Arm",
+    "Seed",
+    "State",
+    "Validation",
+    "Evaluation",
+    "Epochs",
+    "Time",
+    "Experiment",
+    "Trial",
+    "Reason",
+]
+
+
+def arm_rows(result: dict[str, Any]) -> Rows:
+    """One row a measure, a cell an arm."""
+    rows = [("Trainings with a result", [f"{arm['n']} of {arm['planned']}" for arm in result["arms"]])]
+    return rows + [(m.title, [spread_text(arm[m.key], m) for arm in result["arms"]]) for m in MEASURES]
+
+
+def compared(result: dict[str, Any]) -> list[str]:
+    """Names of the arms that have a difference to the reference."""
+    return list(dict.fromkeys(row["arm"] for row in result["differences"]))
+
+
+def difference_table(result: dict[str, Any]) -> Rows:
+    """One row a measure, a cell an arm beside the reference."""
+    found = {(row["measure"], row["arm"]): row for row in result["differences"]}
+    return [
+        (
+            m.title,
+            [difference_words(found[m.key, name], m) if (m.key, name) in found else NONE for name in compared(result)],
+        )
+        for m in MEASURES
+    ]
+
+
+def class_table(result: dict[str, Any], entry: dict[str, Any]) -> tuple[str, list[str], Rows]:
+    """Title, columns and rows of the accuracy by class, the report's numbers beside ours where it has them."""
+    values = {arm["name"]: arm["value"] for arm in result["arms"]}
+    theirs = [
+        reported_arm(result["reported"], values[name]).get("per_class", [])
+        for name in (result["reference"], entry["arm"])
+    ]
+    told = all(theirs)
+    columns = ["Training images", result["reference"], entry["arm"], "Gain", *(["Gain in the report"] if told else [])]
+    rows = []
+    for row in entry["rows"]:
+        cells = [
+            optional(row["training"]),
+            _part(row["reference"]),
+            _part(row["arm"]),
+            f"{100 * row['gain']:+.1f} points",
+        ]
+        if told:
+            (r0, t0), (r1, t1) = (table[row["id"]] if row["id"] < len(table) else (0, 0) for table in theirs)
+            cells.append(f"{100 * (r1 / t1 - r0 / t0):+.1f} points" if t0 and t1 else NONE)
+        rows.append((f"class {row['id']} {row['class']}", [cell.replace("-", "−") for cell in cells]))
+    return f"By class: {entry['arm']}", columns, rows
+
+
+def _part(found: dict[str, int]) -> str:
+    return f"{found['correct']}/{found['total']} {100 * found['correct'] / found['total']:.0f} %"
+
+
+def reported_rows(result: dict[str, Any]) -> Rows:
+    """One row a number that the report tells, ours beside it; a cell an arm."""
+    told = [reported_arm(result["reported"], arm["value"]) for arm in result["arms"]]
+    rows: Rows = []
+    for measure in MEASURES:
+        if any(measure.key in arm for arm in told):
+            rows.append((f"{measure.title}: report", [_reported(arm.get(measure.key), measure) for arm in told]))
+            rows.append((f"{measure.title}: ours", [spread_text(arm[measure.key], measure) for arm in result["arms"]]))
+    if any("curve_accuracy" in arm for arm in told):
+        texts = [
+            f"{score_text(arm['curve_accuracy'], True)} by epoch {arm['curve_epochs']}"
+            if "curve_accuracy" in arm
+            else NONE
+            for arm in told
+        ]
+        rows.append(("Accuracy read off a curve: report", texts))
+    return rows
+
+
+def _reported(value: Any, measure: Any) -> str:
+    if value is None:
+        return NONE
+    if isinstance(value, list):
+        return f"{value[0]}/{value[1]} {100 * value[0] / value[1]:.1f} %"
+    return f"{number_text(value, measure)} (n = 1)"
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> Path:
+    """Writes study.json and report.html; returns the page's path."""
+    write_text(folder / "study.json", strict_json(result, indent=2) + "\n")
+    write_text(folder / "report.html", render(result))
+    return folder / "report.html"
+
+
+def render(result: dict[str, Any]) -> str:
+    """The whole page as text. Autoescape is on; figures are data, never markup."""
+    names = [arm["name"] for arm in result["arms"]]
+    return template("study.html.j2").render(
+        title=TITLES[result["study"]],
+        study=result["study"],
+        headline=result["headline"],
+        details=f"{result['can']} {result['cannot']}".replace(" %", "\u00a0%"),
+        notes=[],
+        reference=result["reference"],
+        arm_columns=names,
+        arm_rows=arm_rows(result),
+        difference_columns=compared(result),
+        difference_rows=difference_table(result),
+        figures=_figures(result),
+        prefixes=[(row["arm"], _prefix_cells(row)) for row in result["prefixes"]],
+        classes=[class_table(result, entry) for entry in result["classes"]],
+        rank=None if result["rare_classes"] is None else f"T{rank_words(result['rare_classes'])[1:]}.",
+        reported=result["reported"],
+        reported_columns=names,
+        reported_rows=reported_rows(result),
+        images=result["images"],
+        training_columns=TRAINING_COLUMNS,
+        trainings=[{"state": row["state"], "cells": _training_cells(result, row)} for row in result["trainings"]],
+        provenance=provenance_rows(result),
+        plotly_js=get_plotlyjs(),
+        now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _figures(result: dict[str, Any]) -> list[dict[str, str]]:
+    n = min(band["n"] for band in result["curves"])
+    band = f"Line: mean over the seeds (n = {n} or more an arm), as far as all of them were trained. Band: lowest to highest seed."
+    told = [
+        ("Validation accuracy by epoch", curves_figure(result["curves"], "default"), band),
+        ("Training accuracy by epoch", curves_figure(result["curves"], "train_accuracy"), band),
+        ("Differences, seed by seed", difference_figure(result), "A dot a seed; the bar is the interval of the mean."),
+    ]
+    return [{"title": title, "json": script_json(figure), "caption": caption} for title, figure, caption in told]
+
+
+def _prefix_cells(row: dict[str, Any]) -> list[str]:
+    largest = row["largest_difference"]
+    return [str(row["pairs"]), str(row["equal"]), NONE if largest is None else f"{100 * largest:.2f} points"]
+
+
+def _training_cells(result: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    arm, seed = next(arm for arm in result["arms"] if arm["name"] == row["arm"]), str(row["seed"])
+    values = {
+        key: arm[key]["by_seed"].get(seed) for key in ("validation", "evaluation_top1", "epochs_run", "duration_s")
+    }
+    accuracies = [score_text(values[key], True) for key in ("validation", "evaluation_top1")]
+    words = [row["experiment"], optional(row["trial"]), row["reason"]]
+    return [
+        row["arm"],
+        seed,
+        row["state"],
+        *accuracies,
+        optional(values["epochs_run"]),
+        seconds_text(values["duration_s"]),
+        *words,
+    ]
+
+
+def provenance_rows(result: dict[str, Any]) -> Rows:
+    told = result["provenance"]
+    values = {
+        "Study": f"{result['study']}: {result['field']}, seeds {', '.join(map(str, result['seeds']))}",
+        "NNI experiments": ", ".join(result["experiments"]) or NONE,
+        "Fixed": params_text(result["fields"]),
+        "A training's settings": params_text(told["hyperparameters"] or {}),
+        "Images": result["images"],
+        "Machine": optional(told["compute"]),
+        "Versions": params_text(told["versions"] or {}),
+        "Commit of the code": optional(told["revision"]),
+        "Digest of the photos": optional(told["source_digest"])[:16],
+    }
+    return [(label, [text]) for label, text in values.items()]

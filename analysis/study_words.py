@@ -1,0 +1,58 @@
+"""What each study asks, and its numbers as a person reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .confirm_statement import p_text
+from .study_arms import MEASURES, Measure
+from .words import NONE, difference_text, score_text
+
+TITLES = {
+    "early_stopping": "Early stopping: what does it save, and what does it cost?",
+    "pretrained": "Pretrained weights against training from scratch",
+    "learning_rate": "Learning rate",
+    "step_size": "Epochs between two decays of the learning rate",
+    "distill": "Distillation: a ResNet50 teaches a ResNet18",
+    "balance": "Classes of unequal size: sampling and balanced softmax",
+}
+BY_KEY = {measure.key: measure for measure in MEASURES}
+
+
+def number_text(value: float | None, measure: Measure) -> str:
+    if value is None:
+        return NONE
+    if measure.kind == "fraction":
+        return score_text(value, True)
+    return f"{value:.1f}" + (" s" if measure.kind == "seconds" else "")
+
+
+def spread_text(found: dict[str, Any], measure: Measure) -> str:
+    """Mean ± standard deviation (n)."""
+    if found["mean"] is None:
+        return NONE
+    factor, unit = (100, " %") if measure.kind == "fraction" else (1, " s" if measure.kind == "seconds" else "")
+    sd = "" if found["sd"] is None else f" ± {factor * found['sd']:.1f}"
+    return f"{factor * found['mean']:.1f}{sd}{unit} (n = {found['n']})"
+
+
+def signed_text(value: float, measure: Measure) -> str:
+    """A difference with its sign and unit."""
+    if measure.kind == "fraction":
+        return difference_text(value, True, signed=True)
+    sign = "−" if value < 0 else "+" if value > 0 else ""
+    return f"{sign}{abs(value):.1f} {'s' if measure.kind == 'seconds' else 'epochs'}"
+
+
+def range_text(row: dict[str, Any], measure: Measure) -> str:
+    """The interval as "−1.2 to +0.3 points"; a dash where there is none."""
+    if row["low"] is None:
+        return NONE
+    low = signed_text(row["low"], measure).rsplit(" ", 1)[0]
+    return f"{low} to {signed_text(row['high'], measure)}"
+
+
+def difference_words(row: dict[str, Any], measure: Measure) -> str:
+    """Mean, interval, p and n of one paired difference."""
+    interval = "" if row["low"] is None else f"{range_text(row, measure)}; "
+    return f"{signed_text(row['mean'], measure)} ({interval}p = {p_text(row['p_adjusted'])}, n = {row['n']})"

@@ -1,0 +1,190 @@
+"""A study: a grid over one field of the trial times seeds, run through NNI's GridSearch until every training has ended.
+
+The plan is fixed in the study's folder before the first training; the same command goes on from what NNI's database holds.
+A resumed GridSearch does not know the trials that run again after a crash and hands out their points once more: NNI then
+says DONE while the last points are missing. They are added by a higher number of trials, as its tuner is told of all
+results on a resume and skips their points.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from analysis.confirm_trained import trained
+from analysis.locate import AnalysisError, is_running
+from analysis.records import Experiment as Record
+from analysis.study_files import MAIN, TEACHER, Part, Plan, default_folder, experiments_of, named, read_plan, write_plan
+from experiments.check import check
+from experiments.config import DEMO_CACHE, ROOT, Experiment, Overrides, absolute, read_experiment
+from experiments.errors import ExperimentError
+from experiments.finish import Watching, finish, say_interrupted
+from experiments.launch import watch_running
+from experiments.manager import forget_dead, start
+from experiments.resume import resume
+from experiments.studies import STUDIES
+
+FILE = ROOT / "experiments" / "study.yml"
+SPACES = ROOT / "search_spaces"
+
+# The generated sample from scratch on two CPU cores. Learning from scratch at the lr of fine-tuning would take too long.
+DEMO_FIELDS = {"weights": "none", "image_px": "32", "epochs": "12", "lr": "0.01", "cache": str(DEMO_CACHE)}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for. `fields` are the trial's, as text; `weights` stand in for "imagenet"; `folder` may be None."""
+
+    study: str
+    seeds: int
+    fields: dict[str, str]
+    weights: str | None = None
+    demo: bool = False
+    folder: Path | None = None
+
+
+def study(asked: Asked, watching: Watching) -> int:
+    """Returns the exit code: 0 where every training has ended. Raises ExperimentError."""
+    try:
+        folder = (asked.folder or default_folder(asked.study)).resolve()
+        plan = _plan(asked, folder)
+        for part in plan.parts:
+            code = _run(part if part.name == TEACHER else _taught(part, plan), watching)
+            if code:
+                print("nothing is lost: the same command continues", file=sys.stderr)
+                return code
+    except AnalysisError as error:
+        raise ExperimentError(str(error)) from error
+    where = f" --out {asked.folder}" if asked.folder else ""
+    print(f"all trainings have ended; the page: python -m analysis study {asked.study}{where}", file=sys.stderr)
+    return 0
+
+
+def _plan(asked: Asked, folder: Path) -> Plan:
+    """The folder's plan, where it is the one asked for; a new one where there is none."""
+    known, new = read_plan(folder), Plan(asked.study, tuple(_parts(asked)))
+    if known is None:
+        for part in new.parts:
+            if new.teacher is None or part.name == TEACHER:  # students are checked once their teacher is there
+                _refuse(_experiment(part))
+        write_plan(folder, new)
+        return new
+    if (known.study, *map(_asked_of, known.parts)) != (new.study, *map(_asked_of, new.parts)):
+        raise ExperimentError(
+            f"{folder} holds the study {known.study} with {len(known.main.seeds)} seeds and "
+            f"{_text(known.main.fields)}, not with {len(new.main.seeds)} and {_text(new.main.fields)}; "
+            "repeat that, or name another folder with --out"
+        )
+    return known
+
+
+def _asked_of(part: Part) -> tuple:
+    return part.name, part.space, part.fields
+
+
+def _text(fields: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in fields.items()) or "no fixed fields"
+
+
+def _parts(asked: Asked) -> list[Part]:
+    names = {MAIN: f"study_{asked.study}"}
+    if asked.study == "distill" and "teacher" not in asked.fields:
+        names = {TEACHER: "study_distill_teacher", **names}
+    token = secrets.token_hex(4)
+    return [_part(asked, part, file, f"{file}_{token}") for part, file in names.items()]
+
+
+def _part(asked: Asked, name: str, file: str, experiment: str) -> Part:
+    space = json.loads((SPACES / f"{file}.json").read_text("utf-8"))
+    fixed = STUDIES[asked.study] | (DEMO_FIELDS if asked.demo else {})
+    if asked.weights:
+        own = absolute("weights", asked.weights)
+        fixed["weights"] = own
+        if "weights" in space:
+            space["weights"]["_value"] = [own if v == "imagenet" else v for v in space["weights"]["_value"]]
+    seeds = {"seed": {"_type": "choice", "_value": list(range(asked.seeds))}}
+    fields = {key: value for key, value in fixed.items() if key not in space} | asked.fields
+    return Part(name, experiment, {**seeds, **space}, {key: absolute(key, value) for key, value in fields.items()})
+
+
+def _taught(part: Part, plan: Plan) -> Part:
+    """With the weights of the teacher that is best on the validation split."""
+    if plan.teacher is None:
+        return part
+    bests = [record.best for record in experiments_of(plan.teacher) if record.best]
+    best = max(bests, key=lambda trial: trial.score, default=None)
+    if best is None or best.folder is None or not (best.folder / "best.pt").exists():
+        raise ExperimentError(
+            f"{plan.teacher.experiment}: its best trial left no best.pt, so that there is no teacher; name one with "
+            "--set teacher=FILE and another folder with --out"
+        )
+    return part._replace(fields=part.fields | {"teacher": str(best.folder / "best.pt")})
+
+
+def _experiment(part: Part) -> Experiment:
+    """study.yml with the part's grid in place of its own."""
+    base = read_experiment(FILE, Overrides(part.fields))
+    hours = 2 * len(part.cells)
+    changed: dict[str, Any] = {
+        "experimentName": part.experiment,
+        "searchSpace": part.space,
+        "maxTrialNumber": len(part.cells),
+        "maxExperimentDuration": f"{hours}h",  # as many as its trials may take
+    }
+    config = {**base.config, **changed}
+    config.pop("searchSpaceFile")  # NNI would take it before the space
+    return replace(base, config=config)
+
+
+def _refuse(experiment: Experiment) -> None:
+    """Prints what `check` finds; raises ExperimentError where it stops a launch."""
+    findings = check(experiment)
+    errors = [finding.text for finding in findings if finding.level == "error"]
+    for finding in findings:
+        print(f"{finding.level}: {experiment.name}: {finding.text}", file=sys.stderr)
+    if errors:
+        hint = ", or name a weights file with --weights FILE" if any("imagenet" in text for text in errors) else ""
+        raise ExperimentError(f"{experiment.name}: nothing was started{hint}")
+
+
+def _run(part: Part, watching: Watching) -> int:
+    """Start it, return to it or go on with it, until no training is missing. Returns the exit code."""
+    while True:
+        records = experiments_of(part)
+        states = [state for state, _, _ in trained(part.cells, {}, records)]
+        if "missing" not in states:
+            return 0
+        busy = _busy(part, records)
+        left = len(states) - states.count("succeeded")  # a resumed GridSearch repeats failed ones too
+        if records:
+            print(f"{part.experiment}: {len(states) - left} of {len(states)} trainings have a result", file=sys.stderr)
+        if busy:
+            code = watch_running(busy, watching)
+        elif not records:
+            code = _start(part, watching)
+        else:
+            last = records[-1]
+            code = resume(last.id, len(last.trials) + left if last.state == "DONE" else None, watching)
+        if code:
+            return code
+
+
+def _busy(part: Part, records: list[Record]) -> list[str]:
+    """Ids of its experiments that run, or start just now."""
+    states = {record.id: record.state for record in records}
+    return [e["id"] for e in named(part) if is_running(e) and states.get(e["id"], "RUNNING") == "RUNNING"]
+
+
+def _start(part: Part, watching: Watching) -> int:
+    experiment = _experiment(part)
+    _refuse(experiment)
+    forget_dead()
+    try:
+        return finish([start(experiment)], watching)
+    except KeyboardInterrupt:
+        say_interrupted([])
+        return 130

@@ -1,0 +1,118 @@
+"""What a study plans, and what it refuses before anything is started."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import ROOT
+from nni.algorithms.hpo.gridsearch_tuner import GridSearchTuner
+
+from analysis.study_files import read_plan
+from analysis.study_words import TITLES
+from experiments.__main__ import main
+from experiments.check import check
+from experiments.studies import STUDIES
+from experiments.study import Asked, _experiment, _parts
+from trial.hyperparameters import Hyperparameters
+
+
+def parts(name, **values):
+    return _parts(Asked(name, values.pop("seeds", 2), values.pop("fields", {}), **values))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_is_a_grid_over_one_field_of_the_trial(name, tiny_cache):
+    given = {"cache": str(tiny_cache), "image_px": "32"}
+    for part in parts(name, fields=given, demo=True):
+        assert set(part.space) == {"seed", part.field} and part.field not in part.fields
+        Hyperparameters().merged({part.field: part.values[0], "seed": 1})
+        experiment = _experiment(part)
+        assert experiment.config["maxTrialNumber"] == len(part.cells) == 2 * len(part.values)
+        assert "searchSpaceFile" not in experiment.config and experiment.config["tuner"]["name"] == "GridSearch"
+
+
+def test_nnis_grid_hands_out_the_cells_of_the_plan_in_its_order():
+    (part,) = parts("step_size", seeds=3)
+    tuner = GridSearchTuner()
+    tuner.update_search_space(part.space)
+    assert [tuner.generate_parameters(number) for number in range(len(part.cells))] == part.cells
+
+
+def test_a_study_has_a_name_of_its_own_and_a_page():
+    assert set(STUDIES) == set(TITLES)
+    assert {file.stem.removeprefix("study_") for file in (ROOT / "search_spaces").glob("study_*.json")} == {
+        *STUDIES,
+        "distill_teacher",
+    }
+    (one,), (other,) = parts("balance"), parts("balance")
+    assert one.experiment != other.experiment and one._replace(experiment="") == other._replace(experiment="")
+
+
+def test_what_is_set_wins_over_the_demo_and_that_over_the_study():
+    (part,) = parts("early_stopping", fields={"epochs": "3"}, demo=True)
+    assert (part.fields["lr"], part.fields["epochs"], part.fields["weights"]) == ("0.01", "3", "none")
+    assert "patience" not in part.fields
+    (part,) = parts("step_size")
+    assert part.fields == {"lr": "0.01", "patience": "0"}
+
+
+def test_a_weights_file_stands_in_for_imagenet(tmp_path):
+    (searched,) = parts("pretrained", weights=str(tmp_path / "w.pth"))
+    assert searched.values == ["none", str(tmp_path / "w.pth")] and "weights" not in searched.fields
+    (fixed,) = parts("balance", weights=str(tmp_path / "w.pth"))
+    assert fixed.fields["weights"] == str(tmp_path / "w.pth")
+
+
+def test_distillation_trains_its_teacher_first_or_takes_the_one_named():
+    teacher, student = parts("distill")
+    assert (teacher.name, teacher.values, student.values) == ("teacher", ["resnet50"], [0, 0.5])
+    assert teacher.fields == student.fields
+    (student,) = parts("distill", fields={"teacher": "/somewhere/best.pt"})
+    assert student.fields["teacher"] == "/somewhere/best.pt"
+
+
+def test_a_sound_study_passes_the_check(tiny_cache):
+    (part,) = parts("learning_rate", fields={"cache": str(tiny_cache), "image_px": "32", "weights": "none"})
+    assert [finding.text for finding in check(_experiment(part)) if finding.level == "error"] == []
+
+
+def refused(words, capsys) -> str:
+    assert main(["study", *words]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+def test_missing_weights_and_searched_fields_are_refused_early(tiny_cache, tmp_path, capsys):
+    small = ["--cache", str(tiny_cache), "--set", "image_px=32", "--out", str(tmp_path / "out")]
+    error = refused(["pretrained", *small, "--weights", str(tmp_path / "none.pth")], capsys)
+    assert "none.pth" in error and "no such file" in error and "nothing was started" in error
+    error = refused(["early_stopping", *small, "--set", "weights=none", "--set", "patience=3"], capsys)
+    assert "patience: searched by the search space and fixed by --set; drop one" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_another_study_is_refused(tmp_path, capsys):
+    from fixtures_study import part_of, plan_in
+
+    plan_in(tmp_path, "step_size", part_of("step_size", 3))
+    error = refused(["step_size", "--seeds", "2", "--out", str(tmp_path)], capsys)
+    assert f"{tmp_path} holds the study step_size with 3 seeds" in error and error.count("\n") == 1
+    assert len(read_plan(tmp_path).main.seeds) == 3
+
+
+@pytest.mark.parametrize("seeds", ["1", "21", "two"])
+def test_a_number_of_seeds_without_a_spread_is_refused(seeds, capsys):
+    with pytest.raises(SystemExit):
+        main(["study", "balance", "--seeds", seeds])
+    assert "--seeds" in capsys.readouterr().err
+
+
+def test_the_spaces_are_the_reports():
+    values = {
+        name: next(iter(json.loads((ROOT / f"search_spaces/study_{name}.json").read_text()).values()))["_value"]
+        for name in STUDIES
+    }
+    assert values["early_stopping"] == [0, 5] and values["pretrained"] == ["none", "imagenet"]
+    assert values["learning_rate"] == [0.01, 0.005, 0.0025] and values["step_size"] == [7, 1, 5, 14]

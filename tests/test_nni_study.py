@@ -1,0 +1,61 @@
+"""A study with real NNI and real training: its manager killed in the midst, continued, and read."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import ROOT, run_module
+
+from analysis.reader import load_experiment
+
+pytestmark = pytest.mark.nni
+
+
+def test_a_study_goes_on_after_a_kill_and_misses_no_training(nni_env, tiny_cache, tmp_path):
+    out = tmp_path / "study"
+    small = ["--set", "image_px=32", "--set", "weights=none", "--set", "epochs=1", "--set", "threads=1"]
+    words = ["study", "early_stopping", "--seeds", "2", "--cache", str(tiny_cache), *small, "--out", str(out)]
+    registry = Path(nni_env["HOME"]) / "nni-experiments" / ".experiment"
+
+    command = [sys.executable, "-m", "experiments", *words]
+    first = subprocess.Popen(command, cwd=ROOT, env=nni_env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    said = []
+    with first:
+        for line in first.stderr:
+            said.append(line)
+            if "1 of 4 trials" in line:
+                os.killpg(first.pid, signal.SIGINT)  # as a terminal does: the whole group
+    assert first.returncode == 130, "".join(said)
+    assert "the same command continues" in said[-1] and "Traceback" not in "".join(said)
+
+    name = json.loads((out / "plan.json").read_text())["parts"][0]["experiment"]
+    entry = next(e for e in json.loads(registry.read_text()).values() if e["experimentName"] == name)
+    manager = psutil.Process(entry["pid"])
+    manager.kill()
+    manager.wait(10)
+
+    done = run_module("experiments", *words, env=nni_env, timeout=240)
+    assert done.returncode == 0, done.stderr
+    experiment = load_experiment(registry.parent / entry["id"])
+    ran = [
+        (trial.effective["seed"], trial.effective["patience"]) for trial in experiment.trials if trial.score is not None
+    ]
+    assert set(ran) == {(seed, patience) for seed in (0, 1) for patience in (0, 5)}
+
+    again = run_module("experiments", *words, env=nni_env)  # nothing is trained twice
+    assert again.returncode == 0 and len(load_experiment(registry.parent / entry["id"]).trials) == len(
+        experiment.trials
+    )
+
+    page = run_module("analysis", "study", "early_stopping", "--out", str(out), env=nni_env)
+    assert page.returncode == 0, page.stderr
+    result = json.loads((out / "study.json").read_text())
+    assert [arm["n"] for arm in result["arms"]] == [2, 2] and result["prefixes"][0]["equal"] == 2
+    assert "66 training, 22 validation, 22 evaluation images" in page.stdout
