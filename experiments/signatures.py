@@ -18,9 +18,9 @@ _CHECK = "python -m experiments check FILE"
 # (pattern, cause, next step); the first that matches counts.
 _KNOWN = [
     (
-        r"Tuner did not connect in 10 seconds",
+        r"Tuner did not connect in \d+ seconds",
         "the tuner ended before it reached NNI's manager (a wrong name or argument, an import), or the machine was too "
-        "busy for NNI's 10 seconds; the reason is in the tuner's log",
+        "busy to start it in time; the reason is in the tuner's log",
         f"{_CHECK}; where it finds nothing: python -m experiments resume {{id}}",
     ),
     (

@@ -86,7 +86,7 @@ class Run:
     def wait(self, done: Callable[[], Any], seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
         while not done():
-            assert time.monotonic() < deadline, (
+            assert time.monotonic() < deadline and self.status != "ERROR", (
                 self.status,
                 self.log("dispatcher")[-2000:],
                 self.log("nnimanager")[-2000:],

@@ -70,7 +70,7 @@ def test_no_outputs_are_stored(name):
 def test_one_experiment_from_the_notebooks_folder(tmp_path):
     book = run("one_experiment", ROOT / "analysis", tmp_path)
     text = printed(book)
-    assert "<experiment we1hfm6p 'resnet18_food11_tpe': TPE, DONE, 15 trials>" in text
+    assert "<experiment s2rvjeu5 'resnet18_food11_tpe': TPE, DONE, 15 trials>" in text
     assert "0 of 15 trials" in text and "Noodles/Pasta" in text
     assert len(drawn(book)) == 3
     assert len(pd.read_csv(tmp_path / "trials.csv")) == 15
@@ -83,7 +83,7 @@ def test_the_pair_from_the_repositorys_root(tmp_path):
     assert "no_difference_shown" in text and "Too good by that choice" in text and "0 of 15 trials" in text
     assert len(drawn(book)) == 5
     assert (tmp_path / "report.html").is_file()
-    assert {len(pd.read_csv(tmp_path / f"{name}.csv")) for name in ("we1hfm6p", "cb0vpw71")} == {15}
+    assert {len(pd.read_csv(tmp_path / f"{name}.csv")) for name in ("s2rvjeu5", "v036zipn")} == {15}
 
 
 def test_experiments_of_ones_own_with_little_in_them(tmp_path):

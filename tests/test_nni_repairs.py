@@ -225,3 +225,25 @@ def _reachable(url: str) -> str:
         return _text(url)
     except OSError:
         return ""
+
+
+LATE = """
+import time
+time.sleep(12)
+from nni.algorithms.hpo.random_tuner import RandomTuner
+class Late(RandomTuner):
+    pass
+"""
+
+
+def test_a_tuner_that_starts_slowly_is_waited_for(plain_env, repaired_env, tmp_path):
+    tuner = {"tuner": {"className": "late.Late", "codeDirectory": "."}, "maxTrialNumber": 1}
+    runs = {}
+    for name, env in (("plain", plain_env), ("repaired", repaired_env)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "late.py").write_text(LATE)
+        runs[name] = Run(tmp_path / name, env, tuner)
+    runs["repaired"].wait(lambda: runs["repaired"].status == "DONE", 60)
+    assert runs["plain"].status == "ERROR" and "did not connect in 10 seconds" in runs["plain"].log("nnimanager")
+    for run in runs.values():
+        run.call("stop", run.id)

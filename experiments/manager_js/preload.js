@@ -6,7 +6,7 @@ const fs = require('fs');
 const Module = require('module');
 const path = require('path');
 
-const REPAIRS = ['records', 'network', 'gpu', 'trial_end', 'tensorboard'].map(name => require(`./${name}.js`));
+const REPAIRS = ['start', 'records', 'network', 'gpu', 'trial_end', 'tensorboard'].map(name => require(`./${name}.js`));
 const PLATFORMS = ['local', 'remote'];
 
 // Map of absolute file name -> repaired text. Throws where NNI is another one than the repairs were written for.
