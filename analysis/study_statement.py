@@ -29,7 +29,11 @@ def statement(result: dict[str, Any]) -> tuple[str, str, str]:
             [f"{' and '.join(dict.fromkeys(better))} than {result['reference']} on the evaluation split"]
         )
     can = [f"{_what(row)}: {difference_words(row, BY_KEY[row['measure']])}" for row in found]
-    told = f"a difference is shown for {'; '.join(can)}" if can else "no difference in evaluation accuracy is shown"
+    told = (
+        f"a difference is shown for {'; '.join(can)}"
+        if can
+        else "no interval of paired evaluation accuracies leaves out zero"
+    )
     return headline, _sentence([*_extras(result), told]), _cannot(result, still_open)
 
 
@@ -77,7 +81,8 @@ def _cannot(result: dict[str, Any], open_rows: list[dict[str, Any]]) -> str:
             told.append(f"{_what(row)} has no interval ({signed_text(row['mean'], measure)} in all {row['n']} pairs)")
         else:
             told.append(f"{_what(row)} may be anything from {range_text(row, measure)} (n = {row['n']})")
-    seeds = min(arm["n"] for arm in result["arms"])
+    paired = {result["reference"], *(row["arm"] for row in result["differences"])}  # not the teacher
+    seeds = min(arm["n"] for arm in result["arms"] if arm["name"] in paired)
     scope = f"it cannot be said what other images, settings or networks would show than {result['images']}, {seeds} seeds an arm"
     parts = [f"which way the difference goes stays open: {', '.join(told)}"] if told else []
     return _sentence([*parts, scope])
