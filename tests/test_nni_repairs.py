@@ -48,7 +48,7 @@ def runs(plain_env, repaired_env, tmp_path_factory) -> dict[str, Run]:
 
 def test_each_repair_says_so_in_nnis_log(runs):
     said = [line.split("(Repairs) ")[1] for line in runs["tpe"].log("nnimanager").splitlines() if "(Repairs)" in line]
-    assert [line.split(":")[0] for line in said] == ["records", "network", "gpu", "trial end", "tensorboard"]
+    assert [line.split(":")[0] for line in said] == ["start", "records", "network", "gpu", "trial end", "tensorboard"]
     assert "(Repairs)" not in runs["plain"].log("nnimanager")
 
 

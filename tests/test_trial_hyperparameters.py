@@ -24,7 +24,8 @@ def test_defaults_are_the_reports():
 @pytest.mark.parametrize("file", sorted((ROOT / "search_spaces").iterdir()), ids=lambda file: file.name)
 def test_every_search_space_is_sound_and_its_keys_are_fields(file):
     space = json.loads(file.read_text())
-    assert space_problems(space, describe_fields(), max_trials=15) == []
+    trials = 1 if file.name.startswith("study_") else 15  # a study sets the number to its grid's
+    assert space_problems(space, describe_fields(), max_trials=trials) == []
 
 
 @pytest.mark.parametrize(
