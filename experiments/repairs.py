@@ -95,5 +95,7 @@ if __name__ == AS_NNICTL:
     os.environ.update(with_repairs(os.environ))
 elif __name__ == "__main__":
     if sys.argv[1:]:
-        sys.exit("error: python -m experiments.repairs takes no arguments: it lets nnictl of this environment repair NNI")
+        sys.exit(
+            "error: python -m experiments.repairs takes no arguments: it lets nnictl of this environment repair NNI"
+        )
     print(f"{install()}: nnictl of this environment now repairs NNI")
