@@ -115,7 +115,7 @@ def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, floa
     ("name", "state", "said", "explained"),
     [
         ("reversed", "DEAD", "the tuner died: ValueError: high - low < 0", "reversed, empty or"),
-        ("arguments", "ERROR", "'maximise' is not a valid OptimizeMode", "does not take these classArgs"),
+        ("arguments", "DEAD", "'maximise' is not a valid OptimizeMode", "does not take these classArgs"),
         ("exhausted", "EXHAUSTED", "no more points", "complete as it is"),
         ("fails", "FAILING", "the last 3 trials failed alike", "ValueError: no pan number"),
         ("silent", "FAILING", "final result", " x FAILED"),
