@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,3 +42,16 @@ def run_module(*words: str, env: dict[str, str] | None = None, timeout: float = 
     return subprocess.run(
         [sys.executable, "-m", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout, check=False
     )
+
+
+def interrupted_at(moment: str, *words: str, env: dict[str, str]) -> tuple[int, list[str]]:
+    """`python -m WORDS`, ended as a terminal's Ctrl-C does when it says `moment`. Its exit code and its lines on stderr."""
+    command = [sys.executable, "-m", *words]
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    said = []
+    with process:
+        for line in process.stderr:
+            said.append(line)
+            if moment in line:
+                os.killpg(process.pid, signal.SIGINT)  # the whole group
+    return process.returncode, said

@@ -14,6 +14,7 @@ from PIL import Image
 
 from data import prepare as preparation
 from data.__main__ import main
+from data.cache import Split
 from data.food11 import CLASSES, folder_name
 from data.source import Reader
 
@@ -60,6 +61,20 @@ def two_dishes(each: int = 2) -> dict[str, bytes]:
         for dish in ("pho", "bibimbap")
         for i in range(each)
     }
+
+
+def coloured_splits(side_px: int, sizes: tuple[int, int], noise: int, colour: int) -> tuple[Split, Split]:
+    """Training and validation of three classes of squares, told apart by colour: `colour` above `noise`, of 0..255."""
+    rng = np.random.default_rng(0)
+
+    def make(n: int) -> Split:
+        labels = np.arange(n, dtype=np.int64) % 3
+        images = rng.integers(0, noise, (n, side_px, side_px, 3), dtype=np.uint8)
+        images[np.arange(n), :, :, labels] += colour
+        return Split(images, labels)
+
+    train, val = sizes
+    return make(train), make(val)
 
 
 def write_tree(root: Path, files: dict[str, bytes]) -> Path:

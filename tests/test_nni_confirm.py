@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_module
+from conftest import ROOT, interrupted_at, run_module
 from fixtures_confirm import search
 
 from analysis.logs import tuner_errors
@@ -28,21 +24,8 @@ def test_confirm_is_interrupted_returns_and_ends_with_a_verdict(nni_env, tiny_ca
     out = tmp_path / "confirmed"
     words = ["confirm", "searched", "--top", "1", "--seeds", "2", "--out", str(out)]
 
-    first = subprocess.Popen(
-        [sys.executable, "-m", "analysis", *words],
-        cwd=ROOT,
-        env=nni_env,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    said = []
-    with first:
-        for line in first.stderr:
-            said.append(line)
-            if "1 of 4 trials" in line:
-                os.killpg(first.pid, signal.SIGINT)  # as a terminal does: the whole group
-    assert first.returncode == 130, "".join(said)
+    code, said = interrupted_at("1 of 4 trials", "analysis", *words, env=nni_env)
+    assert code == 130, "".join(said)
     assert "goes on. Continue with the same command: python -m analysis confirm searched --top 1" in said[-1]
     assert "Traceback" not in "".join(said) and not (out / "confirm.json").exists()
 

@@ -6,15 +6,12 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, run_module
+from conftest import ROOT, interrupted_at, run_module
 
 pytestmark = pytest.mark.nni
 
@@ -122,15 +119,9 @@ def test_compare_says_that_no_difference_can_be_shown(pair, nni_env, tmp_path):
 
 def test_ctrl_c_leaves_the_experiment_running_and_watch_returns_to_it(nni_env, tiny_cache):
     words = ["launch", "experiments/random.yml", "experiments/tpe_guided.yml", "--max-trials", "2"]
-    command = [sys.executable, "-m", "experiments", *words, "--cache", str(tiny_cache), *SMALL]
-    launch = subprocess.Popen(command, cwd=ROOT, env=nni_env, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    said = []
-    with launch:
-        for line in launch.stderr:
-            said.append(line)
-            if "0 of 2 trials, no result" in line:
-                os.killpg(launch.pid, signal.SIGINT)  # as a terminal does: the whole group
-    assert launch.returncode == 130
+    words += ["--cache", str(tiny_cache), *SMALL]
+    code, said = interrupted_at("0 of 2 trials, no result", "experiments", *words, env=nni_env)
+    assert code == 130
     assert "still running: resnet18_food11_random" in said[-2] and "python -m experiments watch" in said[-2]
     assert "not started yet: experiments/tpe_guided.yml" in said[-1]
     experiment_id = re.search(r"resnet18_food11_random \((\w+)\)", "".join(said))[1]

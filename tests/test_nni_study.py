@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, run_module
+from conftest import interrupted_at, run_module
 
 from analysis.reader import load_experiment
 
@@ -24,15 +20,8 @@ def test_a_study_goes_on_after_a_kill_and_misses_no_training(nni_env, tiny_cache
     words = ["study", "early_stopping", "--seeds", "2", "--cache", str(tiny_cache), *small, "--out", str(out)]
     registry = Path(nni_env["HOME"]) / "nni-experiments" / ".experiment"
 
-    command = [sys.executable, "-m", "experiments", *words]
-    first = subprocess.Popen(command, cwd=ROOT, env=nni_env, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    said = []
-    with first:
-        for line in first.stderr:
-            said.append(line)
-            if "1 of 4 trials" in line:
-                os.killpg(first.pid, signal.SIGINT)  # as a terminal does: the whole group
-    assert first.returncode == 130, "".join(said)
+    code, said = interrupted_at("1 of 4 trials", "experiments", *words, env=nni_env)
+    assert code == 130, "".join(said)
     assert "the same command continues" in said[-1] and "Traceback" not in "".join(said)
 
     name = json.loads((out / "plan.json").read_text())["parts"][0]["experiment"]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
+from fixtures_data import coloured_splits
 
-from data.cache import Split
 from trial.device import choose_compute
 from trial.fit import fit, start_training
 from trial.hyperparameters import Hyperparameters
@@ -21,15 +20,7 @@ from trial.scoring import evaluate
 @pytest.fixture(scope="module")
 def splits():
     """Three classes of 18 px squares that differ in colour; 24 to train on, 15 to validate with."""
-    rng = np.random.default_rng(0)
-
-    def make(n):
-        labels = np.arange(n, dtype=np.int64) % 3
-        images = rng.integers(0, 120, (n, 18, 18, 3), dtype=np.uint8)
-        images[np.arange(n), :, :, labels] += 100
-        return Split(images, labels)
-
-    return make(24), make(15)
+    return coloured_splits(18, (24, 15), noise=120, colour=100)
 
 
 CPU = choose_compute("cpu", "fp32", 1)

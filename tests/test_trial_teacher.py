@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from fixtures_data import coloured_splits
 from test_trial_fit import CPU
 
 from data.cache import Split
@@ -30,15 +31,7 @@ def untrained_teacher(arch: str = "resnet18") -> Teacher:
 @pytest.fixture(scope="module")
 def splits() -> tuple[Split, Split]:
     """Three classes of 36 px squares that differ in colour; 48 to train on, 30 to validate with."""
-    rng = np.random.default_rng(0)
-
-    def make(n):
-        labels = np.arange(n, dtype=np.int64) % 3
-        images = rng.integers(0, 100, (n, 36, 36, 3), dtype=np.uint8)
-        images[np.arange(n), :, :, labels] += 150
-        return Split(images, labels)
-
-    return make(48), make(30)
+    return coloured_splits(36, (48, 30), noise=100, colour=150)
 
 
 @pytest.fixture(scope="module")
