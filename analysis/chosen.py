@@ -34,10 +34,8 @@ def chosen(tuner: str, class_args: dict[str, Any] | None, trials: Sequence[Any])
             tpe_args.get("constant_liar_type", "best") is not None,
             asked,
         )
-    if key == startup.EVOLUTIONS[1]:
-        return _chosen_by_seeded_evolution(trials, int(first))
-    if key == startup.EVOLUTIONS[0]:
-        return _chosen_by_evolution(trials, int(first))
+    if key in startup.EVOLUTIONS:
+        return _chosen_by_evolution(trials, int(first), key in startup.SEEDED)
     return [first == 0 and not trial.customised for trial in trials]
 
 
@@ -94,44 +92,37 @@ def _replayed(earlier: Any, session: int, seeded: bool) -> bool:
     return earlier.last_session < session and earlier.state == "SUCCEEDED" and _has_result(earlier, seeded)
 
 
-def _chosen_by_seeded_evolution(trials: Sequence[Any], population_size: int) -> list[bool]:
-    """As NNI's Evolution, but a resume rebuilds the population: each result and each trial that runs again holds one of
-    its places. Any end without a finite result adds a random individual. Assumes that no more trials than
-    `population_size` are out at once."""
+def _chosen_by_evolution(trials: Sequence[Any], population_size: int, seeded: bool) -> list[bool]:
+    """Evolution hands out un-scored individuals first, and each that is lost is replaced by a random one (`trial_end`).
+
+    NNI's own starts a resumed experiment with a new population (`import_data` is empty); the seeded one rebuilds it.
+    Assumes of the seeded one that no more trials than `population_size` are out at once.
+    """
     flags: list[bool] = []
     unscored, session, lost = population_size, 0, []
     for index, trial in enumerate(trials):
         if trial.session != session:
-            session, before = trial.session, trials[:index]
-            held = sum(_replayed(t, session, True) or t.last_session >= session for t in before)
-            again = [t for t in before if t.last_session == session and t.result_time is not None]
-            lost = [t.result_time for t in again if not _has_result(t, True)]
-            unscored = max(0, population_size - held)
+            session = trial.session
+            unscored, lost = _rebuilt(trials[:index], session, population_size) if seeded else (population_size, [])
         unscored += sum(end <= trial.proposed for end in lost)
         lost = [end for end in lost if end > trial.proposed]
         flags.append(unscored == 0 and not trial.customised)
         if trial.customised:
             continue
         unscored = max(0, unscored - 1)
-        if trial.end is not None and not _has_result(trial, True):
+        if trial.end is not None and _loses_its_place(trial, seeded):
             lost.append(trial.end)
     return flags
 
 
-def _chosen_by_evolution(trials: Sequence[Any], population_size: int) -> list[bool]:
-    """Evolution hands out un-scored individuals first; a failed trial adds a fresh random one
-    (`trial_end`), and a resumed experiment starts with a new population (`import_data` is empty)."""
-    flags: list[bool] = []
-    unscored, session, failures = population_size, 0, []
-    for trial in trials:
-        if trial.session != session:
-            unscored, session, failures = population_size, trial.session, []
-        unscored += sum(end <= trial.proposed for end in failures)
-        failures = [end for end in failures if end > trial.proposed]
-        flags.append(unscored == 0 and not trial.customised)
-        if trial.customised:
-            continue
-        unscored = max(0, unscored - 1)
-        if trial.state not in ("SUCCEEDED", "RUNNING", "WAITING") and trial.end is not None:
-            failures.append(trial.end)
-    return flags
+def _rebuilt(before: Sequence[Any], session: int, population_size: int) -> tuple[int, list[int]]:
+    """The seeded population after a resume: each result and each trial that runs again holds a place. How many places are
+    un-scored, and when (ms) a trial that runs again loses its own."""
+    held = sum(_replayed(trial, session, True) or trial.last_session >= session for trial in before)
+    again = [trial for trial in before if trial.last_session == session and trial.result_time is not None]
+    return max(0, population_size - held), [trial.result_time for trial in again if not _has_result(trial, True)]
+
+
+def _loses_its_place(trial: Any, seeded: bool) -> bool:
+    """NNI's own tuner goes by how a trial ended, the seeded one by whether it left a finite result."""
+    return not _has_result(trial, True) if seeded else trial.state not in ("SUCCEEDED", "RUNNING", "WAITING")
