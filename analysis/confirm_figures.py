@@ -44,11 +44,11 @@ def _row(label: str, by_seed: dict[str, float], mean: float, interval: tuple[flo
     return Row(label, list(by_seed), list(by_seed.values()), mean, *interval)
 
 
-def difference_figure(result: dict[str, Any]) -> go.Figure:
-    rows = difference_rows(result)
+def difference_figure(rows: list[Row], title: str) -> go.Figure:
+    """Paired differences of accuracies around zero; `title` says less what."""
     figure = rows_figure(rows, lambda value: difference_text(value, True, signed=True))
     figure.add_vline(x=0, line={"color": COLOURS[5], "width": 1, "dash": "dash"})
-    figure.update_xaxes(title_text="less the default", tickformat="+.0%")
+    figure.update_xaxes(title_text=title, tickformat="+.0%")
     return figure
 
 

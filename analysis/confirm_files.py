@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from .confirm_cells import Configuration, Plan, key_of
+from .confirm_cells import Configuration, Plan
 from .locate import AnalysisError, registry
 
 PLAN, EXPERIMENTS, EXPERIMENT, SPACE = "plan.json", "experiments.json", "confirm.yml", "confirm_space.json"
@@ -109,8 +109,3 @@ def _seconds(duration: Any) -> int | None:
     text = str(duration).strip()
     factor = {"s": 1, "m": 60, "h": 3600, "d": _DAY_S}.get(text[-1:])
     return round(float(text[:-1]) * factor) if factor else round(float(text))
-
-
-def missing_cells(plan: Plan, ended: set[str]) -> list[dict[str, Any]]:
-    """Cells that no trial has ended; `ended` as `key_of`."""
-    return [cell for cell in plan.cells if key_of(cell) not in ended]

@@ -5,20 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
-from .confirm_figures import accuracy_figure, difference_figure
+from .confirm_figures import accuracy_figure, difference_figure, difference_rows
 from .confirm_files import write_text
 from .confirm_statement import p_text, points_range
 from .confirm_trained import Cell
-from .provenance import best_result
-from .report import script_json, template
+from .provenance import best_result, made_with
+from .report import render_page, script_json
 from .values import strict_json
-from .words import NONE, difference_text, optional, params_text, score_text, seconds_text
+from .words import NONE, difference_text, params_text, score_text, seconds_text, spread_text
 
 COLUMNS = ["Hyperparameters", "Validation", "Less the default, validation", "Evaluation", "Trainings"]
 PROMISE_COLUMNS = ["Promised, validation", "Retrained", "Promised too much", "Foretold"]
@@ -32,19 +29,12 @@ def configuration_rows(result: dict[str, Any]) -> Rows:
     rows = []
     for row in result["configurations"]:
         name = f"{row['name']} (chosen)" if row["name"] == result["chosen"] else row["name"]
-        spreads = [_spread_text(row[split]) for split in ("validation", "evaluation")]
+        spreads = [spread_text(row[split], 100, " %") for split in ("validation", "evaluation")]
         trained = f"{row['n']} of {row['planned']}"
         rows.append(
             (name, [params_text(row["parameters"]), spreads[0], _less_text(row["less_default"]), spreads[1], trained])
         )
     return rows
-
-
-def _spread_text(spread: dict[str, Any]) -> str:
-    if spread["mean"] is None:
-        return NONE
-    sd = "" if spread["sd"] is None else f" ± {100 * spread['sd']:.1f}"
-    return f"{100 * spread['mean']:.1f}{sd} % (n = {spread['n']})"
 
 
 def _less_text(found: dict[str, Any] | None) -> str:
@@ -65,7 +55,12 @@ def promise_rows(result: dict[str, Any]) -> Rows:
             if found["interval"]:
                 realised += f" ({points_range(dict(zip(('low', 'high'), found['interval'])))}, n = {found['n']})"
             expected = NONE if found["expected"] is None else difference_text(found["expected"], True, signed=True)
-            cells = [score_text(found["val_accuracy"], True), _spread_text(row["validation"]), realised, expected]
+            cells = [
+                score_text(found["val_accuracy"], True),
+                spread_text(row["validation"], 100, " %"),
+                realised,
+                expected,
+            ]
             rows.append((f"{row['name']}: no. {found['rank']} of {found['experiment']}", cells))
     return rows
 
@@ -95,10 +90,7 @@ def provenance_rows(result: dict[str, Any], cells: Sequence[Cell], settings: dic
         "Seeds": ", ".join(map(str, result["seeds"])),
         "Trial command": str(settings.get("trialCommand")),
         "Images": ", ".join(f"{result['configurations'][-1][s]['images']} {s}" for s in ("validation", "evaluation")),
-        "Machine": optional(told.get("compute")),
-        "Versions": params_text(told["versions"]) if isinstance(told.get("versions"), dict) else NONE,
-        "Commit of the code": optional(told.get("revision")),
-        "Digest of the photos": str(told.get("source_digest", NONE))[:16],
+        **made_with(told),
     }
     return [(label, [text]) for label, text in values.items()]
 
@@ -119,10 +111,11 @@ def write_result(folder: Path, result: dict[str, Any], cells: Sequence[Cell], se
 def render(result: dict[str, Any], trainings: list[dict[str, Any]], provenance: Rows) -> str:
     """The whole page as text. Autoescape is on; figures are data, never markup."""
     headline, _, details = result["statement"].partition(". ")
-    return template("confirm.html.j2").render(
+    return render_page(
+        "confirm.html.j2",
         title=f"Confirmation of {', '.join(result['request']['experiments'])}",
         headline=headline.rstrip(".") + ".",
-        details=details.replace(" %", "\u00a0%"),
+        details=details,
         notes=result["notes"],
         columns=COLUMNS,
         rows=configuration_rows(result),
@@ -131,8 +124,6 @@ def render(result: dict[str, Any], trainings: list[dict[str, Any]], provenance: 
         figures=_figures(result),
         trainings=[{"state": row["state"], "cells": _training_cells(row)} for row in trainings],
         provenance=provenance,
-        plotly_js=get_plotlyjs(),
-        now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
@@ -146,7 +137,7 @@ def _figures(result: dict[str, Any]) -> list[dict[str, str]]:
     told = [
         (
             "Less the default",
-            difference_figure(result),
+            difference_figure(difference_rows(result), "less the default"),
             "A dot a seed: both were trained with it. The intervals hold together.",
         ),
         (

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from .compare import evaluation
 from .confirm_cells import Configuration, Plan
-from .confirm_trained import Cell
-from .logs import failure_reason
-from .paired import holm, mean_interval, paired, seeds_needed
+from .confirm_trained import Cell, why_failed
+from .paired import by_seed, holm, mean_interval, paired, seeds_needed, spread
 from .words import validation_n
 
 SPLITS = ("validation", "evaluation")
@@ -76,18 +74,10 @@ def _accuracies(cells: list[Cell], split: str) -> dict[int, float]:
 
 
 def _spread(values: dict[int, float], cells: list[Cell], split: str) -> dict[str, Any]:
-    """`images` is the number behind each accuracy, `interval` the t interval of the mean over seeds."""
+    """As `paired.spread` tells it; `images` is the number behind each accuracy."""
     trials = [cell.trial for cell in cells if cell.state == "succeeded" and cell.trial is not None]
     images = [validation_n(t) if split == "validation" else (evaluation(t) or {}).get("n") for t in trials]
-    found = list(values.values())
-    return {
-        "by_seed": {str(seed): value for seed, value in values.items()},
-        "n": len(found),
-        "mean": statistics.fmean(found) if found else None,
-        "sd": statistics.stdev(found) if len(found) > 1 else None,
-        "interval": mean_interval(found),
-        "images": images[0] if images else None,
-    }
+    return {**spread(values), "images": images[0] if images else None}
 
 
 def _optimism(promise: dict[str, Any], retrained: list[float], expected: dict[str, Any]) -> dict[str, Any]:
@@ -109,8 +99,7 @@ def _less_default(own: list[Cell], default: list[Cell], comparisons: int) -> dic
     by the number of comparisons; `alone` is its interval as if there were one, and `seeds_needed` for an answer."""
     found: dict[str, dict[str, Any] | None] = dict.fromkeys(SPLITS)
     for split in SPLITS:
-        values, others = _accuracies(own, split), _accuracies(default, split)
-        differences = {str(seed): values[seed] - others[seed] for seed in values if seed in others}
+        differences = by_seed(_accuracies(own, split), _accuracies(default, split))
         pairs = paired(list(differences.values()), comparisons)
         if pairs is None:
             continue
@@ -141,13 +130,10 @@ def _choose(rows: list[dict[str, Any]]) -> str | None:
 
 
 def _failed(cell: Cell) -> dict[str, Any]:
-    reason = "succeeded without a finite result"
-    if cell.trial is not None and cell.trial.state != "SUCCEEDED":
-        reason = failure_reason(cell.trial)
     return {
         "configuration": cell.configuration.name,
         "seed": cell.seed,
         "experiment": cell.experiment,
         "trial": cell.trial.trial_id if cell.trial else None,
-        "reason": reason,
+        "reason": why_failed(cell.trial),
     }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .confirm_cells import Configuration, Plan, key_of, typed
+from .logs import failure_reason
 from .records import ENDED, Experiment, Trial
 
 CANCELLED = ("USER_CANCELED", "SYS_CANCELED")
@@ -44,6 +45,13 @@ def trained(
     """State, trial and experiment of each cell, as `Cell` has them; `cells` are parameters, `fields` those of the trial."""
     trials = _by_parameters(experiments, fields)
     return [_state(trials.get(key_of(cell), [])) for cell in cells]
+
+
+def why_failed(trial: Trial | None) -> str:
+    """In a line, of a cell that has failed."""
+    if trial is None or trial.state == "SUCCEEDED":
+        return "succeeded without a finite result"
+    return failure_reason(trial)
 
 
 def _by_parameters(

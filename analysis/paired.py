@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -84,6 +85,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
+
+
+def by_seed(values: dict[int, float], others: dict[int, float]) -> dict[str, float]:
+    """Differences of the seeds that both have, as {seed as text: values less others}."""
+    return {str(seed): values[seed] - others[seed] for seed in values if seed in others}
+
+
+def spread(values: dict[int, float]) -> dict[str, Any]:
+    """Of one number a seed: n, mean, standard deviation, 95 % t interval of the mean, and the numbers themselves. What n or
+    a spread of zero does not allow is None."""
+    found = list(values.values())
+    return {
+        "by_seed": {str(seed): value for seed, value in values.items()},
+        "n": len(found),
+        "mean": statistics.fmean(found) if found else None,
+        "sd": statistics.stdev(found) if len(found) > 1 else None,
+        "interval": mean_interval(found),
+    }
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:

@@ -22,6 +22,17 @@ def best_result(best: Trial | None) -> dict[str, Any]:
     return result if isinstance(result, dict) else {}
 
 
+def made_with(result: dict[str, Any]) -> dict[str, str]:
+    """Label and text of what a training's result.json says about its making; a dash where it says nothing."""
+    versions = result.get("versions")
+    return {
+        "Machine": words.optional(result.get("compute")),
+        "Versions": words.params_text(versions) if isinstance(versions, dict) else words.NONE,
+        "Commit of the code": words.optional(result.get("revision")),
+        "Digest of the photos": words.optional(result.get("source_digest"))[:16],
+    }
+
+
 def provenance(experiments: list[Experiment]) -> list[tuple[str, list[str]]]:
     """Where each number comes from: a label, and a text for each arm."""
 

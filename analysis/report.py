@@ -45,8 +45,8 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
     return out / "report.html"
 
 
-def template(name: str) -> jinja2.Template:
-    """A page's template from this folder; every value is escaped."""
+def render_page(name: str, details: str, **values: Any) -> str:
+    """A page from a template of this folder, each of which goes into frame.html.j2; every value is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -54,7 +54,12 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template(name)
+    return environment.get_template(name).render(
+        **values,
+        details=details.replace(" %", "\u00a0%"),
+        plotly_js=get_plotlyjs(),
+        now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )
 
 
 def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
@@ -62,10 +67,12 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
     names, percent = words.arm_names(experiments), words.is_percent(experiments)
     styles = _styles(experiments, summary)
     headline, _, details = summary["comparison"]["statement"].partition(". ")
-    return template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         title=" against ".join(arm["name"] for arm in summary["arms"]),
         headline=headline + ".",
-        details=details.replace(" %", "\u00a0%"),
+        details=details,
+        notes=summary["comparison"]["notes"],
         comparison=summary["comparison"],
         names=names,
         colours=[style.colour for style in styles],
@@ -85,8 +92,6 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
         classes=per_class_rows(experiments),
         warnings=[warnings_of(experiment) for experiment in experiments],
         provenance=provenance(experiments),
-        plotly_js=get_plotlyjs(),
-        now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 

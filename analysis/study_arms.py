@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .confirm_trained import trained
-from .paired import holm, mean_interval, paired
+from .paired import by_seed, holm, paired, spread
 from .provenance import best_result
 from .records import Experiment, Trial
 from .study_files import TEACHER, Part
@@ -131,15 +130,7 @@ def arm_facts(arm: Arm) -> dict[str, Any]:
     """Each measure with n, mean, standard deviation (None for one) and the 95 % t interval of the mean."""
     facts: dict[str, Any] = {"name": arm.name, "value": arm.value, "planned": len(arm.trainings), "n": len(arm.good)}
     for measure in MEASURES:
-        values = values_of(arm, measure.key)
-        found = list(values.values())
-        facts[measure.key] = {
-            "n": len(found),
-            "mean": statistics.fmean(found) if found else None,
-            "sd": statistics.stdev(found) if len(found) > 1 else None,
-            "interval": mean_interval(found),
-            "by_seed": {str(seed): value for seed, value in values.items()},
-        }
+        facts[measure.key] = spread(values_of(arm, measure.key))
     images = [best_result(training.trial).get("evaluation") for training in arm.good]
     facts["evaluation_n"] = next((table["n"] for table in images if isinstance(table, dict) and "n" in table), None)
     return facts
@@ -153,11 +144,10 @@ def differences(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     for measure in MEASURES:
         base, rows = values_of(reference, measure.key), []
         for arm in others:
-            values = values_of(arm, measure.key)
-            by_seed = {str(seed): values[seed] - base[seed] for seed in values if seed in base}
-            pairs = paired(list(by_seed.values()), len(others))
+            apart = by_seed(values_of(arm, measure.key), base)
+            pairs = paired(list(apart.values()), len(others))
             if pairs is not None:
-                told = {"measure": measure.key, "arm": arm.name, "reference": reference.name, "by_seed": by_seed}
+                told = {"measure": measure.key, "arm": arm.name, "reference": reference.name, "by_seed": apart}
                 rows.append({**told, **pairs._asdict()})
         adjust(rows)
         found += rows

@@ -8,9 +8,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from .canvas import COLOURS, HOVER, empty_figure, score_axis
-from .confirm_figures import Row, rows_figure
+from .confirm_figures import Row
 from .study_words import BY_KEY
-from .words import difference_text, score_text
+from .words import score_text
 
 
 def curves_figure(bands: list[dict[str, Any]], metric: str) -> go.Figure:
@@ -66,10 +66,3 @@ def difference_rows(result: dict[str, Any]) -> list[Row]:
         )
         for row in rows
     ]
-
-
-def difference_figure(result: dict[str, Any]) -> go.Figure:
-    figure = rows_figure(difference_rows(result), lambda value: difference_text(value, True, signed=True))
-    figure.add_vline(x=0, line={"color": COLOURS[5], "width": 1, "dash": "dash"})
-    figure.update_xaxes(title_text="less the reference", tickformat="+.0%")
-    return figure

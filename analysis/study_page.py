@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
+from .confirm_figures import difference_figure
 from .confirm_files import write_text
-from .report import script_json, template
+from .provenance import made_with
+from .report import render_page, script_json
 from .study_arms import MEASURES
-from .study_figures import curves_figure, difference_figure
+from .study_figures import curves_figure, difference_rows
 from .study_reported import reported_arm
 from .study_statement import rank_words
 from .study_words import TITLES, difference_words, number_text, spread_text
@@ -121,11 +120,12 @@ def write_result(folder: Path, result: dict[str, Any]) -> Path:
 def render(result: dict[str, Any]) -> str:
     """The whole page as text. Autoescape is on; figures are data, never markup."""
     names = [arm["name"] for arm in result["arms"]]
-    return template("study.html.j2").render(
+    return render_page(
+        "study.html.j2",
         title=TITLES[result["study"]],
         study=result["study"],
         headline=result["headline"],
-        details=f"{result['can']} {result['cannot']}".replace(" %", "\u00a0%"),
+        details=f"{result['can']} {result['cannot']}",
         notes=[],
         reference=result["reference"],
         arm_columns=names,
@@ -144,8 +144,6 @@ def render(result: dict[str, Any]) -> str:
         experiments=result["experiments"],
         trainings=[{"state": row["state"], "cells": _training_cells(result, row)} for row in result["trainings"]],
         provenance=provenance_rows(result),
-        plotly_js=get_plotlyjs(),
-        now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
@@ -155,7 +153,11 @@ def _figures(result: dict[str, Any]) -> list[dict[str, str]]:
     told = [
         ("Validation accuracy by epoch", curves_figure(result["curves"], "default"), band),
         ("Training accuracy by epoch", curves_figure(result["curves"], "train_accuracy"), band),
-        ("Differences, seed by seed", difference_figure(result), "A dot a seed; the bar is the interval of the mean."),
+        (
+            "Differences, seed by seed",
+            difference_figure(difference_rows(result), "less the reference"),
+            "A dot a seed; the bar is the interval of the mean.",
+        ),
     ]
     return [{"title": title, "json": script_json(figure), "caption": caption} for title, figure, caption in told]
 
@@ -191,9 +193,6 @@ def provenance_rows(result: dict[str, Any]) -> Rows:
         "Fixed": params_text(result["fields"]),
         "A training's settings": params_text(told["hyperparameters"] or {}),
         "Images": result["images"],
-        "Machine": optional(told["compute"]),
-        "Versions": params_text(told["versions"] or {}),
-        "Commit of the code": optional(told["revision"]),
-        "Digest of the photos": optional(told["source_digest"])[:16],
+        **made_with(told),
     }
     return [(label, [text]) for label, text in values.items()]

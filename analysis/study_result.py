@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .logs import failure_reason
+from .confirm_trained import why_failed
 from .provenance import best_result
 from .study_arms import Arm, arm_facts, differences
 from .study_classes import class_rows, rare_gain_most
@@ -13,6 +13,9 @@ from .study_curves import band, prefixes
 from .study_files import Plan
 from .study_reported import reported
 from .study_statement import statement
+
+MADE = ("compute", "versions", "revision", "source_digest", "hyperparameters")
+"""What is kept of the first training's result.json: machine, versions, commit, digest of the photos, all that it used."""
 
 BY_CLASS = ("pretrained", "balance")
 """Studies in which the classes are told apart."""
@@ -23,6 +26,7 @@ def result_of(plan: Plan, arms: Sequence[Arm], teacher: Arm | None) -> dict[str,
 
     `arms` has the reference first; `teacher` is an arm of its own, with no difference: it is another network."""
     told = [*arms, *([teacher] if teacher else [])]
+    made = next((found for arm in told for t in arm.good if (found := best_result(t.trial))), {})
     by_class = [{"arm": arm.name, "rows": class_rows(arms[0], arm)} for arm in arms[1:] if plan.study in BY_CLASS]
     result = {
         "study": plan.study,
@@ -38,18 +42,17 @@ def result_of(plan: Plan, arms: Sequence[Arm], teacher: Arm | None) -> dict[str,
         "classes": by_class,
         "rare_classes": rare_gain_most(by_class[0]["rows"]) if plan.study == "pretrained" else None,
         "reported": reported(plan.study),
-        "images": _images(told),
+        "images": _images(made),
         "trainings": [_training(arm, training) for arm in told for training in arm.trainings],
-        "provenance": _provenance(told),
+        "provenance": {key: made.get(key) for key in MADE},
     }
     result["headline"], result["can"], result["cannot"] = statement(result)
     return result
 
 
-def _images(arms: Sequence[Arm]) -> str:
-    """Numbers of images of the splits, in words."""
-    told = next((best_result(t.trial) for arm in arms for t in arm.good if best_result(t.trial)), {})
-    counts = [(told.get(split) or {}).get("n") for split in ("training", "validation", "evaluation")]
+def _images(made: dict[str, Any]) -> str:
+    """Numbers of images of the splits, in words; `made` is a training's result.json."""
+    counts = [(made.get(split) or {}).get("n") for split in ("training", "validation", "evaluation")]
     names = ("training", "validation", "evaluation")
     return (
         ", ".join(f"{n} {name}" for n, name in zip(counts, names) if n is not None) + " images"
@@ -62,7 +65,7 @@ def _training(arm: Arm, training: Any) -> dict[str, Any]:
     trial = training.trial
     reason = ""
     if training.state == "failed" and trial is not None:
-        reason = failure_reason(trial) if trial.state != "SUCCEEDED" else "succeeded without a finite result"
+        reason = why_failed(trial)
     if training.state == "succeeded" and training.interrupted:
         reason = "cut short, and left out of all numbers"
     return {
@@ -73,9 +76,3 @@ def _training(arm: Arm, training: Any) -> dict[str, Any]:
         "trial": trial.trial_id if trial else None,
         "reason": reason,
     }
-
-
-def _provenance(arms: Sequence[Arm]) -> dict[str, Any]:
-    """Of the first training with a result.json: machine, versions, commit, digest of the photos, and all that it used."""
-    told = next((found for arm in arms for t in arm.good if (found := best_result(t.trial))), {})
-    return {key: told.get(key) for key in ("compute", "versions", "revision", "source_digest", "hyperparameters")}

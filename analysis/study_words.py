@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import words
 from .confirm_statement import p_text
 from .study_arms import MEASURES, Measure
 from .words import NONE, difference_text, score_text
@@ -28,12 +29,9 @@ def number_text(value: float | None, measure: Measure) -> str:
 
 
 def spread_text(found: dict[str, Any], measure: Measure) -> str:
-    """Mean ± standard deviation (n)."""
-    if found["mean"] is None:
-        return NONE
+    """Mean ± standard deviation (n), in the measure's unit."""
     factor, unit = (100, " %") if measure.kind == "fraction" else (1, " s" if measure.kind == "seconds" else "")
-    sd = "" if found["sd"] is None else f" ± {factor * found['sd']:.1f}"
-    return f"{factor * found['mean']:.1f}{sd}{unit} (n = {found['n']})"
+    return words.spread_text(found, factor, unit)
 
 
 def signed_text(value: float, measure: Measure) -> str:

@@ -16,6 +16,14 @@ def score_text(value: float | None, percent: bool) -> str:
     return f"{100 * value:.1f} %" if percent else f"{value:.4g}"
 
 
+def spread_text(found: dict[str, Any], factor: float = 1, unit: str = "") -> str:
+    """Mean ± standard deviation (n), of what `paired.spread` tells; each number times `factor`, with a unit such as " %"."""
+    if found["mean"] is None:
+        return NONE
+    sd = "" if found["sd"] is None else f" ± {factor * found['sd']:.1f}"
+    return f"{factor * found['mean']:.1f}{sd}{unit} (n = {found['n']})"
+
+
 def interval_text(interval: tuple[float, float] | None, percent: bool = True) -> str:
     if interval is None:
         return NONE
