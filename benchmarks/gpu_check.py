@@ -8,11 +8,11 @@ import sys
 import time
 
 import torch
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import __main__ as benchmarks
 from benchmarks.measure import Figure, Report, line
+from benchmarks.pipeline import bare_step
 from benchmarks.setting import ROOT, cache_of, machine, photos
 from trial.batches import place_split, plan_epoch, store_px, training_batch
 from trial.device import Compute, choose_compute
@@ -84,11 +84,7 @@ def check_peak(report: Report, compute: Compute, rounds: int = 5) -> None:
     )
 
     def step() -> None:
-        with compute.autocast():
-            loss = F.cross_entropy(t.model(images).float(), targets)
-        t.optimizer.zero_grad()
-        loss.backward()
-        t.optimizer.step()
+        bare_step(t, images, targets, compute)
 
     with FlopCounterMode(display=False) as counter:
         step()

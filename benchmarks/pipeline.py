@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.measure import Report, alternate, ratios
@@ -67,11 +68,7 @@ def model_alone(
         t.model.train()
         steps = max(1, round(len(train.labels) / len(labels)))
         for _ in range(steps):
-            with compute.autocast():
-                loss = F.cross_entropy(t.model(images).float(), labels)
-            t.optimizer.zero_grad()
-            loss.backward()
-            t.optimizer.step()
+            bare_step(t, images, labels, compute)
         return len(train.labels) / (steps * len(labels))
 
     @torch.inference_mode()
@@ -85,6 +82,15 @@ def model_alone(
         return len(val.labels) / (steps * len(val_images))
 
     return {"training": timed(training, compute), "validation": timed(validation, compute)}
+
+
+def bare_step(t: Training, images: Tensor, labels: Tensor, compute: Compute) -> None:
+    """Forward, loss, backward, update: (B, 3, S, S) float32, (B,) int64, on the device."""
+    with compute.autocast():
+        loss = F.cross_entropy(t.model(images).float(), labels)
+    t.optimizer.zero_grad()
+    loss.backward()
+    t.optimizer.step()
 
 
 def timed(work: Callable[[], float], compute: Compute) -> Callable[[], float]:

@@ -15,8 +15,9 @@ from typing import Any
 
 from analysis.startup import explain
 from experiments.batch import batch_problems, batch_sets, is_batch
-from experiments.config import OUR_TRIAL, Experiment, read_yaml
+from experiments.config import OUR_TRIAL, Experiment, asked_gpus, read_yaml
 from experiments.file_check import command_problems, file_problems
+from experiments.machine import existing
 from experiments.ports import is_free
 from experiments.repairs import are_off, missing_in_nnictl, missing_repairs
 from experiments.space import entry_problems, space_problems
@@ -131,7 +132,7 @@ def _tuner_findings(experiment: Experiment) -> list[Finding]:
 
 
 def _gpu_findings(config: dict) -> list[Finding]:
-    asked = config.get("trialGpuNumber") or (config.get("trainingService") or {}).get("trialGpuNumber")
+    asked = asked_gpus(config)
     if not asked:
         return []
     there = count_gpus()
@@ -190,8 +191,7 @@ def _machine_findings(experiment: Experiment) -> list[Finding]:
             )
         )
     folder = Path(experiment.config["experimentWorkingDirectory"])
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free_mib = shutil.disk_usage(existing).free // 2**20
+    free_mib = shutil.disk_usage(existing(folder)).free // 2**20
     needed = TRIAL_MIB * (experiment.config.get("maxTrialNumber") or 1)
     if free_mib < needed:
         findings.append(

@@ -136,3 +136,8 @@ def absolute(name: str, value: str) -> str:
     if name in ("cache", "output", "teacher") or (name == "weights" and value not in ("imagenet", "none")):
         return str(Path(value).expanduser().resolve())
     return value
+
+
+def asked_gpus(config: dict) -> int:
+    """GPUs that one trial asks for."""
+    return config.get("trialGpuNumber") or (config.get("trainingService") or {}).get("trialGpuNumber") or 0

@@ -15,6 +15,7 @@ from nni.experiment.config.utils import parse_time
 
 from analysis.records import Experiment as Record
 from analysis.records import Trial
+from experiments.config import asked_gpus
 from experiments.failures import all_failed, failure_kind, log_of, why_no_result
 
 GONE_S = 5.0  # the manager's process is gone for so long; nnictl registers it a moment after its start
@@ -163,8 +164,3 @@ def _overdue(look: Snapshot) -> Verdict | None:
     experiment, trial = config.get("maxExperimentDuration"), config.get("maxTrialDuration")
     limit = parse_time(experiment) + parse_time(trial or 0) + SPARE_S if experiment else NO_LIMIT_S
     return Verdict("TIMEOUT", "it runs longer than its own limits allow") if look.watched_s > limit else None
-
-
-def asked_gpus(config: dict) -> int:
-    """GPUs that one trial asks for."""
-    return config.get("trialGpuNumber") or (config.get("trainingService") or {}).get("trialGpuNumber") or 0

@@ -11,13 +11,14 @@ from typing import NamedTuple
 from nni.experiment.config.utils import parse_time
 
 from analysis import database
-from analysis.locate import registry, source
+from analysis.locate import source
 from analysis.logs import MANAGER_GONE, last_lines, lines_since, tuner_death, tuner_errors
 from analysis.records import Experiment as Record
 from analysis.records import Trial
-from experiments.manager import attach
+from experiments.manager import attach, session_start
+from experiments.nnictl import without_headings
 from experiments.signatures import Meaning, explain
-from experiments.watch import Outcome, verdict_now
+from experiments.watch import Outcome, told_to_stop, verdict_now
 
 NOTES = "watch.jsonl"  # in the experiment's folder
 _LINE_CHARS = 400  # a line of NNI's log can hold a whole search space
@@ -35,19 +36,17 @@ class Session(NamedTuple):
 
 
 def last_session(record: Record) -> Session:
-    started = (registry().get(record.id) or {}).get("startTime")
-    since = started / 1000 if isinstance(started, (int, float)) else 0.0
+    since = session_start(record.id) or 0.0
     logs = record.folder / "log"
     manager = lines_since(_lines(logs / "nnimanager.log"), since)
     errors = [line.split(") ", 1)[-1] for line in manager if re.search(r"\] (ERROR|CRITICAL|FATAL) \(", line)]
-    heading = r"-{20}|Experiment \w+ start:"
-    said = [line for line in _lines(logs / "nnictl_stderr.log") if not re.match(heading, line)]
+    said = without_headings(_lines(logs / "nnictl_stderr.log"))
     return Session(
         since,
         tuner_death(record.folder, since),
         list(dict.fromkeys(errors)),
         any("to: TUNER_NO_MORE_TRIAL" in line for line in manager),
-        any("Stopping experiment, cleaning up" in line for line in manager),
+        told_to_stop(manager),
         said[-8:],
     )
 

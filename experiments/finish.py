@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from analysis.logs import last_lines
 from experiments.diagnose import Limits
 from experiments.evidence import note_outcome
 from experiments.manager import Manager, attach, kill, running_ids, stop
+from experiments.nnictl import without_headings
 from experiments.processes import end_orphans
 from experiments.watch import Outcome, watch
 
@@ -59,7 +59,7 @@ def _say_why(manager: Manager, outcome: Outcome) -> None:
 def tail(folder: Path, log: str) -> tuple[Path, list[str]]:
     """A log's last lines; the manager's own log where that one holds nothing but nnictl's heading."""
     for path in (folder / log, folder / "log" / "nnimanager.log"):
-        lines = [line for line in last_lines(path) if not re.match(r"-{20}|Experiment \w+ start:", line)]
+        lines = without_headings(last_lines(path))
         if lines:
             return path, lines[-TAIL_LINES:]
     return folder / log, []

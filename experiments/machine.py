@@ -110,7 +110,7 @@ def gpu() -> Line:
 
 def disk() -> Line:
     """Of the folder of experiments and of this project, which holds the cache."""
-    free = {str(place): shutil.disk_usage(place).free / 2**30 for place in (_existing(home()), ROOT)}
+    free = {str(place): shutil.disk_usage(place).free / 2**30 for place in (existing(home()), ROOT)}
     text = ", ".join(f"{gib:.1f} GiB free in {place}" for place, gib in free.items())
     return _by_size(
         "disk", min(free.values()), DISK_GIB, text, "15 trials leave 0.7 GiB, the cache takes 3.3; free space"
@@ -128,5 +128,6 @@ def _by_size(what: str, gib: float, limits: tuple[float, float], text: str, hint
     return Line(level, what, text if level == "ok" else f"{text}; {hint}")
 
 
-def _existing(folder: Path) -> Path:
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there: they share a disk."""
     return next(parent for parent in (folder, *folder.parents) if parent.exists())

@@ -130,6 +130,12 @@ def attach(experiment_id: str) -> Manager:
     return Manager(experiment_id, name, int(entry["port"]), Path(entry["logDir"]) / experiment_id)
 
 
+def session_start(experiment_id: str) -> float | None:
+    """When NNI last started or resumed it, seconds since 1970; None where its registry does not tell."""
+    started = (registry().get(experiment_id) or {}).get("startTime")
+    return started / 1000 if isinstance(started, (int, float)) else None
+
+
 def running_ids() -> list[str]:
     """Ids of all experiments whose manager is alive, oldest first; not those that are DONE and only keep their page up."""
     alive = [entry for entry in registry().values() if is_running(entry) and entry.get("status") != "DONE"]

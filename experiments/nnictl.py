@@ -12,6 +12,7 @@ from experiments.check import trial_environment
 from experiments.repairs import with_repairs
 
 TIMEOUT_S = 90
+NNICTL = (sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl")  # pkg_resources warns
 
 
 def nnictl(*words: str) -> subprocess.CompletedProcess:
@@ -19,7 +20,7 @@ def nnictl(*words: str) -> subprocess.CompletedProcess:
 
     a start that is cut short would leave a manager that nobody knows of.
     """
-    command = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", *words]  # pkg_resources warns
+    command = [*NNICTL, *words]
     process = subprocess.Popen(
         command,
         env=with_repairs(trial_environment()),
@@ -43,6 +44,11 @@ def nnictl(*words: str) -> subprocess.CompletedProcess:
     if interrupted:
         raise KeyboardInterrupt
     return subprocess.CompletedProcess(command, process.returncode, output)
+
+
+def without_headings(lines: list[str]) -> list[str]:
+    """nnictl puts a heading into each of a manager's output files; what is left the manager said itself."""
+    return [line for line in lines if not re.match(r"-{20}|Experiment \w+ start:", line)]
 
 
 def reason_of(output: str) -> str:

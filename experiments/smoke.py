@@ -16,6 +16,7 @@ from pathlib import Path
 
 from experiments.check import trial_environment
 from experiments.config import ROOT
+from experiments.nnictl import NNICTL
 
 LIMIT_S = 60.0
 
@@ -77,8 +78,7 @@ def _put_away(process: subprocess.Popen, environment: dict[str, str]) -> None:
     if process.poll() is None:
         process.kill()
         process.communicate()
-        nnictl = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", "stop", "--all"]
-        subprocess.run(nnictl, env=environment, capture_output=True, timeout=90, check=False)
+        subprocess.run([*NNICTL, "stop", "--all"], env=environment, capture_output=True, timeout=90, check=False)
 
 
 def _gpus(place: Path) -> str:

@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.locate import AnalysisError, registry
+from analysis.locate import AnalysisError
 from analysis.logs import last_lines, lines_since, tuner_death
 from analysis.reader import load_experiment
 from analysis.records import Experiment as Record
 from analysis.records import Trial
 from experiments import processes
 from experiments.check import count_gpus
-from experiments.diagnose import Limits, Snapshot, Verdict, asked_gpus, judge
-from experiments.manager import Manager
+from experiments.config import asked_gpus
+from experiments.diagnose import Limits, Snapshot, Verdict, judge
+from experiments.manager import Manager, session_start
 from experiments.progress import Progress
 
 POLL_S = 2.0
@@ -58,8 +59,8 @@ class Watcher:
         self.record: Record | None = None
         self._limits = limits
         self._progress = Progress(manager.name, line)
-        started = (registry().get(manager.id) or {}).get("startTime")
-        self._since = started / 1000 if isinstance(started, (int, float)) else time.time()
+        started = session_start(manager.id)
+        self._since = time.time() if started is None else started
         # When each was last there, by the monotonic clock: a suspended machine is no reason to end an experiment.
         self._seen = dict.fromkeys(("watching", "answer", "manager", "tuner", "trial"), time.monotonic())
 
@@ -98,7 +99,7 @@ class Watcher:
             idle_s=self._since_last("trial", status is None or self.record is None or bool(running)),
             queued=_is_queued(manager_log),
             waits_for_gpu=gpus > 0 and gpus <= count_gpus(),
-            stopped_by_hand=gone and any("Stopping experiment, cleaning up" in line for line in manager_log),
+            stopped_by_hand=gone and told_to_stop(manager_log),
             record=self.record,
             signs={trial.trial_id: last_sign(trial) for trial in running},
         )
@@ -114,6 +115,11 @@ class Watcher:
         except (OSError, ValueError):
             return None, []
         return answer.get("status"), answer.get("errors") or []
+
+
+def told_to_stop(manager_log: list[str]) -> bool:
+    """By launch or watch, nnictl stop, or the web page."""
+    return any("Stopping experiment, cleaning up" in line for line in manager_log)
 
 
 def _is_queued(manager_log: list[str]) -> bool:
