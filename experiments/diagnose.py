@@ -90,9 +90,9 @@ def _ended(look: Snapshot) -> Verdict | None:
     if look.status == "STOPPED":
         return Verdict("STOPPED", "")
     if look.status == "ERROR":
-        texts = [*look.errors, *([f"the tuner's log: {look.tuner_death}"] if look.tuner_death else [])]
-        log = "log/dispatcher.log" if look.tuner_death else "log/nnimanager.log"
-        return Verdict("ERROR", "; ".join(texts) or "NNI gives no reason", log)
+        if look.tuner_death:  # NNI may or may not have noticed it by the time of this look: one word for both
+            return _dead_tuner(look.tuner_death)
+        return Verdict("ERROR", "; ".join(look.errors) or "NNI gives no reason", "log/nnimanager.log")
     return None
 
 
@@ -110,7 +110,7 @@ def _tuner(look: Snapshot) -> Verdict | None:
     if look.status not in ("RUNNING", "TUNER_NO_MORE_TRIAL"):
         return None  # before, it may still start; after the last trial was given out, it is not needed
     if look.tuner_death:
-        return Verdict("DEAD", f"the tuner died: {look.tuner_death}", "log/dispatcher.log")
+        return _dead_tuner(look.tuner_death)
     if look.status == "TUNER_NO_MORE_TRIAL":
         done = look.idle_s > SETTLE_S
         return Verdict("EXHAUSTED", "the tuner has no more points to try in this search space") if done else None
@@ -120,6 +120,10 @@ def _tuner(look: Snapshot) -> Verdict | None:
     if look.idle_s > SILENT_S and not look.queued:
         return Verdict("DEAD", f"the tuner has proposed nothing for {look.idle_s:.0f} s", "log/dispatcher.log")
     return None
+
+
+def _dead_tuner(exception: str) -> Verdict:
+    return Verdict("DEAD", f"the tuner died: {exception}", "log/dispatcher.log")
 
 
 def _queue(look: Snapshot) -> Verdict | None:

@@ -38,7 +38,8 @@ def test_nothing_is_wrong_with_a_calm_experiment():
     ("changes", "expected", "words"),
     [
         ({"status": "STOPPED"}, "STOPPED", ""),
-        ({"status": "ERROR", "errors": ("Tuner did not connect",), "tuner_death": "TypeError: seed"}, "ERROR", "TypeError"),
+        ({"status": "ERROR", "errors": ("Tuner did not connect",)}, "ERROR", "did not connect"),
+        ({"status": "ERROR", "errors": ("Tuner did not connect",), "tuner_death": "TypeError: seed"}, "DEAD", "TypeError"),
         ({"status": None, "gone_s": 6.0}, "LOST", "without being told"),
         ({"status": None, "gone_s": 6.0, "stopped_by_hand": True}, "STOPPED", "told to stop"),
         ({"status": None, "silent_s": 100.0}, "HUNG", "not answered for 100 s"),
