@@ -80,6 +80,27 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--out", type=Path, metavar="DIR", help="the study's folder; default: runs/studies/NAME")
     study.set_defaults(run=run_study)
 
+    report = commands.add_parser(
+        "report", allow_abbrev=False, help="the lab report's four parts on one page, its numbers beside ours"
+    )
+    report.add_argument(
+        "--studies",
+        type=Path,
+        default=Path("runs/studies"),
+        metavar="DIR",
+        help="of the studies; default: runs/studies",
+    )
+    report.add_argument(
+        "--pair",
+        type=Path,
+        metavar="DIR",
+        help="what compare wrote about TPE and Evolution; default: runs/demo, else the recorded pair",
+    )
+    report.add_argument(
+        "--out", type=Path, default=Path("docs/report.md"), metavar="FILE", help="default: docs/report.md"
+    )
+    report.set_defaults(run=run_report)
+
     listing = commands.add_parser("list", allow_abbrev=False, help="all experiments found here, newest first")
     listing.add_argument(
         "--home", type=Path, metavar="DIR", help="folder of experiments, or a home that has one (default: your own)"
@@ -150,6 +171,16 @@ def run_study(options: argparse.Namespace) -> int:
     from .study import print_study
 
     print_study(options.name, options.out)
+    return 0
+
+
+def run_report(options: argparse.Namespace) -> int:
+    from .lab_report import lab_report
+
+    missing = lab_report(options.studies, options.pair, options.out)
+    if missing:
+        print(f"no result yet, and said so on the page: {', '.join(missing)}", file=sys.stderr)
+    print(f"report: {options.out}")
     return 0
 
 

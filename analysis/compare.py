@@ -12,6 +12,7 @@ from . import startup, verdict
 from .contest import comparison, overall
 from .grouping import Arm, group
 from .locate import AnalysisError
+from .provenance import best_result, made_of
 from .records import Experiment, Trial
 from .selection import optimism_of
 from .words import validation_n
@@ -54,7 +55,7 @@ def arm_facts(arm: Arm) -> dict[str, Any]:
 
 
 def facts(experiment: Experiment) -> dict[str, Any]:
-    """What one experiment did, as plain JSON values."""
+    """What one experiment did, as plain JSON values; `made` is how its best trial was."""
     chosen = experiment.chosen
     return {
         "id": experiment.id,
@@ -70,6 +71,7 @@ def facts(experiment: Experiment) -> dict[str, Any]:
         "optimise_mode": experiment.optimise_mode,
         "startup_trials": _finite(startup.startup_trials(experiment.tuner, experiment.class_args)),
         "warnings": list(experiment.warnings),
+        "made": made_of(best_result(experiment.best)),
     }
 
 

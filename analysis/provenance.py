@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from importlib import metadata
+from pathlib import PurePath
 from typing import Any
 
 from . import startup, words
 from .records import Experiment, Trial
 from .values import load_json
+
+MADE = ("compute", "versions", "revision", "source_digest", "hyperparameters", "classes")
+"""What is kept of a training's result.json: machine, versions, commit, digest of the photos, all that it used, classes."""
 
 
 def best_result(best: Trial | None) -> dict[str, Any]:
@@ -20,6 +24,17 @@ def best_result(best: Trial | None) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return result if isinstance(result, dict) else {}
+
+
+def made_of(result: dict[str, Any]) -> dict[str, Any]:
+    """What a training's result.json says about its making, None where it does not: MADE, `cache` (the folder's name), and
+    `images`, the numbers of training, validation and evaluation images."""
+    splits = [result.get(split) for split in ("training", "validation", "evaluation")]
+    return {
+        **{key: result.get(key) for key in MADE},
+        "cache": PurePath(str(result["cache"])).name if result.get("cache") else None,
+        "images": [split.get("n") if isinstance(split, dict) else None for split in splits],
+    }
 
 
 def made_with(result: dict[str, Any]) -> dict[str, str]:

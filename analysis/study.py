@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from .locate import AnalysisError
 from .study_arms import arms_of
-from .study_files import default_folder, experiments_of, read_plan
+from .study_files import RESULT, default_folder, experiments_of, from_file, named, read_plan, read_result
 from .study_page import write_result
 from .study_result import result_of
 from .study_words import TITLES
 
 
 def study(name: str, out: Path | None) -> tuple[dict[str, Any], Path]:
-    """The content of study.json and the page's path. Raises AnalysisError for a study that was not begun."""
+    """The content of study.json and the page's path. A folder that came from elsewhere, where NNI knows nothing of it, gives
+    the page of its study.json. Raises AnalysisError for a study that was not begun."""
     if name not in TITLES:
         raise AnalysisError(f"no study {name!r}; the studies are {', '.join(TITLES)}")
     folder = out or default_folder(name)
@@ -27,6 +29,12 @@ def study(name: str, out: Path | None) -> tuple[dict[str, Any], Path]:
     main = arms_of(plan.main, experiments_of(plan.main))
     teacher = arms_of(plan.teacher, experiments_of(plan.teacher))[0] if plan.teacher else None
     if not any(arm.good for arm in main):
+        kept = None if any(map(named, plan.parts)) else read_result(folder, name)
+        if kept is not None:
+            print(
+                f"NNI's experiments of it are not known here: the page is made from {folder / RESULT}", file=sys.stderr
+            )
+            return kept, from_file(write_result, folder / RESULT, folder, kept)
         raise AnalysisError(f"{folder}: no training has a result yet; go on with: {run}")
     result = result_of(plan, main, teacher)
     return result, write_result(folder, result)

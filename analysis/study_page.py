@@ -11,6 +11,7 @@ from .provenance import made_with
 from .report import render_page, script_json
 from .study_arms import MEASURES
 from .study_figures import curves_figure, difference_rows
+from .study_files import RESULT
 from .study_reported import reported_arm
 from .study_statement import rank_words
 from .study_words import TITLES, difference_words, number_text, spread_text
@@ -112,7 +113,7 @@ def _reported(value: Any, measure: Any) -> str:
 
 def write_result(folder: Path, result: dict[str, Any]) -> Path:
     """Writes study.json and report.html; returns the page's path."""
-    write_text(folder / "study.json", strict_json(result, indent=2) + "\n")
+    write_text(folder / RESULT, strict_json(result, indent=2) + "\n")
     write_text(folder / "report.html", render(result))
     return folder / "report.html"
 

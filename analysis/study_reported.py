@@ -10,10 +10,16 @@ FILE = Path(__file__).with_name("study_reported.json")
 
 
 def reported(study: str) -> dict[str, Any]:
-    """{place, arms: {value as text: numbers}, notes}; empty arms where the report says nothing of this study.
+    """{place, claim, setting, arms: {value as text: numbers}, notes}; empty arms where the report has no numbers. `setting` is
+    what this part has of its own beside `setting()`. "tuners" is part (d), which is no study.
 
     Counts are [right, all], other accuracies fractions, times seconds; `per_class` is in the order of the class ids."""
     return json.loads(FILE.read_text("utf-8")).get(study, {"place": None, "arms": {}, "notes": []})
+
+
+def setting() -> dict[str, Any]:
+    """The report's data, weights, machine and what else its parts share, by the names of the trial's fields."""
+    return json.loads(FILE.read_text("utf-8"))["setting"]
 
 
 def reported_arm(told: dict[str, Any], value: Any) -> dict[str, Any]:

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from .confirm_trained import why_failed
-from .provenance import best_result
+from .provenance import best_result, made_of
 from .study_arms import Arm, arm_facts, differences
 from .study_classes import class_rows, rare_gain_most
 from .study_curves import band, prefixes
 from .study_files import Plan
 from .study_reported import reported
 from .study_statement import statement
-
-MADE = ("compute", "versions", "revision", "source_digest", "hyperparameters")
-"""What is kept of the first training's result.json: machine, versions, commit, digest of the photos, all that it used."""
 
 BY_CLASS = ("pretrained", "balance")
 """Studies in which the classes are told apart."""
@@ -26,7 +23,7 @@ def result_of(plan: Plan, arms: Sequence[Arm], teacher: Arm | None) -> dict[str,
 
     `arms` has the reference first; `teacher` is an arm of its own, with no difference: it is another network."""
     told = [*arms, *([teacher] if teacher else [])]
-    made = next((found for arm in told for t in arm.good if (found := best_result(t.trial))), {})
+    made = made_of(next((found for arm in told for t in arm.good if (found := best_result(t.trial))), {}))
     by_class = [{"arm": arm.name, "rows": class_rows(arms[0], arm)} for arm in arms[1:] if plan.study in BY_CLASS]
     result = {
         "study": plan.study,
@@ -42,17 +39,16 @@ def result_of(plan: Plan, arms: Sequence[Arm], teacher: Arm | None) -> dict[str,
         "classes": by_class,
         "rare_classes": rare_gain_most(by_class[0]["rows"]) if plan.study == "pretrained" else None,
         "reported": reported(plan.study),
-        "images": _images(made),
+        "images": _images(made["images"]),
         "trainings": [_training(arm, training) for arm in told for training in arm.trainings],
-        "provenance": {key: made.get(key) for key in MADE},
+        "provenance": made,
     }
     result["headline"], result["can"], result["cannot"] = statement(result)
     return result
 
 
-def _images(made: dict[str, Any]) -> str:
-    """Numbers of images of the splits, in words; `made` is a training's result.json."""
-    counts = [(made.get(split) or {}).get("n") for split in ("training", "validation", "evaluation")]
+def _images(counts: list[int | None]) -> str:
+    """Numbers of images of the splits, in words."""
     names = ("training", "validation", "evaluation")
     return (
         ", ".join(f"{n} {name}" for n, name in zip(counts, names) if n is not None) + " images"

@@ -1,0 +1,96 @@
+"""docs/report.md: the lab report's four parts and what it leaves alone, its numbers beside ours: python -m analysis report.
+
+Written from each study's study.json and compare's summary.json: NNI's records need not be there any more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import lab_pair, lab_study
+from .confirm_files import write_text
+from .lab_setting import Told, settings_rows
+from .locate import AnalysisError
+from .markdown import code, plain_table, table, text
+from .study_files import RESULT, from_file, read_result
+from .study_reported import setting
+from .study_words import TITLES
+from .words import NONE, optional, params_text
+
+STUDIES = Path("runs") / "studies"
+PARTS = {
+    "(a) Early stopping": ("early_stopping",),
+    "(b) Pretrained weights, learning rate and its decay": ("pretrained", "learning_rate", "step_size"),
+    "(c) Distillation": ("distill",),
+    "(d) TPE against Evolution": ("tuners",),
+    "Beyond the report: classes of unequal size": ("balance",),
+}
+QUESTIONS = {**TITLES, "tuners": "Which tuner finds the better hyperparameters?"}
+
+
+def lab_report(studies: Path, pair: Path | None, out: Path) -> list[str]:
+    """Writes the report; returns the names of the studies without a result. Raises AnalysisError."""
+    folders = {name: studies / name for name in TITLES}
+    if studies != STUDIES and not any(folder.is_dir() for folder in folders.values()):
+        raise AnalysisError(f"{studies}: no study there; expected a folder as {STUDIES}, with {', '.join(TITLES)}")
+    told = {
+        name: from_file(lab_study.told, folder / RESULT, result, folder)
+        for name, folder in folders.items()
+        if (result := read_result(folder, name)) is not None
+    }
+    summary, source = lab_pair.read_pair(pair)
+    told["tuners"] = from_file(lab_pair.told, source, summary, source)
+    write_text(out, "\n\n".join(_blocks(told, folders)) + "\n")
+    return [name for name in TITLES if name not in told]
+
+
+def _blocks(told: dict[str, Told], folders: dict[str, Path]) -> list[str]:
+    """Everything in its order, a block a paragraph or table."""
+    blocks = _beginning(told)
+    for part, names in PARTS.items():
+        blocks.append(f"## {part}")
+        for name in names:
+            if len(names) > 1:
+                blocks.append(f"### {text(QUESTIONS[name])}")
+            own = told[name].blocks if name in told else lab_study.missing(name, folders[name])
+            blocks += own
+    return blocks
+
+
+def _beginning(told: dict[str, Told]) -> list[str]:
+    """What this is, all answers in one table, what is not the report's, and where the numbers come from."""
+    parts = {name: told[name] for names in PARTS.values() for name in names if name in told}
+    return [
+        "# The lab report's questions, asked again",
+        "Lab 3-1 asks what early stopping, pretrained weights, the learning rate, distillation and NNI's tuners do, with one "
+        "training an answer. Here each is a study of several seeds, the report's number beside ours. "
+        f"{code('python -m analysis report')} wrote this page from {code('study.json')} of each study and from what "
+        f"{code('compare')} says of the tuners: change nothing here by hand.",
+        "## Answers",
+        plain_table(["Question", "Answer", "n"], [_answer(name, told) for names in PARTS.values() for name in names]),
+        "## What is not the report's",
+        table(["", "The report", "Here"], settings_rows({name: part.settings for name, part in parts.items()})),
+        f"Bold: not the report's, in at least one part; a dash: not told. {' '.join(map(text, setting()['notes']))} "
+        "Where these differ, so do the numbers: beside each other they show the same question, not the same measurement.",
+        "## Where the numbers come from",
+        plain_table(
+            ["", "Machine", "Versions", "Commit of the code", "Digest of the photos", "NNI experiments"],
+            [(_name(name), _origin(part)) for name, part in parts.items()],
+        ),
+    ]
+
+
+def _answer(name: str, told: dict[str, Told]) -> tuple[str, list[str]]:
+    return QUESTIONS[name], [told[name].headline, told[name].n] if name in told else ["not run", NONE]
+
+
+def _name(part: str) -> str:
+    return part.replace("_", " ")
+
+
+def _origin(part: Told) -> list[str]:
+    """Of the training that is described first."""
+    made, versions = part.made, part.made.get("versions")
+    shorts = [optional(made.get(key))[:10] for key in ("revision", "source_digest")]
+    names = params_text(versions) if isinstance(versions, dict) else NONE
+    return [optional(made.get("compute")), names, *shorts, ", ".join(part.experiments) or NONE]

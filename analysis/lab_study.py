@@ -1,0 +1,132 @@
+"""A study's section of docs/report.md, from its study.json alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .lab_setting import Told, differing, settings_of
+from .markdown import code, plain_table, text
+from .study_arms import MEASURES, Measure
+from .study_files import default_folder
+from .study_page import Rows, arm_rows, class_table, compared, difference_table, reported_rows
+from .study_reported import reported, reported_arm
+from .study_words import signed_text
+from .words import NONE
+
+
+def again(name: str, folder: Path) -> str:
+    """The command that writes the study's page."""
+    return f"python -m analysis study {name}{where(name, folder)}"
+
+
+def where(name: str, folder: Path) -> str:
+    return "" if folder == default_folder(name) else f" --out {folder}"
+
+
+def missing(name: str, folder: Path) -> list[str]:
+    """What stands in place of a study without a result."""
+    state = (
+        "Begun, without a result yet; go on with" if (folder / "plan.json").exists() else "Not run. It is started by"
+    )
+    weights = ", with `--weights FILE` where ImageNet's weights cannot be downloaded" if name == "pretrained" else ""
+    run = code(f"python -m experiments study {name}{where(name, folder)}")
+    return [_claim(name), f"**{state}** {run}{weights}; then {code(again(name, folder))} and this command again."]
+
+
+def told(result: dict[str, Any], folder: Path) -> Told:
+    """Of a study, from its study.json."""
+    result = result | {"reported": reported(result["study"])}
+    arms = [arm for arm in result["arms"] if not arm["name"].startswith("teacher ")]
+    fewest = min(arm["n"] for arm in arms)
+    found = settings_of(result["study"], result["provenance"], {result["field"]: [arm["value"] for arm in arms]})
+    n = f"{fewest} seeds an arm"
+    blocks = _blocks(result, folder, differing(found))
+    return Told(blocks, result["headline"], n, found, result["provenance"], result["experiments"])
+
+
+def _blocks(result: dict[str, Any], folder: Path, others: str) -> list[str]:
+    """Claim, answer, what differs, tables, where more is. `others` names the settings that are not the report's."""
+    blocks = [
+        _claim(result["study"]),
+        f"**{text(result['headline'])}** {text(result['can'])} {text(result['cannot'])}",
+        f"Not as in the report: {others}." if others else "Data, weights and settings are the report's.",
+        *_lost(result, folder),
+        plain_table(["", *(arm["name"] for arm in result["arms"])], _measures(result)),
+        "Mean ± standard deviation over the seeds (n). Evaluation and training are of the weights of the best validation epoch; "
+        "the evaluation split was looked at once a training and steered nothing.",
+    ]
+    if compared(result):
+        blocks += [
+            plain_table([f"Less {result['reference']}, same seed", *compared(result)], _differences(result)),
+            "Mean of the paired differences (t interval; p; n pairs). The intervals of a row hold together with 95 % (Bonferroni), p "
+            "is Holm's. The answer above quotes the rows that it rests on; the others are further looks at the same trainings.",
+        ]
+    return [*blocks, *_prefixes(result), *_classes(result), *_rest(result, folder)]
+
+
+def _claim(name: str) -> str:
+    return f"The report: {text(reported(name)['claim'])}"
+
+
+def _lost(result: dict[str, Any], folder: Path) -> list[str]:
+    """Trainings that are missing or failed, which no table shows."""
+    states = [row["state"] for row in result["trainings"]]
+    lost = [f"{states.count(state)} {state}" for state in dict.fromkeys(states) if state != "succeeded"]
+    go_on = code(f"python -m experiments study {result['study']}{where(result['study'], folder)}")
+    return [f"Of {len(states)} trainings {', '.join(lost)}: {go_on} goes on."] if lost else []
+
+
+def _measures(result: dict[str, Any]) -> Rows:
+    """One row a measure, the report's own number above ours."""
+    theirs = dict(reported_rows(result))
+    rows = []
+    for label, cells in arm_rows(result):
+        rows += [(f"{label}: report", theirs[f"{label}: report"])] if f"{label}: report" in theirs else []
+        rows.append((label, cells))
+    curve = "Accuracy read off a curve: report"
+    return [*rows, *([(curve, theirs[curve])] if curve in theirs else [])]
+
+
+def _differences(result: dict[str, Any]) -> Rows:
+    """One row a measure, the difference of the report's single trainings above ours."""
+    rows: Rows = []
+    for measure, (label, cells) in zip(MEASURES, difference_table(result), strict=True):
+        theirs = [_reported_difference(result, name, measure) for name in compared(result)]
+        rows += [(f"{label}: report", theirs)] if set(theirs) != {NONE} else []
+        rows += [(label, cells)] if set(cells) != {NONE} else []
+    return rows
+
+
+def _reported_difference(result: dict[str, Any], name: str, measure: Measure) -> str:
+    values = {arm["name"]: arm["value"] for arm in result["arms"]}
+    told = [reported_arm(result["reported"], values[arm]).get(measure.key) for arm in (name, result["reference"])]
+    if None in told:
+        return NONE
+    own, reference = (value[0] / value[1] if isinstance(value, list) else value for value in told)
+    return f"{signed_text(own - reference, measure)} (n = 1, no interval)"
+
+
+def _prefixes(result: dict[str, Any]) -> list[str]:
+    return [
+        f"The stopped training is the beginning of the full one, to the last bit, in {row['equal']} of {row['pairs']} pairs "
+        f"({text(row['arm'])})."
+        for row in result["prefixes"]
+    ]
+
+
+def _classes(result: dict[str, Any]) -> list[str]:
+    """A table for each arm, the largest gain first."""
+    blocks = []
+    for entry in result["classes"]:
+        title, columns, rows = class_table(result, entry)
+        added = "right of all evaluation images, added up over the seeds that both arms have; the largest gain first."
+        blocks += [f"{text(title)}, {added}", plain_table(["Class", *columns], rows)]
+    return blocks
+
+
+def _rest(result: dict[str, Any], folder: Path) -> list[str]:
+    notes = [f"- {text(note)}" for note in result["reported"]["notes"]]
+    experiments = ", ".join(code(name) for name in result["experiments"]) or NONE
+    more = f"Curves with bands and every training: {code(str(folder / 'report.html'))}. NNI experiments: {experiments}."
+    return [*(["On the report's numbers:\n\n" + "\n".join(notes)] if notes else []), more]
