@@ -15,7 +15,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     launch = commands.add_parser("launch", help="check, start and watch", allow_abbrev=False)
     check = commands.add_parser("check", help="what can be known before a night is lost", allow_abbrev=False)
-    study = commands.add_parser("study", help="a part of the report: a grid times seeds", allow_abbrev=False)
+    study = commands.add_parser("study", help="parts of the report: a grid times seeds each", allow_abbrev=False)
     _add_study(study)
     for command in (launch, check):
         command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="such as experiments/tpe.yml")
@@ -43,10 +43,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _add_study(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", choices=STUDIES, metavar="NAME", help=" | ".join(STUDIES))
+    command.add_argument(
+        "names", nargs="+", choices=STUDIES, metavar="NAME", help=f"{' | '.join(STUDIES)}; one or more"
+    )
     command.add_argument("--seeds", type=_seeds, default=5, metavar="K", help="trainings an arm (default: 5)")
     command.add_argument("--weights", metavar="FILE", help="state dict in place of ImageNet's weights")
-    command.add_argument("--out", type=Path, metavar="DIR", help="the study's folder; default: runs/studies/NAME")
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="the study's folder, of several DIR/NAME; default: runs/studies/NAME"
+    )
 
 
 def _seeds(text: str) -> int:
@@ -125,10 +129,13 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "watch":
         return watch_running(args.ids, watching)
     if args.command == "study":
-        from experiments.study import Asked, study
+        from experiments.study import Asked, studies
 
         fields = _overrides(args).fields
-        return study(Asked(args.name, args.seeds, fields, args.weights, args.demo, args.out), watching)
+        names = list(dict.fromkeys(args.names))
+        folders = [args.out / name if args.out and len(names) > 1 else args.out for name in names]
+        asked = [Asked(n, args.seeds, fields, args.weights, args.demo, f) for n, f in zip(names, folders)]
+        return studies(asked, watching)
     return launch(args.files, _overrides(args), Options(args.parallel, watching))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ SPACES = ROOT / "search_spaces"
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for. `fields` are the trial's, as text; `weights` stand in for "imagenet"; `folder` may be None."""
+    """What was asked for. `fields` are the trial's, as text; `weights` stand in for "imagenet", and are not used where the
+    demo or a field says "none"; `folder` may be None."""
 
     study: str
     seeds: int
@@ -44,11 +46,28 @@ class Asked:
     folder: Path | None = None
 
 
-def study(asked: Asked, watching: Watching) -> int:
-    """Returns the exit code: 0 where every training has ended. Raises ExperimentError."""
+def studies(all_asked: Sequence[Asked], watching: Watching) -> int:
+    """One after another, when the plans of all are known to be sound. Returns the exit code: 0 where every training has
+    ended. Raises ExperimentError."""
+    folders = [(asked.folder or default_folder(asked.study)).resolve() for asked in all_asked]
     try:
-        folder = (asked.folder or default_folder(asked.study)).resolve()
-        plan = _plan(asked, folder)
+        plans = [_plan(asked, folder) for asked, folder in zip(all_asked, folders, strict=True)]
+        _refuse_unused_weights(all_asked, plans)
+        _refuse_early(plans)
+        for plan, folder in zip(plans, folders, strict=True):
+            if read_plan(folder) is None:
+                write_plan(folder, plan)
+    except AnalysisError as error:
+        raise ExperimentError(str(error)) from error
+    for asked, plan in zip(all_asked, plans, strict=True):
+        if code := _study(asked, plan, watching):
+            return code
+    return 0
+
+
+def _study(asked: Asked, plan: Plan, watching: Watching) -> int:
+    """Part after part. Returns the exit code."""
+    try:
         for part in plan.parts:
             code = _run(part if part.name == TEACHER else _taught(part, plan), watching)
             if code:
@@ -65,10 +84,6 @@ def _plan(asked: Asked, folder: Path) -> Plan:
     """The folder's plan, where it is the one asked for; a new one where there is none."""
     known, new = read_plan(folder), Plan(asked.study, tuple(_parts(asked)))
     if known is None:
-        for part in new.parts:
-            if new.teacher is None or part.name == TEACHER:  # students are checked once their teacher is there
-                _refuse(_experiment(part), ("error",))  # the rest is told at its start
-        write_plan(folder, new)
         return new
     if (known.study, *map(_asked_of, known.parts)) != (new.study, *map(_asked_of, new.parts)):
         raise ExperimentError(
@@ -77,6 +92,33 @@ def _plan(asked: Asked, folder: Path) -> Plan:
             "repeat that, or name another folder with --out"
         )
     return known
+
+
+def _refuse_unused_weights(all_asked: Sequence[Asked], plans: Sequence[Plan]) -> None:
+    """Raises ExperimentError for --weights that no study takes."""
+    weights = next((asked.weights for asked in all_asked), None)
+    if weights is None:
+        return
+    own = absolute("weights", weights)
+    used = [
+        [part.fields.get("weights"), *part.space.get("weights", {}).get("_value", [])]
+        for plan in plans
+        for part in plan.parts
+    ]
+    if not any(own in values for values in used):
+        raise ExperimentError(
+            f"--weights {weights}: nothing here starts from ImageNet's weights (--demo trains from scratch); to start from "
+            f"the file: --set weights={weights}"
+        )
+
+
+def _refuse_early(plans: Sequence[Plan]) -> None:
+    """Raises ExperimentError where a part that was not started yet would be refused at its start, after hours maybe."""
+    for plan in plans:
+        for part in plan.parts:
+            students = plan.teacher is not None and part.name != TEACHER  # checked once their teacher is there
+            if not students and not named(part):
+                _refuse(_experiment(part), ("error",))  # the rest is told at its start
 
 
 def _asked_of(part: Part) -> tuple:
@@ -100,7 +142,7 @@ def _part(asked: Asked, name: str, file: str, experiment: str) -> Part:
     fixed = STUDIES[asked.study] | ({**demo_fields(asked.study), "cache": str(DEMO_CACHE)} if asked.demo else {})
     if asked.weights:
         own = absolute("weights", asked.weights)
-        fixed["weights"] = own
+        fixed.setdefault("weights", own)
         if "weights" in space:
             space["weights"]["_value"] = [own if v == "imagenet" else v for v in space["weights"]["_value"]]
     count = 1 if asked.demo and name == TEACHER else asked.seeds  # a ResNet50 takes minutes there
@@ -145,7 +187,11 @@ def _refuse(experiment: Experiment, levels: tuple[str, ...] = ("error", "warning
     for finding in (finding for finding in findings if finding.level in levels):
         print(f"{finding.level}: {experiment.name}: {finding.text}", file=sys.stderr)
     if errors:
-        hint = ", or name a weights file with --weights FILE" if any("imagenet" in text for text in errors) else ""
+        hint = (
+            "; name a weights file with --weights FILE (make studies WEIGHTS=FILE)"
+            if any("imagenet" in text for text in errors)
+            else ""
+        )
         raise ExperimentError(f"{experiment.name}: nothing was started{hint}")
 
 
