@@ -14,6 +14,15 @@ from analysis.study_files import Part, Plan, write_plan
 
 CLASSES = ("Bread", "Dairy product", "Dessert", "Egg", "Fried food")
 TRAINING = (100, 40, 80, 60, 20)
+SETTINGS = {
+    "batch_size": 32,
+    "lr": 0.01,
+    "step_size": 7,
+    "epochs": 25,
+    "image_px": 32,
+    "weights": "none",
+    "patience": 0,
+}
 
 
 def part_of(file: str, seeds: int, name: str = "main") -> Part:
@@ -28,7 +37,8 @@ def recorded(home: Path, part: Part, result: Callable[[Any, int], dict[str, Any]
     folder = home / "nni-experiments"
     folder.mkdir(exist_ok=True, parents=True)
     told = {"experimentName": part.experiment, "searchSpace": part.space, "maxTrialNumber": len(part.cells)}
-    recorder = Recorder(folder, f"st{len(part.experiment):06d}", **told, tuner={"name": "GridSearch"})
+    name = part.experiment.replace("_", "")[len("study") :][:8]
+    recorder = Recorder(folder, name, **told, tuner={"name": "GridSearch"})
     for sequence, cell in enumerate(part.cells):
         found = result(cell[part.field], cell["seed"])
         if found is None:
@@ -48,6 +58,10 @@ def recorded(home: Path, part: Part, result: Callable[[Any, int], dict[str, Any]
             "validation": {"n": 50},
             "evaluation": {"n": 50, "per_class": table},
             "compute": "CPU, 1 threads, fp32",
+            "classes": list(CLASSES),
+            "cache": "/home/someone/data/tiny_photos",
+            "source_digest": "0123456789abcdef",
+            "hyperparameters": SETTINGS | cell,
         }
         (recorder.output(trial) / "result.json").write_text(json.dumps(content))
     entry = {"id": recorder.id, "experimentName": part.experiment, "logDir": str(folder), "status": "STOPPED", "pid": 0}

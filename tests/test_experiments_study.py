@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 
 import pytest
 from conftest import ROOT
@@ -10,7 +12,7 @@ from nni.algorithms.hpo.gridsearch_tuner import GridSearchTuner
 
 from analysis.study_files import read_plan
 from analysis.study_words import TITLES
-from experiments.__main__ import main
+from experiments.__main__ import main, parse
 from experiments.check import check
 from experiments.studies import STUDIES
 from experiments.study import Asked, _experiment, _parts
@@ -89,9 +91,48 @@ def test_missing_weights_and_searched_fields_are_refused_early(tiny_cache, tmp_p
     small = ["--cache", str(tiny_cache), "--set", "image_px=32", "--out", str(tmp_path / "out")]
     error = refused(["pretrained", *small, "--weights", str(tmp_path / "none.pth")], capsys)
     assert "none.pth" in error and "no such file" in error and "nothing was started" in error
+    first = ["early_stopping", "pretrained", *small, "--set", "epochs=1"]  # the first would be sound by itself
+    weights = ["--weights", str(tmp_path / "none.pth")]
+    error = refused([*first, *weights, "--demo"], capsys)
+    assert "none.pth" in error and "nothing was started; name a weights file with --weights FILE" in error
+    assert "study_early_stopping" not in error and error.count("\n") == 2
     error = refused(["early_stopping", *small, "--set", "weights=none", "--set", "patience=3"], capsys)
     assert "patience: searched by the search space and fixed by --set; drop one" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_imagenets_weights_that_cannot_be_had_stop_all_studies_before_the_first(
+    tiny_cache, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nothing listens
+    words = ["early_stopping", "pretrained", "--demo", "--cache", str(tiny_cache), "--out", str(tmp_path / "out")]
+    error = refused(words, capsys)
+    assert "neither in" in error and error.strip().endswith("with --weights FILE (make studies WEIGHTS=FILE)")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_no_study_takes_are_refused(tmp_path, capsys):
+    words = ["early_stopping", "balance", "--demo", "--weights", "w.pth", "--out", str(tmp_path / "out")]
+    error = refused(words, capsys)
+    assert "--weights w.pth: nothing here starts from ImageNet's weights" in error and error.count("\n") == 1
+    searched, fixed = (
+        parts("pretrained", weights="w.pth", demo=True)[0],
+        parts("balance", weights="w.pth", demo=True)[0],
+    )
+    assert searched.values[1].endswith("/w.pth") and fixed.fields["weights"] == "none"
+
+
+def test_make_studies_checks_all_at_once_and_ends_with_the_report():
+    said = subprocess.run(
+        ["make", "-n", "studies", "WEIGHTS=w.pth"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    commands = [line.split("python -m ")[1] for line in said.splitlines() if "python -m " in line]
+    (run,) = [shlex.split(command)[1:] for command in commands if command.startswith("experiments study")]
+    options = parse(run)
+    assert set(options.names) == set(STUDIES) and options.demo and options.weights == "w.pth"
+    assert commands[-1] == "analysis report" and "analysis study" in commands[-2]
 
 
 def test_a_folder_with_another_study_is_refused(tmp_path, capsys):
