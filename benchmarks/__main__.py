@@ -1,4 +1,4 @@
-"""python -m benchmarks [PART ...]: the six figures of docs/performance.md, measured here and now."""
+"""python -m benchmarks [PART ...]: the figures of docs/performance.md, measured here and now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.measure import Report
 from benchmarks.setting import ROOT
 
-PARTS = ("pipeline", "plain", "startup", "search", "preparation", "memory")
+PARTS = ("pipeline", "plain", "startup", "search", "preparation", "memory", "accuracy")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -30,7 +30,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None, report: Report | None = None) -> int:
     """report: figures measured before, which are written with these."""
     args = parse(arguments)
-    from benchmarks import against_plain, memory, pipeline, preparation, search, setting, startup
+    from benchmarks import accuracy, against_plain, memory, pipeline, preparation, search, setting, startup
     from trial.device import choose_compute
 
     parts, report = args.parts or PARTS, report or Report()
@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None, report: Report | None = None) -> in
         "search": lambda: search.run(report, cache, {"weights": "none", "image_px": "64", "epochs": "6"}),
         "preparation": lambda: preparation.run(report, photos, args.rounds),
         "memory": lambda: memory.run(report, cache),
+        "accuracy": lambda: accuracy.run(report, cache, compute),
     }
     for part in PARTS:
         if part in parts:

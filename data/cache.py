@@ -21,7 +21,7 @@ from PIL import Image
 from data.errors import DataError
 from data.source import open_source
 
-FORMAT = 1  # raised when decoding or the files' meaning change: older caches are then refused
+FORMAT = 2  # raised when decoding or the files' meaning change: older caches are then refused
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ def decode_image(raw: bytes, image_px: int) -> np.ndarray:
         upright = to_rgb(ImageOps.exif_transpose(image))
     width, height = upright.size
     side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
+    left, top = (width - side) // 2, (height - side) // 2  # whole pixels: nothing is blurred where nothing is scaled
+    if side == image_px:
+        return np.asarray(upright.crop((left, top, left + side, top + side)))
     square = upright.resize((image_px, image_px), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
     return np.asarray(square, dtype=np.uint8)
 

@@ -71,10 +71,8 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
         raise DataError(
             f"{cache}: could not write the cache ({error}); free space there or choose another --cache."
         ) from error
-    except BrokenProcessPool as error:  # a full disk under a memory-mapped file is a SIGBUS, not an OSError
-        raise DataError(
-            f"{cache}: a decoding process was killed; free disk space there or memory, then repeat the command."
-        ) from error
+    except BrokenProcessPool as error:
+        raise DataError(f"{cache}: a decoding process was killed; free memory, then repeat the command.") from error
     finally:
         if partial:
             shutil.rmtree(partial, ignore_errors=True)
@@ -213,13 +211,21 @@ def _leave_with(parent: int) -> None:
 
 
 def _decode_rows(target: Path, start: int, paths: list[str]) -> tuple[int, dict[str, str]]:
-    images = np.lib.format.open_memmap(target, mode="r+")
+    """Decode these photos into the rows from `start` on. Raises OSError where the disk is full.
+
+    Written, not mapped: a fifth of the time (no page is faulted in), and a full disk is an error, not a signal.
+    """
+    images = np.lib.format.open_memmap(target, mode="r")
     failed = {}
-    for row, path in enumerate(paths, start):
-        try:
-            images[row] = decode_image(_reader.read(path), images.shape[1])
-        except Exception as error:  # noqa: BLE001  Pillow's decoders raise many types; each is reported by file name
-            failed[path] = _reason(error)
+    with target.open("r+b") as file:
+        for row, path in enumerate(paths, start):
+            try:
+                square = decode_image(_reader.read(path), images.shape[1])
+            except Exception as error:  # noqa: BLE001  Pillow's decoders raise many types; each is reported by file name
+                failed[path] = _reason(error)
+                continue
+            file.seek(images.offset + row * square.nbytes)
+            file.write(square)
     return len(paths), failed
 
 

@@ -113,3 +113,11 @@ def test_a_large_jpeg_decoded_at_a_fraction_keeps_its_detail():
 def test_a_broken_file_raises(raw):
     with pytest.raises(OSError):
         decode_image(raw, 16)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (21, 16), (16, 19)])
+def test_a_photo_of_the_right_size_is_cut_and_not_blurred(size):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    left, top = (size[0] - 16) // 2, (size[1] - 16) // 2
+    found = decode_image(encode(Image.fromarray(noise), "PNG"), 16)
+    assert np.array_equal(found, noise[top : top + 16, left : left + 16])

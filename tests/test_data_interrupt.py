@@ -130,12 +130,12 @@ def test_a_killed_preparation_leaves_the_old_cache_whole_and_its_leftovers_to_th
 
 
 def test_a_worker_that_is_killed_stops_the_preparation_in_one_line(many, tmp_path):
-    """As the system does where memory or, under a memory-mapped file, the disk is full."""
+    """As the system does where memory is full."""
 
     def kill_one(run, workers):
         next(worker for worker in workers if "spawn_main" in " ".join(worker.cmdline())).kill()
 
     code, err = stop_half_way(many, tmp_path, kill_one)
     assert code == 1 and err.count("\n") == 1
-    assert err.startswith("error: ") and "a decoding process was killed; free disk space there or memory" in err
+    assert err.startswith("error: ") and "a decoding process was killed; free memory" in err
     assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from fixtures_data import (
     decode_in_process,
     food11_files,
@@ -372,3 +373,27 @@ def test_the_real_command_decodes_in_its_workers_even_photos_whose_names_are_not
         for part in ("images", "labels"):
             name = f"{split}.{part}.npy"
             assert (tmp_path / "cache" / name).read_bytes() == (tmp_path / "in_process" / name).read_bytes()
+
+
+def test_a_disk_that_is_full_while_photos_are_written_is_an_error_of_the_disk_not_of_a_photo(tmp_path):
+    """The limit stands in for the disk: the file's own length is made before, as a disk gives room only when written."""
+    code = (
+        "import resource, sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from PIL import Image\n"
+        "from data import prepare\n"
+        "folder = Path(sys.argv[1])\n"
+        "Image.new('RGB', (64, 64)).save(folder / 'a.png')\n"
+        "np.lib.format.open_memmap(folder / 'x.npy', mode='w+', dtype=np.uint8, shape=(2, 64, 64, 3)).flush()\n"
+        "prepare._reader = prepare.Reader(folder, False)\n"
+        "print(prepare._decode_rows(folder / 'x.npy', 0, ['a.png', 'b.png']))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))\n"
+        "try:\n    prepare._decode_rows(folder / 'x.npy', 1, ['a.png'])\n"
+        "except OSError as error:\n    print(type(error).__name__, error.errno)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    decoded, refused = done.stdout.splitlines()
+    assert decoded.startswith("(2, {'b.png':") and "No such file" in decoded
+    assert refused == f"OSError {errno.EFBIG}"

@@ -101,3 +101,25 @@ def test_images_on_the_device_give_the_same_batches_as_mapped_ones():
     rows, labels = slice(1, 4), torch.arange(6)
     mapped, placed = (batches.evaluation_batch(images, labels, rows, 16) for images in (noise, resident))
     assert torch.equal(mapped[0], placed[0]) and placed[1].tolist() == [1, 2, 3]
+
+
+def test_a_batch_is_the_same_in_however_many_parts_it_is_made(monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (7, 20, 20, 3), dtype=np.uint8)
+    whole = training(noise, 7)[0][0], batches.evaluation_batch(noise, torch.arange(7), slice(1, 7), 16)[0]
+    monkeypatch.setattr(batches, "AT_ONCE", 3)
+    parts = training(noise, 7)[0][0], batches.evaluation_batch(noise, torch.arange(7), slice(1, 7), 16)[0]
+    assert all(torch.equal(a, b) and a.stride() == b.stride() for a, b in zip(whole, parts, strict=True))
+    assert whole[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_boxes_lie_where_affine_grid_puts_them(monkeypatch):
+    """Image 0 is the ramp of x, image 1 of y: what a crop shows of them is the grid itself."""
+    monkeypatch.setattr(batches, "CROP_SCALE", (0.25, 0.25))
+    monkeypatch.setattr(batches, "CROP_RATIO", (1.0, 1.0))
+    ramp = torch.arange(32.0)
+    both = torch.stack((ramp.expand(3, 32, 32), ramp[:, None].expand(3, 32, 32)))
+    drawn = torch.tensor([[0.5], [0.5], [0.25], [0.75], [0.25]]).expand(5, 2)  # mirrored: draw[4] < 0.5
+    theta = torch.tensor([[[-0.5, 0, -0.25], [0, 0.5, 0.25]]]).expand(2, 2, 3)
+    grid = torch.nn.functional.affine_grid(theta, [2, 3, 16, 16], align_corners=False)
+    expected = torch.stack(((grid[0, ..., 0] + 1) * 16 - 0.5, (grid[1, ..., 1] + 1) * 16 - 0.5))
+    torch.testing.assert_close(batches.crop_and_flip(both, 16, drawn)[:, 0], expected, atol=1e-4, rtol=0)

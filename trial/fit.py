@@ -67,8 +67,9 @@ class Training:
 
 def start_training(model: nn.Module, h: Hyperparameters, teacher: Teacher | None = None) -> Training:
     """A training before its first epoch: SGD on all weights, StepLR."""
-    # foreach allocates before it changes anything, so that a step that ran out of memory can be repeated.
-    optimizer = torch.optim.SGD(model.parameters(), h.lr, h.momentum, weight_decay=h.weight_decay, foreach=True)
+    # fused: one pass over the weights, to the same bits; it allocates nothing after the first step, and there before it
+    # changes anything, so that a step that ran out of memory can be repeated.
+    optimizer = torch.optim.SGD(model.parameters(), h.lr, h.momentum, weight_decay=h.weight_decay, fused=True)
     return Training(
         model,
         optimizer,
