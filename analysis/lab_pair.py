@@ -62,14 +62,14 @@ def told(summary: dict[str, Any], source: str) -> Told:
 
 
 def _blocks(summary: dict[str, Any], source: str, others: str) -> list[str]:
-    """Claim, verdict, what differs, a row an experiment. `others` names the settings that are not the report's."""
+    """Claim, verdict, what differs, a row an experiment. `others` says what is not the report's."""
     told, pairs, notes = reported("tuners"), summary.get("comparisons") or [], summary["comparison"]["notes"]
     return [
         f"The report: {text(told['claim'])}",
         _bold_headline(summary["comparison"]["statement"]),
         *([_bold_headline(pair["statement"]) for pair in pairs] if len(pairs) > 1 else []),
         *(["\n".join(f"- {text(note)}" for note in notes)] if notes else []),
-        f"Not as in the report: {others}." if others else "Data, weights and settings are the report's.",
+        others,
         plain_table(COLUMNS, [_row(experiment) for experiment in summary["experiments"]]),
         "Wilson's interval is that of the images alone: it knows neither the choice of the best nor another run.",
         *_arms(summary),

@@ -77,6 +77,7 @@ def _beginning(told: dict[str, Told]) -> list[str]:
             ["", "Machine", "Versions", "Commit of the code", "Digest of the photos", "NNI experiments"],
             [(_name(name), _origin(part)) for name, part in parts.items()],
         ),
+        "Of the first training of each study with a result, and of the best trial of the first tuner's experiment.",
     ]
 
 

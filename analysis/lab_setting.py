@@ -100,9 +100,17 @@ def short(value: Any) -> str:
 
 
 def differing(found: dict[str, Setting]) -> str:
-    """The names of the settings that are not the report's, as the end of a sentence."""
-    names = [re.split("[:,]", FIELDS[key])[0].lower() for key, setting_ in found.items() if setting_.differs]
-    return ", ".join(names)
+    """A sentence that names what is not the report's, and one for what is not known to be."""
+    others = [_name(key) for key, one in found.items() if one.differs]
+    unknown = [_name(key) for key, one in found.items() if one.theirs is not None and one.ours is None]
+    if not others and not unknown:
+        return "Data, weights and settings are the report's."
+    told = [f"Not as in the report: {', '.join(others)}."] if others else []
+    return " ".join([*told, *([f"Not told: {', '.join(unknown)}."] if unknown else [])])
+
+
+def _name(key: str) -> str:
+    return re.split("[:,]", FIELDS[key])[0].lower()
 
 
 def settings_rows(parts: dict[str, dict[str, Setting]]) -> list[tuple[str, list[str]]]:

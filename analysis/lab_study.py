@@ -46,11 +46,11 @@ def told(result: dict[str, Any], folder: Path) -> Told:
 
 
 def _blocks(result: dict[str, Any], folder: Path, others: str) -> list[str]:
-    """Claim, answer, what differs, tables, where more is. `others` names the settings that are not the report's."""
+    """Claim, answer, what differs, tables, where more is. `others` says what is not the report's."""
     blocks = [
         _claim(result["study"]),
         f"**{text(result['headline'])}** {text(result['can'])} {text(result['cannot'])}",
-        f"Not as in the report: {others}." if others else "Data, weights and settings are the report's.",
+        others,
         *_lost(result, folder),
         plain_table(["", *(arm["name"] for arm in result["arms"])], _measures(result)),
         "Mean ± standard deviation over the seeds (n). Evaluation and training are of the weights of the best validation epoch; "

@@ -12,7 +12,7 @@ from fixtures_analysis import Recorder, final
 from fixtures_study import part_of, plan_in, recorded
 
 from analysis.__main__ import main
-from analysis.lab_setting import grouped, settings_of
+from analysis.lab_setting import differing, grouped, settings_of
 from analysis.markdown import code, plain_table, text
 from analysis.study import study
 
@@ -226,11 +226,15 @@ def test_food_11_itself_is_not_called_other_data():
     made["hyperparameters"] = {"weights": "imagenet", "image_px": 224, "epochs": 25, "lr": 0.01, "step_size": 7}
     found = settings_of("early_stopping", made, {"patience": [0, 5]})
     assert not any(setting.differs for setting in found.values())
+    assert differing(found) == "Data, weights and settings are the report's."
     other = settings_of("early_stopping", made | {"images": [9866, 3430, 3347]}, {"patience": [0, 5]})
     assert [key for key, setting in other.items() if setting.differs] == ["cache", "images"]
     file = settings_of("pretrained", made, {"weights": ["none", "/somewhere/w.pth"]})["weights"]
     assert file == ("varied: none, imagenet", "varied: none, w.pth", True)
-    assert not any(setting.differs for setting in settings_of("pretrained", {}, {}).values())
+    untold = differing(settings_of("pretrained", {"compute": "GTX 1070"}, {"weights": ["none", "imagenet"]}))
+    assert untold == (
+        "Not told: data, classes, images, side of an image, epochs at most, learning rate, epochs between two decays."
+    )
 
 
 def test_text_means_nothing_to_markdown():
