@@ -139,12 +139,13 @@ def train_epoch(t: Training, split: Split, labels: Tensor, h: Hyperparameters, c
 def train_step(t: Training, make_batch, objective: Objective, planned, compute: Compute, at_once: int) -> list:
     """One optimiser step on a whole batch, at most `at_once` images at a time: [(logits, labels, mean loss)] a part."""
     done = []
-    t.optimizer.zero_grad()
     for part in split_planned(planned, at_once, t.train_at_once.least):
         images, labels = make_batch(part)  # (B, 3, S, S) float32, (B,) int64
         with compute.autocast():
             logits = t.model(images)  # (B, C)
             loss = objective(images, logits.float(), labels)
+        if not done:  # not earlier: the new gradients then take the old ones' place, still in the processor's caches
+            t.optimizer.zero_grad()
         (loss * (len(labels) / len(planned[0]))).backward()
         done.append((logits.detach(), labels, loss.detach()))
     t.optimizer.step()

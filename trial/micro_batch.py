@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from trial.device import give_back_freed_memory
 from trial.errors import TrialError
 
 T = TypeVar("T")
@@ -50,8 +51,7 @@ class AtOnce:
                     "or end what else uses the memory"
                 )
             undo()
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
+            give_back_freed_memory()
             self.images = max(self.least, self.images // 2)
             print(f"out of memory ({reason}): {self.images} images at once from here on")
 
