@@ -16,6 +16,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__, allow_abbrev=False)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder a class; default: drawn ones of 512 px")
+    parser.add_argument("--weights", default="none", help="that `plain` starts from: none, imagenet or a file")
     parser.add_argument("--rounds", type=int, default=5, help="measurements a figure (default: 5)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "latest.json", metavar="FILE")
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None, report: Report | None = None) -> in
     print("  ".join(f"{key}: {value}" for key, value in machine.items()), flush=True)
     work = {
         "pipeline": lambda: pipeline.run(report, cache, compute, args.rounds),
-        "plain": lambda: against_plain.run(report, photos, cache, compute, args.rounds),
+        "plain": lambda: against_plain.run(report, photos, cache, compute, args.rounds, args.weights),
         "startup": lambda: startup.run(report, cache, args.rounds),
         "search": lambda: search.run(report, cache, {"weights": "none", "image_px": "64", "epochs": "6"}),
         "preparation": lambda: preparation.run(report, photos, args.rounds),
