@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .study_arms import shown
-from .study_words import BY_KEY, difference_words, range_text, signed_text
+from .study_words import BY_KEY, difference_words, range_text, signed_text, spread_text
 
 JUDGED = "evaluation_top1"
 """What the sentences rest on; balance, which is about the rare classes, is judged by the macro accuracy too."""
@@ -59,7 +59,22 @@ def _extras(result: dict[str, Any]) -> list[str]:
                 told.append(f"{arm['name']} {word} the length of a training: {lengths}")
     if result["rare_classes"] is not None:
         told.append(rank_words(result["rare_classes"]))
-    return told
+    return [*told, *_teacher_words(result)]
+
+
+def _teacher_words(result: dict[str, Any]) -> list[str]:
+    """How good the teacher is: a student cannot be expected to gain from one that is worse than itself."""
+    teacher = next((arm for arm in result["arms"] if arm["name"].startswith("teacher")), None)
+    alone = next(arm for arm in result["arms"] if arm["name"] == result["reference"])
+    if teacher is None or not teacher[JUDGED]["n"] or not alone[JUDGED]["n"]:
+        return []
+    taught, own = (spread_text(arm[JUDGED], BY_KEY[JUDGED]) for arm in (teacher, alone))
+    if teacher[JUDGED]["mean"] > alone[JUDGED]["mean"]:
+        return [f"the teacher has {taught} where the student alone has {own}"]
+    return [
+        f"the teacher has {taught} where the student alone has {own}: it is no better than its student, "
+        "and what a better one would do is not answered here"
+    ]
 
 
 def rank_words(rank: dict[str, Any]) -> str:

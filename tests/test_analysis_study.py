@@ -178,6 +178,18 @@ def test_the_teacher_is_an_arm_without_a_difference(home):
     assert [arm["name"] for arm in result["arms"]] == ["student alone", "distilled (weight 0.5)", "teacher (resnet50)"]
     assert {row["arm"] for row in result["differences"]} == {"distilled (weight 0.5)"}
     assert len(result["experiments"]) == 2 and "95.0 % by epoch 20" in page.read_text()
+    assert "The teacher has 90.0 " in result["can"] and "no better than its student" not in result["can"]
+
+
+def test_a_teacher_that_is_no_better_than_its_student_is_told_as_such(home):
+    main_part, teacher = part_of("distill", 2), part_of("distill_teacher", 1, "teacher")
+    plan_in(home / "out", "distill", teacher, main_part)
+    recorded(home, main_part, lambda value, seed: {"curve": [0.5, 0.7 + 0.01 * seed], "right": (8,) * 5})
+    recorded(home, teacher, lambda value, seed: {"curve": [0.3, 0.4], "right": (4,) * 5})
+    assert (
+        "no better than its student, and what a better one would do is not answered"
+        in study("distill", home / "out")[0]["can"]
+    )
 
 
 def test_the_epoch_of_95_percent_is_the_first_that_reaches_it(home):
