@@ -7,11 +7,15 @@ and augmentation differ (a crop of random size here, the whole square there), so
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from benchmarks.measure import Report, ratios
 from benchmarks.plain import train_plainly
@@ -56,8 +60,9 @@ def one_seed(photos: Path, cache: Cache, compute: Compute, h: Hyperparameters, w
     """(seconds of each epoch, best validation accuracy) of the plain way and of ours; who begins alternates."""
 
     def plainly() -> tuple[list[float], float]:
-        model = build_model(h.arch, h.weights, len(cache.classes), h.seed).to(compute.device)
-        epochs = train_plainly(model, photos, h, compute.device, workers)
+        # A process of its own: this one's memory allocator is set up as a trial's.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            epochs = pool.submit(plain_training, photos, len(cache.classes), h, compute.device, workers).result()
         return [epoch.seconds for epoch in epochs], max(epoch.val_accuracy for epoch in epochs)
 
     def our_way() -> tuple[list[float], float]:
@@ -73,6 +78,10 @@ def one_seed(photos: Path, cache: Cache, compute: Compute, h: Hyperparameters, w
         ours, plain = our_way(), plainly()
         return plain, ours
     return plainly(), our_way()
+
+
+def plain_training(photos: Path, classes: int, h: Hyperparameters, device: torch.device, workers: int) -> list:
+    return train_plainly(build_model(h.arch, h.weights, classes, h.seed).to(device), photos, h, device, workers)
 
 
 def interval_note(differences: list[float]) -> str:
