@@ -35,6 +35,6 @@ def run(report: Report, cache: Cache, trial_fields: dict[str, str]) -> None:
     own = sum(trial.duration_s for trial in trials)
     report.add("search wall-clock / trials' seconds", [wall / own], "times", "<= 1.15", f"{len(trials)} trials")
     report.add("seconds a trial", [trial.duration_s for trial in trials], "s")
-    gaps = [after.start - before.end for before, after in zip(trials, trials[1:])]
+    gaps = [(after.start - before.end) / 1000 for before, after in zip(trials, trials[1:])]
     report.add("between two trials", gaps, "s", note="NNI's")
     report.add("before the first and after the last trial", [wall - own - sum(gaps)], "s", note="start, stop, checks")
