@@ -62,15 +62,13 @@ sys.exit(code)
 
 
 def run(report: Report, cache: Cache) -> None:
-    for image_px in (96, 224):
-        measure(report, cache, image_px, batch=32, epochs=5)
+    for image_px, epochs in ((96, 20), (224, 5)):
+        measure(report, cache, image_px, batch=32, epochs=epochs)
 
 
 def measure(report: Report, cache: Cache, image_px: int, batch: int, epochs: int) -> None:
-    """Two figures: the peak of a training of so many epochs (at least 3), and what its memory grew by in an epoch.
-
-    The growth is counted from the second epoch on, of 20 and more from the middle: allocators fill their pools before.
-    """
+    """The peak of a training of so many epochs, and of 20 and more what its memory grew by in an epoch of their second
+    half: before, allocators fill their pools."""
     mapped = sum(cache.split(name, store_px(image_px)).images.nbytes for name in ("training", "validation"))
     alone = probe(ALONE.format(root=str(ROOT), batch=batch, px=image_px))
     with tempfile.TemporaryDirectory() as folder:
@@ -79,9 +77,9 @@ def measure(report: Report, cache: Cache, image_px: int, batch: int, epochs: int
         peak, resident = probe(TRIAL.format(root=str(ROOT), arguments=arguments))
     note = f"{peak / 2**20:.0f} MiB; alone {alone / 2**20:.0f}, mapped {mapped / 2**20:.0f}"
     report.add(f"peak of a trial, {image_px} px, batch {batch}", [peak / (alone + mapped)], "times", "<= 1.2", note)
-    first = 2 if epochs < 20 else epochs // 2
-    growth = (resident[-1] - resident[first - 1]) / 2**20 / (epochs - first)
-    report.add(f"growth an epoch, {image_px} px", [growth], "MiB", note=f"epochs {first} to {epochs}")
+    if epochs >= 20:
+        growth = (resident[-1] - resident[epochs // 2 - 1]) / 2**20 / (epochs - epochs // 2)
+        report.add(f"growth an epoch, {image_px} px", [growth], "MiB", note=f"epochs {epochs // 2} to {epochs}")
 
 
 def probe(code: str):
