@@ -38,7 +38,7 @@ calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about
 	$(BIN)/python -m analysis.calibrate
 	$(BIN)/python -m analysis.calibrate_confirm
 
-bench: .venv/ready  ## the figures of docs/performance.md, measured here: about 40 minutes
+bench: .venv/ready  ## the figures of docs/performance.md, measured here: about 30 minutes
 	$(BIN)/python -m benchmarks
 
 gpu-check: .venv/ready  ## the same and a short search on a GPU, appended to docs/log.md
