@@ -77,7 +77,7 @@ def until(check, seconds: float = 60) -> None:
 
 
 def test_running_then_killed_then_told_as_crashed(nni_env, tmp_path):
-    experiment_id, pid = create(tmp_path / "slow", nni_env, 30, 18100)
+    experiment_id, pid = create(tmp_path / "slow", nni_env, 120, 18100)
     until(lambda: row(nni_env, experiment_id)["trials"]["all"] >= 1)
     until(lambda: "so far" in run_module("analysis", "show", experiment_id, env=nni_env).stdout)
     found = row(nni_env, experiment_id)

@@ -167,8 +167,9 @@ from trial.hyperparameters import Hyperparameters
 from trial.model import build_model
 import numpy as np
 from data.cache import Split
-compute = choose_compute("cpu", "fp32", 1)
 h = Hyperparameters().merged({"weights": "none", "image_px": 64, "batch_size": 256, "lr": 0.01})
+resource.setrlimit(resource.RLIMIT_AS, (2**40, -1))  # that there is a limit is known from the start, its size follows
+compute = choose_compute("cpu", "fp32", 1)
 t = fit.start_training(compute.place(build_model("resnet18", "none", 11, 0)), h)
 images = np.random.default_rng(0).integers(0, 255, (256, 73, 73, 3), dtype=np.uint8)
 split = Split(images, np.arange(256) % 11)

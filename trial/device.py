@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 
@@ -65,8 +66,13 @@ def keep_freed_memory() -> None:
     """Let the process keep the memory that it frees; it stays within what it needed at its highest.
 
     glibc hands large blocks back to the system at once. A step frees all its activations, so that the next one had them
-    faulted in anew, page by page: a twentieth to a tenth of its time. Other C libraries are left as they are.
+    faulted in anew, page by page: a twentieth to a tenth of its time. Other C libraries are left as they are, and so is a
+    process whose address space is limited (ulimit -v): what it keeps could not be used for anything else.
     """
+    if any(
+        resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    ):
+        return
     _mallopt(M_MMAP_MAX, 0)
     _mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
