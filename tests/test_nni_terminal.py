@@ -27,7 +27,7 @@ SPACE = {
 TRIAL = """
 import nni, time
 p = nni.get_next_parameter()
-if p["x"] < 0.2:
+if p["x"] < 0.2 and not PAUSE:
     raise SystemExit("too small \\x1b[31mx\\x1b[0m")
 nni.report_intermediate_result(p["x"])
 time.sleep(PAUSE)
