@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.against_plain import interval_note
+from benchmarks.against_plain import interval_note, our_training
 from benchmarks.measure import Report
 from data.cache import Cache
-from trial.batches import place_split, store_px
+from trial.batches import store_px
 from trial.device import Compute
-from trial.fit import fit, start_training
 from trial.hyperparameters import Hyperparameters
-from trial.model import build_model
 
 SEEDS = 5
 IMAGE_PX = 64
@@ -24,19 +22,10 @@ def run(report: Report, cache: Cache, compute: Compute) -> None:
         return
     exact = replace(compute, autocast_dtype=None)
     h = Hyperparameters(lr=0.01, epochs=6, patience=0, image_px=IMAGE_PX, weights="none")
-    splits = tuple(
-        place_split(cache.split(name, store_px(IMAGE_PX)), compute.device) for name in ("training", "validation")
-    )
     differences = []
     for seed in range(SEEDS):
-        fast, slow = (best_accuracy(cache, splits, way, replace(h, seed=seed)) for way in (compute, exact))
+        fast, slow = (our_training(cache, way, replace(h, seed=seed))[1] for way in (compute, exact))
         differences.append(100 * (fast - slow))
-    n = len(splits[1].labels)
+    n = len(cache.split("validation", store_px(IMAGE_PX)).labels)
     note = f"{interval_note(differences)}; {n} validation images, {h.epochs} epochs"
     report.add(f"accuracy, chosen precision - float32, {IMAGE_PX} px", differences, "points", note=note)
-
-
-def best_accuracy(cache: Cache, splits: tuple, compute: Compute, h: Hyperparameters) -> float:
-    model = compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed))
-    fitted = fit(start_training(model, h), splits, h, compute, lambda _: None)
-    return fitted.validation.top1

@@ -65,19 +65,21 @@ def one_seed(photos: Path, cache: Cache, compute: Compute, h: Hyperparameters, w
             epochs = pool.submit(plain_training, photos, len(cache.classes), h, compute.device, workers).result()
         return [epoch.seconds for epoch in epochs], max(epoch.val_accuracy for epoch in epochs)
 
-    def our_way() -> tuple[list[float], float]:
-        model = compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed))
-        splits = tuple(
-            place_split(cache.split(name, store_px(h.image_px)), compute.device) for name in ("training", "validation")
-        )
-        marks = [time.perf_counter()]
-        fitted = fit(start_training(model, h), splits, h, compute, lambda _: marks.append(time.perf_counter()))
-        return [b - a for a, b in zip(marks, marks[1:])], fitted.epochs[fitted.best_epoch - 1].val_accuracy
-
     if h.seed % 2:
-        ours, plain = our_way(), plainly()
+        ours, plain = our_training(cache, compute, h), plainly()
         return plain, ours
-    return plainly(), our_way()
+    return plainly(), our_training(cache, compute, h)
+
+
+def our_training(cache: Cache, compute: Compute, h: Hyperparameters) -> tuple[list[float], float]:
+    """(seconds of each epoch, best validation accuracy)."""
+    model = compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed))
+    splits = tuple(
+        place_split(cache.split(name, store_px(h.image_px)), compute.device) for name in ("training", "validation")
+    )
+    marks = [time.perf_counter()]
+    fitted = fit(start_training(model, h), splits, h, compute, lambda _: marks.append(time.perf_counter()))
+    return [b - a for a, b in zip(marks, marks[1:])], fitted.epochs[fitted.best_epoch - 1].val_accuracy
 
 
 def plain_training(photos: Path, classes: int, h: Hyperparameters, device: torch.device, workers: int) -> list:
