@@ -31,13 +31,16 @@ QUESTIONS = {**TITLES, "tuners": "Which tuner finds the better hyperparameters?"
 def lab_report(studies: Path, pair: Path | None, out: Path) -> list[str]:
     """Writes the report; returns the names of the studies without a result. Raises AnalysisError."""
     folders = {name: studies / name for name in TITLES}
-    if studies != STUDIES and not any(folder.is_dir() for folder in folders.values()):
-        raise AnalysisError(f"{studies}: no study there; expected a folder as {STUDIES}, with {', '.join(TITLES)}")
     told = {
         name: from_file(lab_study.told, folder / RESULT, result, folder)
         for name, folder in folders.items()
         if (result := read_result(folder, name)) is not None
     }
+    if not told and pair is None:
+        raise AnalysisError(
+            f"{studies}: no study with a result there, one of {', '.join(TITLES)}; start one: python -m experiments study "
+            "early_stopping, or all of them small: make studies"
+        )
     summary, source = lab_pair.read_pair(pair)
     told["tuners"] = from_file(lab_pair.told, source, summary, source)
     write_text(out, "\n\n".join(_blocks(told, folders)) + "\n")

@@ -6,7 +6,6 @@ and augmentation differ (a crop of random size here, the whole square there), so
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 import statistics
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from analysis.paired import paired
 from benchmarks.measure import Report, ratios
 from benchmarks.plain import train_plainly
 from data.cache import Cache
@@ -88,8 +88,7 @@ def plain_training(photos: Path, classes: int, h: Hyperparameters, device: torch
 
 def interval_note(differences: list[float]) -> str:
     """The 95 % t interval of the paired mean difference, in points."""
-    from scipy.stats import t
-
-    n, mean = len(differences), statistics.mean(differences)
-    half = t.ppf(0.975, n - 1) * statistics.stdev(differences) / math.sqrt(n)
-    return f"mean {mean:+.1f}, 95 % interval {mean - half:+.1f} to {mean + half:+.1f}"
+    found = paired(differences)
+    if found.low is None:
+        return f"mean {found.mean:+.1f}, no spread: no interval"
+    return f"mean {found.mean:+.1f}, 95 % interval {found.low:+.1f} to {found.high:+.1f}"

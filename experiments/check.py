@@ -23,8 +23,8 @@ from experiments.repairs import are_off, missing_in_nnictl, missing_repairs
 from experiments.space import entry_problems, space_problems
 from experiments.tuner_check import tuner_problems
 
-# Disk that a finished trial takes, MiB: the best weights of a ResNet18 and its event files, rounded up.
-TRIAL_MIB = 50
+# Disk that a finished trial takes, MiB: the best weights of its network and its event files, rounded up.
+TRIAL_MIB = {"resnet18": 50, "resnet50": 100}
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def check(experiment: Experiment) -> list[Finding]:
         *tuner,
         *_gpu_findings(experiment.config),
         *_limit_findings(experiment.config),
-        *_machine_findings(experiment),
+        *_machine_findings(experiment, described),
         *([Finding("note", explain(*experiment.tuner, max_trials))] if explained else []),
     ]
     return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.level))
@@ -181,7 +181,15 @@ def _limit_findings(config: dict) -> list[Finding]:
     return findings
 
 
-def _machine_findings(experiment: Experiment) -> list[Finding]:
+def _trial_mib(experiment: Experiment, described: dict | None) -> int:
+    """Of the largest network that a trial may train; another program's trial counts as our smallest."""
+    searched = searched_values(experiment.config.get("searchSpace")) if described else {}
+    given = (described or {}).get("given", {})
+    archs = searched.get("arch") or [given.get("arch")]
+    return max(TRIAL_MIB.get(str(arch), min(TRIAL_MIB.values())) for arch in archs)
+
+
+def _machine_findings(experiment: Experiment, described: dict | None) -> list[Finding]:
     findings = []
     version = importlib.metadata.version("setuptools")
     if int(version.split(".")[0]) >= 82:
@@ -192,7 +200,7 @@ def _machine_findings(experiment: Experiment) -> list[Finding]:
         )
     folder = Path(experiment.config["experimentWorkingDirectory"])
     free_mib = shutil.disk_usage(existing(folder)).free // 2**20
-    needed = TRIAL_MIB * (experiment.config.get("maxTrialNumber") or 1)
+    needed = _trial_mib(experiment, described) * (experiment.config.get("maxTrialNumber") or 1)
     if free_mib < needed:
         findings.append(
             Finding("error", f"{folder}: {free_mib} MiB free, about {needed} needed for the trials' weights")

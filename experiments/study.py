@@ -139,7 +139,9 @@ def _parts(asked: Asked) -> list[Part]:
 
 def _part(asked: Asked, name: str, file: str, experiment: str) -> Part:
     space = json.loads((SPACES / f"{file}.json").read_text("utf-8"))
-    fixed = STUDIES[asked.study] | ({**demo_fields(asked.study), "cache": str(DEMO_CACHE)} if asked.demo else {})
+    fixed = STUDIES[asked.study] | (
+        {**demo_fields(asked.study, name == TEACHER), "cache": str(DEMO_CACHE)} if asked.demo else {}
+    )
     if asked.weights:
         own = absolute("weights", asked.weights)
         fixed.setdefault("weights", own)

@@ -150,6 +150,7 @@ def test_every_table_has_as_many_cells_in_each_row(home):
 
 
 def test_the_tuners_are_those_of_the_summary_named_or_of_the_recorded_pair(home):
+    run_early_stopping(home)
     part = section(report(), "## (d)", "## Beyond")
     assert "**No difference can be shown.** Both tuners only drew at random" in part and "the recorded pair" in part
     assert rows(part, "resnet18_food11_evolution")[0][:3] == ["Evolution", "15 of 15", "0"]
@@ -177,6 +178,13 @@ def test_repeats_of_the_tuners_have_a_mean_and_a_spread(home):
     assert "3 + 3 + 3 + 3 trials" in report("--pair", "pair")
 
 
+def test_without_a_study_there_is_no_report_but_of_a_pair(home, capsys):
+    assert main(["report", "--out", "report.md"]) == 1
+    error = capsys.readouterr().err
+    assert "runs/studies: no study with a result there" in error and "make studies" in error
+    assert error.count("\n") == 1 and not (home / "report.md").exists()
+
+
 def test_what_cannot_be_read_is_refused_in_one_line_and_the_page_stays(home, capsys):
     _, folder = run_early_stopping(home)
     before = report()
@@ -190,7 +198,7 @@ def test_what_cannot_be_read_is_refused_in_one_line_and_the_page_stays(home, cap
         assert said in error and error.count("\n") == 1
         assert (home / "docs/report.md").read_text() == before
 
-    refused("nowhere: no study there; expected a folder as runs/studies", "--studies", "nowhere")
+    refused("nowhere: no study with a result there, one of early_stopping", "--studies", "nowhere")
     refused("pair/summary.json: no such file; expected what compare writes", "--pair", "pair")
     for content, said in (
         ("{", "cannot be read"),

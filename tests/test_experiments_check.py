@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, run_module
@@ -66,6 +67,22 @@ def test_foreign_trials_may_search_what_they_like():
 def findings(file, cache, *pairs, **more):
     fields = parse_set([f"cache={cache}", "weights=none", "image_px=32", "threads=1", *pairs])
     return check(read_experiment(file, Overrides(fields, **more)))
+
+
+def test_the_disk_that_the_trials_need_is_that_of_their_largest_network(tiny_cache, monkeypatch):
+    name = ROOT / "experiments" / "study.yml"  # two trials
+    mib = 150
+    monkeypatch.setattr("experiments.check.shutil.disk_usage", lambda _: SimpleNamespace(free=mib * 2**20))
+    assert errors(findings(name, tiny_cache)) == []
+    for arch in ("--set", "searched"):
+        experiment = read_experiment(name, Overrides(parse_set([f"cache={tiny_cache}", "weights=none", "image_px=32"])))
+        if arch == "searched":
+            experiment.config["searchSpace"] = {"arch": {"_type": "choice", "_value": ["resnet18", "resnet50"]}}
+            found = check(experiment)
+        else:
+            found = findings(name, tiny_cache, "arch=resnet50")
+        (error,) = errors(found)
+        assert "150 MiB free, about 200 needed for the trials' weights" in error
 
 
 def errors(found):

@@ -73,6 +73,8 @@ def test_distillation_trains_its_teacher_first_or_takes_the_one_named():
     assert teacher.fields == student.fields
     (student,) = parts("distill", fields={"teacher": "/somewhere/best.pt"})
     assert student.fields["teacher"] == "/somewhere/best.pt"
+    teacher, student = parts("distill", demo=True)
+    assert (teacher.fields["epochs"], student.fields["epochs"]) == ("30", "10")
 
 
 def test_a_sound_study_passes_the_check(tiny_cache):
