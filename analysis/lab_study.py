@@ -53,8 +53,7 @@ def _blocks(result: dict[str, Any], folder: Path, others: str) -> list[str]:
         others,
         *_lost(result, folder),
         plain_table(["", *(arm["name"] for arm in result["arms"])], _measures(result)),
-        "Mean ± standard deviation over the seeds (n). Evaluation and training are of the weights of the best validation epoch; "
-        "the evaluation split was looked at once a training and steered nothing.",
+        _means(result["study"]),
     ]
     if compared(result):
         blocks += [
@@ -65,16 +64,40 @@ def _blocks(result: dict[str, Any], folder: Path, others: str) -> list[str]:
     return [*blocks, *_prefixes(result), *_classes(result), *_rest(result, folder)]
 
 
+def _means(name: str) -> str:
+    drawn = "; with sampling, of the images drawn, so that arms cannot be compared by it" if name == "balance" else ""
+    return (
+        "Mean ± standard deviation over the seeds (n). Validation and evaluation are of the weights of the best validation epoch; "
+        "the evaluation split was looked at once a training and steered nothing. Training accuracy is of that epoch's augmented "
+        f"images, while the weights were changing{drawn}."
+    )
+
+
 def _claim(name: str) -> str:
     return f"The report: {text(reported(name)['claim'])}"
 
 
 def _lost(result: dict[str, Any], folder: Path) -> list[str]:
-    """Trainings that are missing or failed, which no table shows."""
-    states = [row["state"] for row in result["trainings"]]
-    lost = [f"{states.count(state)} {state}" for state in dict.fromkeys(states) if state != "succeeded"]
-    go_on = code(f"python -m experiments study {result['study']}{where(result['study'], folder)}")
-    return [f"Of {len(states)} trainings {', '.join(lost)}: {go_on} goes on."] if lost else []
+    """Trainings that no mean has: missing, failed, cut short by a time limit or a full disk."""
+    states = [_fate(row) for row in result["trainings"]]
+    lost = {state: states.count(state) for state in ("missing", "failed", "cut short") if state in states}
+    if not lost:
+        return []
+    run = f"python -m experiments study {result['study']}"
+    told = [
+        f"Of {len(states)} trainings {', '.join(f'{n} {state}' for state, n in lost.items())}, left out of all numbers."
+    ]
+    if "missing" in lost:
+        told.append(f"{code(run + where(result['study'], folder))} goes on with what is missing.")
+    if lost.keys() - {"missing"}:
+        anew = code(f"{run} --out {folder}_again")
+        told.append(f"What failed or was cut short is not repeated; {anew} trains the whole study anew.")
+    return [" ".join(told)]
+
+
+def _fate(row: dict[str, Any]) -> str:
+    """The state of a training; one that was cut short has a reason although it succeeded."""
+    return "cut short" if row["state"] == "succeeded" and row["reason"] else row["state"]
 
 
 def _measures(result: dict[str, Any]) -> Rows:
@@ -84,8 +107,7 @@ def _measures(result: dict[str, Any]) -> Rows:
     for label, cells in arm_rows(result):
         rows += [(f"{label}: report", theirs[f"{label}: report"])] if f"{label}: report" in theirs else []
         rows.append((label, cells))
-    curve = "Accuracy read off a curve: report"
-    return [*rows, *([(curve, theirs[curve])] if curve in theirs else [])]
+    return rows + [(label, cells) for label, cells in theirs.items() if "read off a curve" in label]
 
 
 def _differences(result: dict[str, Any]) -> Rows:

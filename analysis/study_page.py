@@ -92,14 +92,9 @@ def reported_rows(result: dict[str, Any]) -> Rows:
         if any(measure.key in arm for arm in told):
             rows.append((f"{measure.title}: report", [_reported(arm.get(measure.key), measure) for arm in told]))
             rows.append((f"{measure.title}: ours", [spread_text(arm[measure.key], measure) for arm in result["arms"]]))
-    if any("curve_accuracy" in arm for arm in told):
-        texts = [
-            f"{score_text(arm['curve_accuracy'], True)} by epoch {arm['curve_epochs']}"
-            if "curve_accuracy" in arm
-            else NONE
-            for arm in told
-        ]
-        rows.append(("Accuracy read off a curve: report", texts))
+    for key, title in (("curve", "Accuracy read off a curve: report"), ("curve_loss", "Loss read off a curve: report")):
+        if any(key in arm for arm in told):
+            rows.append((title, [arm.get(key, NONE) for arm in told]))
     return rows
 
 

@@ -177,7 +177,7 @@ def test_the_teacher_is_an_arm_without_a_difference(home):
     result, page = study("distill", home / "out")
     assert [arm["name"] for arm in result["arms"]] == ["student alone", "distilled (weight 0.5)", "teacher (resnet50)"]
     assert {row["arm"] for row in result["differences"]} == {"distilled (weight 0.5)"}
-    assert len(result["experiments"]) == 2 and "95.0 % by epoch 20" in page.read_text()
+    assert len(result["experiments"]) == 2 and "above 95 % by epoch 20" in page.read_text()
     assert "The teacher has 90.0 " in result["can"] and "no better than its student" not in result["can"]
 
 
