@@ -43,7 +43,9 @@ def read_pair(folder: Path | None) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError) as error:
         raise AnalysisError(f"{file} cannot be read ({error}); write it again with compare") from None
     pair = [load_experiment(RECORDED / arm) for arm in ("tpe", "evolution")]
-    told = "the recorded pair that comes with the project; after `make demo` it is the demo's own"
+    told = (
+        "the recorded pair that comes with the project, on generated drawings; after `make demo` it is the demo's own"
+    )
     return compare(*pair), told
 
 

@@ -75,6 +75,7 @@ def _beginning(told: dict[str, Told]) -> list[str]:
         table(["", "The report", "Here"], settings_rows({name: part.settings for name, part in parts.items()})),
         f"Bold: not the report's, in at least one part; a dash: not told. {' '.join(map(text, setting()['notes']))} "
         "Where these differ, so do the numbers: beside each other they show the same question, not the same measurement.",
+        *_drawings(parts),
         "## Where the numbers come from",
         plain_table(
             ["", "Machine", "Versions", "Commit of the code", "Digest of the photos", "NNI experiments"],
@@ -82,6 +83,12 @@ def _beginning(told: dict[str, Told]) -> list[str]:
         ),
         "Of the first training of each study with a result, and of the best trial of the first tuner's experiment.",
     ]
+
+
+def _drawings(parts: dict[str, Told]) -> list[str]:
+    names = [_name(name) for name, part in parts.items() if part.made.get("generated")]
+    told = f"**Drawings, no photos**, were learned by {', '.join(names)}: a program drew them in Food-11's classes and proportions, "
+    return [f"{told}so that these accuracies say nothing about Food-11 itself."] if names else []
 
 
 def _answer(name: str, told: dict[str, Told]) -> tuple[str, list[str]]:

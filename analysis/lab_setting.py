@@ -19,8 +19,11 @@ FIELDS = {
     "epochs": "Epochs at most",
     "lr": "Learning rate",
     "step_size": "Epochs between two decays",
+    "gamma": "Factor of a decay",
+    "patience": "Patience, epochs; 0: none",
     "batch_size": "Batch, images",
-    "compute": "Machine",
+    "momentum": "Momentum",
+    "compute": "Machine, and precision",
 }
 """In the order of the table; what is no field of the trial comes from the other keys of a training's result.json."""
 
@@ -75,6 +78,8 @@ def _ours(made: dict[str, Any], varied: dict[str, list[Any] | None]) -> dict[str
     values = {**(made.get("hyperparameters") or {}), **made}
     values["classes"] = len(made["classes"]) if made.get("classes") else None
     texts = {key: _text(key, values.get(key)) for key in FIELDS}
+    if made.get("generated"):
+        texts["cache"] = f"generated drawings, no photos ({texts['cache']})"
     for field, own in varied.items():
         texts[field] = "searched" if own is None else _list(own)
     return texts

@@ -11,8 +11,9 @@ from . import startup, words
 from .records import Experiment, Trial
 from .values import load_json
 
-MADE = ("compute", "versions", "revision", "source_digest", "hyperparameters", "classes")
-"""What is kept of a training's result.json: machine, versions, commit, digest of the photos, all that it used, classes."""
+MADE = ("compute", "versions", "revision", "source_digest", "generated", "hyperparameters", "classes")
+"""What is kept of a training's result.json: machine, versions, commit, digest of the photos, which generator drew them (None
+for photos, and where it is not told), all that it used, classes."""
 
 
 def best_result(best: Trial | None) -> dict[str, Any]:

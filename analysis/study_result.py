@@ -39,7 +39,7 @@ def result_of(plan: Plan, arms: Sequence[Arm], teacher: Arm | None) -> dict[str,
         "classes": by_class,
         "rare_classes": rare_gain_most(by_class[0]["rows"]) if plan.study == "pretrained" else None,
         "reported": reported(plan.study),
-        "images": _images(made["images"]),
+        "images": _images(made["images"], "generated drawings" if made["generated"] else "images"),
         "trainings": [_training(arm, training) for arm in told for training in arm.trainings],
         "provenance": made,
     }
@@ -47,13 +47,13 @@ def result_of(plan: Plan, arms: Sequence[Arm], teacher: Arm | None) -> dict[str,
     return result
 
 
-def _images(counts: list[int | None]) -> str:
-    """Numbers of images of the splits, in words."""
+def _images(counts: list[int | None], what: str) -> str:
+    """Numbers of images of the splits, in words; `what` they are."""
     names = ("training", "validation", "evaluation")
     return (
-        ", ".join(f"{n} {name}" for n, name in zip(counts, names) if n is not None) + " images"
+        ", ".join(f"{n} {name}" for n, name in zip(counts, names) if n is not None) + f" {what}"
         if any(counts)
-        else ("an unknown number of images")
+        else f"an unknown number of {what}"
     )
 
 

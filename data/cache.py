@@ -1,6 +1,6 @@
 """The cache: one folder of uint8 arrays that says what it is, and is refused where it is not what was asked for.
 
-manifest.json            format, image size, classes, counts, the source and its digest
+manifest.json            format, image size, classes, counts, the source and its digest; of drawings which generator
 SPLIT.images.npy         (N, image_px, image_px, 3) uint8
 SPLIT.labels.npy         (N,) int64
 scaled/SPLIT.PX.npy      the same images, smaller: made when a trial first asks for them

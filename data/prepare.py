@@ -23,6 +23,7 @@ from data.cache import FORMAT, check_files, read_manifest
 from data.decode import decode_image
 from data.errors import DataError
 from data.layouts import SPLITS, Layout, read_layout
+from data.sample import generated_by
 from data.skew import skew_like_the_lab
 from data.source import Reader, Source, open_source
 
@@ -136,6 +137,7 @@ def _partial_folder(cache: Path) -> Path:
 def _manifest(source: Source, layout: Layout, settings: Settings, train_split: str) -> dict:
     chosen = {**asdict(settings), "train_split": train_split}
     del chosen["skip_unreadable"]  # what was skipped is recorded by name
+    generated = generated_by(source)
     return {
         "format": FORMAT,
         **chosen,
@@ -144,6 +146,7 @@ def _manifest(source: Source, layout: Layout, settings: Settings, train_split: s
         "layout": layout.kind,
         "source": str(source.path),
         "source_digest": source.digest(),
+        **({"generated": generated} if generated else {}),
     }
 
 

@@ -11,7 +11,8 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from zipfile import BadZipFile
 
 import numpy as np
 import PIL
@@ -19,6 +20,7 @@ import PIL
 from data.errors import DataError
 from data.food11 import CLASSES, EVALUATION, SKEWED, VALIDATION, folder_name
 from data.sample_scene import DIFFICULTY, draw_dish
+from data.source import Reader, Source
 
 GENERATOR = 1  # raise it whenever the same seed would draw other pictures
 SPLITS = ("training", "validation", "evaluation")
@@ -69,6 +71,16 @@ def write_sample(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return named
+
+
+def generated_by(source: Source) -> dict[str, int] | None:
+    """{generator, seed} of the sample that `source`, a folder or zip, holds by its note; None for photos."""
+    notes = [path for path in source.files if PurePosixPath(path).name == NOTE and path.count("/") < 2]
+    try:
+        found = json.loads(Reader(source.path, source.is_zip).read(notes[0]))
+        return {key: int(found[key]) for key in ("generator", "seed")}
+    except (IndexError, OSError, BadZipFile, ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_taken(directory: Path, note: dict) -> bool:

@@ -61,6 +61,7 @@ def recorded(home: Path, part: Part, result: Callable[[Any, int], dict[str, Any]
             "classes": list(CLASSES),
             "cache": "/home/someone/data/tiny_photos",
             "source_digest": "0123456789abcdef",
+            "generated": found.get("generated"),
             "hyperparameters": SETTINGS | cell,
         }
         (recorder.output(trial) / "result.json").write_text(json.dumps(content))

@@ -88,6 +88,29 @@ def test_the_page_tells_what_is_not_the_reports_and_no_folder_of_the_machine(hom
     assert "/home/" not in page and str(home) not in page
 
 
+def test_drawings_are_told_where_the_records_tell_them(home):
+    run_early_stopping(home)
+    assert "drawings" not in report().split("## (d)")[0]
+    part, folder = part_of("balance", 2), home / "runs/studies/balance"
+    plan_in(folder, "balance", part)
+    note = {"generator": 1, "seed": 0}
+    recorded(home / "home", part, lambda value, seed: early(0, seed) | {"generated": note})
+    result, written = study("balance", folder)
+    page = report()
+    assert "**Drawings, no photos**, were learned by balance:" in page
+    assert "generated drawings, no photos (tiny_photos) (balance)" in rows(page, "Data")[0][1]
+    assert "300 training, 50 validation, 50 evaluation generated drawings" in result["cannot"]
+    assert "evaluation generated drawings" in written.read_text()
+
+
+def test_patience_and_momentum_are_told_where_they_are_recorded(home):
+    run_early_stopping(home)
+    page = report()
+    assert rows(page, "Patience, epochs; 0: none")[0][1] == "varied: 0, 5 (early stopping); 5 (tuners)"
+    assert rows(page, "Momentum")[0] == ["– (early stopping); searched (tuners)"] * 2
+    assert rows(page, "Machine, and precision")[0][0] == "GTX 1070"
+
+
 def test_studies_that_were_not_run_are_said_to_be_missing_with_their_command(home, capsys):
     run_early_stopping(home)
     plan_in(home / "runs/studies/balance", "balance", part_of("balance", 2))
@@ -257,7 +280,14 @@ def test_a_folder_from_elsewhere_gives_its_page_again(home, capsys):
 
 def test_food_11_itself_is_not_called_other_data():
     made = {"cache": "my_cache", "classes": list("abcdefghijk"), "images": [7310, 3430, 3347], "compute": "GTX 1070"}
-    made["hyperparameters"] = {"weights": "imagenet", "image_px": 224, "epochs": 25, "lr": 0.01, "step_size": 7}
+    made["hyperparameters"] = {
+        "weights": "imagenet",
+        "image_px": 224,
+        "epochs": 25,
+        "lr": 0.01,
+        "step_size": 7,
+        "gamma": 0.1,
+    }
     found = settings_of("early_stopping", made, {"patience": [0, 5]})
     assert not any(setting.differs for setting in found.values())
     assert differing(found) == "Data, weights and settings are the report's."
@@ -267,7 +297,8 @@ def test_food_11_itself_is_not_called_other_data():
     assert file == ("varied: none, imagenet", "varied: none, w.pth", True)
     untold = differing(settings_of("pretrained", {"compute": "GTX 1070"}, {"weights": ["none", "imagenet"]}))
     assert untold == (
-        "Not told: data, classes, images, side of an image, epochs at most, learning rate, epochs between two decays."
+        "Not told: data, classes, images, side of an image, epochs at most, learning rate, epochs between two decays, "
+        "factor of a decay."
     )
 
 

@@ -25,9 +25,11 @@ from fixtures_data import (
 
 from data import food11
 from data import prepare as preparation
+from data.cache import open_cache
 from data.decode import decode_image
 from data.errors import DataError
 from data.prepare import Settings, prepare
+from data.sample import GENERATOR, write_sample
 
 PX = 16
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -196,6 +198,31 @@ def test_a_long_list_of_unreadable_files_is_cut(dishes, tmp_path):
     line = refusal(dishes, tmp_path / "cache")
     assert line.startswith("23 unreadable files") and "x19.jpg" in line and "x20.jpg" not in line
     assert "; and 3 more. Mend or remove them" in line
+
+
+def test_a_cache_of_drawings_says_so_and_one_of_photos_does_not(dishes, tmp_path):
+    counts = dict.fromkeys(("training", "validation", "evaluation"), (1,) * 11)
+    write_sample(tmp_path / "drawn", seed=3, image_px=PX, counts=counts)
+    files = {f"all/{p.relative_to(tmp_path / 'drawn')}": p.read_bytes() for p in (tmp_path / "drawn").rglob("*.*")}
+    packed = write_zip(tmp_path / "drawn.zip", files)
+    for source in (tmp_path / "drawn", packed):
+        made = make(source, tmp_path / f"cache_{source.name}")
+        assert made["generated"] == {"generator": GENERATOR, "seed": 3}
+        assert make(source, tmp_path / f"cache_{source.name}")["reused"]
+    assert "generated" not in make(dishes, tmp_path / "photos_cache")
+    (dishes / "sample.json").write_text("[]")
+    assert "generated" not in make(dishes, tmp_path / "again", skip_unreadable=True)
+
+
+def test_a_cache_of_drawings_that_does_not_say_so_is_read_and_made_again(tmp_path):
+    counts = dict.fromkeys(("training", "validation", "evaluation"), (1,) * 11)
+    write_sample(tmp_path / "drawn", image_px=PX, counts=counts)
+    told = make(tmp_path / "drawn", tmp_path / "cache")
+    older = {key: value for key, value in told.items() if key not in ("generated", "reused")}
+    (tmp_path / "cache/manifest.json").write_text(json.dumps(older))
+    assert open_cache(tmp_path / "cache").manifest == older
+    again = make(tmp_path / "drawn", tmp_path / "cache")
+    assert not again["reused"] and again["generated"] and again["source_digest"] == told["source_digest"]
 
 
 def test_an_earlier_cache_outlives_a_failed_preparation(dishes, tmp_path):

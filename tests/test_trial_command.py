@@ -9,6 +9,8 @@ import torch
 from conftest import run_module
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data.sample import GENERATOR
+
 
 @pytest.fixture(scope="module")
 def alone(tiny_cache, tmp_path_factory):
@@ -47,6 +49,7 @@ def test_the_folder_holds_what_is_promised(alone):
     assert [epoch["epoch"] for epoch in epochs] == [1, 2]
     result = json.loads((folder / "result.json").read_text())
     best = epochs[result["best_epoch"] - 1]
+    assert result["generated"] == {"generator": GENERATOR, "seed": 0}  # drawings and no photos
     assert result["validation"]["accuracy"] == best["val_accuracy"] and result["validation"]["n"] == 22
     rows = result["evaluation"]["per_class"]
     assert sum(row["correct"] for row in rows) / 22 == result["evaluation"]["top1"]

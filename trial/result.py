@@ -70,6 +70,7 @@ def write_result(
         "duration_s": final["duration_s"],
         "cache": str(cache.directory),
         "source_digest": cache.manifest["source_digest"],
+        "generated": cache.manifest.get("generated"),  # drawings and no photos
         "compute": attempts[-1]["compute"],
         "versions": {
             "python": platform.python_version(),
