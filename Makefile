@@ -8,7 +8,7 @@ STUDIES := early_stopping learning_rate step_size balance distill pretrained
 SEEDS := 3
 WEIGHTS :=
 
-.PHONY: help demo studies test test-fast calibrate bench bench-analysis gpu-check lint format clean
+.PHONY: help demo studies report test test-fast calibrate bench bench-analysis gpu-check lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -21,12 +21,15 @@ demo: .venv/ready  ## two real NNI experiments of 15 trials each on a generated 
 	  code=$$?; cat runs/demo/experiments.txt; exit $$code
 	$(BIN)/python -m analysis compare $$(awk '/^experiment / {print $$3}' runs/demo/experiments.txt) --out runs/demo
 
-studies: .venv/ready  ## the report's parts (a) to (c) and balance on the generated sample, 3 seeds each, then docs/report.md; the same command goes on
+studies: .venv/ready  ## the report's parts (a) to (c) and balance on the generated sample, 3 seeds each, then make report; the same command goes on
 	$(BIN)/python -m data sample data/sample_photos
 	$(BIN)/python -m data prepare data/sample_photos --cache data/sample_cache --image-px 96
 	$(BIN)/python -m experiments study $(STUDIES) --demo --seeds $(SEEDS) $(if $(WEIGHTS),--weights $(WEIGHTS))
+	$(MAKE) report
+
+report: .venv/ready  ## the studies' pages again, their numbers kept in docs/studies, and docs/report.md from these
 	for name in $(STUDIES); do $(BIN)/python -m analysis study $$name || exit $$?; done
-	$(BIN)/python -m analysis report
+	$(BIN)/python -m analysis report --keep docs/studies
 
 test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
 	$(BIN)/python -m pytest

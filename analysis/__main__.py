@@ -94,10 +94,16 @@ def _parser() -> argparse.ArgumentParser:
         "--pair",
         type=Path,
         metavar="DIR",
-        help="what compare wrote about TPE and Evolution; default: runs/demo, else the recorded pair",
+        help="what compare wrote about TPE and Evolution; default: demo beside the studies' folder, else the recorded pair",
     )
     report.add_argument(
         "--out", type=Path, default=Path("docs/report.md"), metavar="FILE", help="default: docs/report.md"
+    )
+    report.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="copy each study.json there, without this machine's folders, and write the page from the copies",
     )
     report.set_defaults(run=run_report)
 
@@ -177,7 +183,7 @@ def run_study(options: argparse.Namespace) -> int:
 def run_report(options: argparse.Namespace) -> int:
     from .lab_report import lab_report
 
-    missing = lab_report(options.studies, options.pair, options.out)
+    missing = lab_report(options.studies, options.pair, options.out, options.keep)
     if missing:
         print(f"no result yet, and said so on the page: {', '.join(missing)}", file=sys.stderr)
     print(f"report: {options.out}")

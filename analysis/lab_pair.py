@@ -17,7 +17,6 @@ from .study_words import spread_text
 from .words import NONE, interval_text, optional, score_text, seconds_text
 
 RECORDED = Path(__file__).with_name("recorded")
-PAIR = Path("runs") / "demo"
 COLUMNS = [
     "Experiment",
     "Tuner",
@@ -29,10 +28,10 @@ COLUMNS = [
 ]
 
 
-def read_pair(folder: Path | None) -> tuple[dict[str, Any], str]:
-    """What compare says, and where it is from, as Markdown: the summary.json in `folder`; without one named that of the demo, or
+def read_pair(folder: Path | None, demo: Path) -> tuple[dict[str, Any], str]:
+    """What compare says, and where it is from, as Markdown: the summary.json in `folder`; without one named that in `demo`, or
     else of the recorded pair. Raises AnalysisError."""
-    file = (folder or PAIR) / "summary.json"
+    file = (folder or demo) / "summary.json"
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
         return summary, code(str(file))

@@ -1,6 +1,7 @@
 """docs/report.md: the lab report's four parts and what it leaves alone, its numbers beside ours: python -m analysis report.
 
-Written from each study's study.json and compare's summary.json: NNI's records need not be there any more.
+Written from each study's study.json and compare's summary.json: NNI's records need not be there any more. docs/studies keeps
+those of the page in docs, so that a clone writes it again.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from pathlib import Path
 
 from . import lab_pair, lab_study
 from .confirm_files import write_text
+from .lab_kept import are_kept, keep
 from .lab_setting import Told, settings_rows
+from .lab_shared import sentences
 from .locate import AnalysisError
 from .markdown import code, plain_table, table, text
-from .study_files import RESULT, from_file, read_result
+from .study_files import PLAN, RESULT, default_folder, from_file, read_result
 from .study_reported import setting
 from .study_words import TITLES
 from .words import NONE, optional, params_text
 
-STUDIES = Path("runs") / "studies"
 PARTS = {
     "(a) Early stopping": ("early_stopping",),
     "(b) Pretrained weights, learning rate and its decay": ("pretrained", "learning_rate", "step_size"),
@@ -28,39 +30,48 @@ PARTS = {
 QUESTIONS = {**TITLES, "tuners": "Which tuner finds the better hyperparameters?"}
 
 
-def lab_report(studies: Path, pair: Path | None, out: Path) -> list[str]:
-    """Writes the report; returns the names of the studies without a result. Raises AnalysisError."""
-    folders = {name: studies / name for name in TITLES}
-    told = {
-        name: from_file(lab_study.told, folder / RESULT, result, folder)
-        for name, folder in folders.items()
-        if (result := read_result(folder, name)) is not None
-    }
-    if not told and pair is None:
+def lab_report(studies: Path, pair: Path | None, out: Path, kept_in: Path | None = None) -> list[str]:
+    """Writes the report; returns the names of the studies without a result. With `kept_in` the studies' results are copied
+    there first, and the report is written from the copies. Raises AnalysisError."""
+    if kept_in:
+        keep(studies, kept_in)
+        studies = kept_in
+    results = {name: result for name in TITLES if (result := read_result(studies / name, name)) is not None}
+    if not results and pair is None:
         raise AnalysisError(
             f"{studies}: no study with a result there, one of {', '.join(TITLES)}; start one: python -m experiments study "
             "early_stopping, or all of them small: make studies"
         )
-    summary, source = lab_pair.read_pair(pair)
+    own = None if are_kept(studies) else studies
+    told = {
+        name: from_file(lab_study.told, studies / name / RESULT, result, own and own / name)
+        for name, result in results.items()
+    }
+    summary, source = lab_pair.read_pair(pair, studies.parent / "demo")
     told["tuners"] = from_file(lab_pair.told, source, summary, source)
-    write_text(out, "\n\n".join(_blocks(told, folders)) + "\n")
-    return [name for name in TITLES if name not in told]
+    untold = {name: _missing(name, own) for name in TITLES if name not in told}
+    write_text(out, "\n\n".join(_blocks(told, untold, from_file(sentences, studies, results))) + "\n")
+    return list(untold)
 
 
-def _blocks(told: dict[str, Told], folders: dict[str, Path]) -> list[str]:
-    """Everything in its order, a block a paragraph or table."""
-    blocks = _beginning(told)
+def _missing(name: str, own: Path | None) -> list[str]:
+    folder = own / name if own else default_folder(name)
+    return lab_study.missing(name, folder, own is not None and (folder / PLAN).exists())
+
+
+def _blocks(told: dict[str, Told], untold: dict[str, list[str]], shared: list[str]) -> list[str]:
+    """Everything in its order, a block a paragraph or table. `shared` says which answers rest on the same trainings."""
+    blocks = _beginning(told, shared)
     for part, names in PARTS.items():
         blocks.append(f"## {part}")
         for name in names:
             if len(names) > 1:
                 blocks.append(f"### {text(QUESTIONS[name])}")
-            own = told[name].blocks if name in told else lab_study.missing(name, folders[name])
-            blocks += own
+            blocks += told[name].blocks if name in told else untold[name]
     return blocks
 
 
-def _beginning(told: dict[str, Told]) -> list[str]:
+def _beginning(told: dict[str, Told], shared: list[str]) -> list[str]:
     """What this is, all answers in one table, what is not the report's, and where the numbers come from."""
     parts = {name: told[name] for names in PARTS.values() for name in names if name in told}
     return [
@@ -71,6 +82,7 @@ def _beginning(told: dict[str, Told]) -> list[str]:
         f"{code('compare')} says of the tuners: change nothing here by hand.",
         "## Answers",
         plain_table(["Question", "Answer", "n"], [_answer(name, told) for names in PARTS.values() for name in names]),
+        *map(text, shared),
         "## What is not the report's",
         table(["", "The report", "Here"], settings_rows({name: part.settings for name, part in parts.items()})),
         f"Bold: not the report's, in at least one part; a dash: not told. {' '.join(map(text, setting()['notes']))} "

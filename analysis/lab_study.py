@@ -24,18 +24,16 @@ def where(name: str, folder: Path) -> str:
     return "" if folder == default_folder(name) else f" --out {folder}"
 
 
-def missing(name: str, folder: Path) -> list[str]:
+def missing(name: str, folder: Path, begun: bool) -> list[str]:
     """What stands in place of a study without a result."""
-    state = (
-        "Begun, without a result yet; go on with" if (folder / "plan.json").exists() else "Not run. It is started by"
-    )
+    state = "Begun, without a result yet; go on with" if begun else "Not run. It is started by"
     weights = ", with `--weights FILE` where ImageNet's weights cannot be downloaded" if name == "pretrained" else ""
     run = code(f"python -m experiments study {name}{where(name, folder)}")
     return [_claim(name), f"**{state}** {run}{weights}; then {code(again(name, folder))} and this command again."]
 
 
-def told(result: dict[str, Any], folder: Path) -> Told:
-    """Of a study, from its study.json."""
+def told(result: dict[str, Any], folder: Path | None) -> Told:
+    """Of a study, from its study.json; `folder` has its page, and is None where only study.json was kept."""
     result = result | {"reported": reported(result["study"])}
     arms = [arm for arm in result["arms"] if not arm["name"].startswith("teacher ")]
     fewest = min(arm["n"] for arm in arms)
@@ -45,13 +43,14 @@ def told(result: dict[str, Any], folder: Path) -> Told:
     return Told(blocks, result["headline"], n, found, result["provenance"], result["experiments"])
 
 
-def _blocks(result: dict[str, Any], folder: Path, others: str) -> list[str]:
+def _blocks(result: dict[str, Any], folder: Path | None, others: str) -> list[str]:
     """Claim, answer, what differs, tables, where more is. `others` says what is not the report's."""
+    home = folder or default_folder(result["study"])
     blocks = [
         _claim(result["study"]),
         f"**{text(result['headline'])}** {text(result['can'])} {text(result['cannot'])}",
         others,
-        *_lost(result, folder),
+        *_lost(result, home),
         plain_table(["", *(arm["name"] for arm in result["arms"])], _measures(result)),
         _means(result["study"]),
     ]
@@ -69,7 +68,7 @@ def _means(name: str) -> str:
     return (
         "Mean ± standard deviation over the seeds (n). Validation and evaluation are of the weights of the best validation epoch; "
         "the evaluation split was looked at once a training and steered nothing. Training accuracy is of that epoch's augmented "
-        f"images, while the weights were changing{drawn}."
+        f"images, while the weights were changing{drawn}. Validation loss is plain cross-entropy, training loss what was minimised."
     )
 
 
@@ -147,8 +146,14 @@ def _classes(result: dict[str, Any]) -> list[str]:
     return blocks
 
 
-def _rest(result: dict[str, Any], folder: Path) -> list[str]:
+def _rest(result: dict[str, Any], folder: Path | None) -> list[str]:
     notes = [f"- {text(note)}" for note in result["reported"]["notes"]]
     experiments = ", ".join(code(name) for name in result["experiments"]) or NONE
-    more = f"Curves with bands and every training: {code(str(folder / 'report.html'))}. NNI experiments: {experiments}."
+    page = code(str(folder / "report.html")) if folder else _made_by(result["study"])
+    more = f"Curves with bands and every training: {page}. NNI experiments: {experiments}."
     return [*(["On the report's numbers:\n\n" + "\n".join(notes)] if notes else []), more]
+
+
+def _made_by(name: str) -> str:
+    commands = (f"python -m experiments study {name}", again(name, default_folder(name)))
+    return f"the page that {' and then '.join(map(code, commands))} make"

@@ -15,7 +15,7 @@ from .values import score
 
 
 class Measure(NamedTuple):
-    """A number of one training. `kind`: "fraction", "epochs" or "seconds"."""
+    """A number of one training. `kind`: "fraction", "epochs", "seconds" or "loss"."""
 
     key: str
     title: str
@@ -31,6 +31,10 @@ MEASURES = (
     Measure("epochs_run", "Epochs run", "epochs"),
     Measure("epoch_95", "Epoch of 95 % of the last accuracy", "epochs"),
     Measure("duration_s", "Seconds", "seconds"),
+)
+LOSSES = (
+    Measure("val_loss", "Validation loss, best epoch", "loss"),
+    Measure("train_loss", "Training loss, same epoch", "loss"),
 )
 FINAL_KEYS = {"validation": "default"}
 
@@ -129,7 +133,7 @@ def values_of(arm: Arm, key: str) -> dict[int, float]:
 def arm_facts(arm: Arm) -> dict[str, Any]:
     """Each measure with n, mean, standard deviation (None for one) and the 95 % t interval of the mean."""
     facts: dict[str, Any] = {"name": arm.name, "value": arm.value, "planned": len(arm.trainings), "n": len(arm.good)}
-    for measure in MEASURES:
+    for measure in (*MEASURES, *LOSSES):
         facts[measure.key] = spread(values_of(arm, measure.key))
     images = [best_result(training.trial).get("evaluation") for training in arm.good]
     facts["evaluation_n"] = next((table["n"] for table in images if isinstance(table, dict) and "n" in table), None)

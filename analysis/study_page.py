@@ -12,6 +12,7 @@ from .report import render_page, script_json
 from .study_arms import MEASURES
 from .study_figures import curves_figure, difference_rows
 from .study_files import RESULT
+from .study_losses import loss_rows
 from .study_reported import reported_arm
 from .study_statement import rank_words
 from .study_words import TITLES, difference_words, number_text, spread_text
@@ -36,7 +37,8 @@ TRAINING_COLUMNS = [
 def arm_rows(result: dict[str, Any]) -> Rows:
     """One row a measure, a cell an arm."""
     rows = [("Trainings with a result", [f"{arm['n']} of {arm['planned']}" for arm in result["arms"]])]
-    return rows + [(m.title, [spread_text(arm[m.key], m) for arm in result["arms"]]) for m in MEASURES]
+    rows += [(m.title, [spread_text(arm[m.key], m) for arm in result["arms"]]) for m in MEASURES]
+    return rows + loss_rows(result)
 
 
 def compared(result: dict[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ SETTINGS = {
     "image_px": 32,
     "weights": "none",
     "patience": 0,
+    "balance": "none",
 }
 
 
@@ -77,6 +78,8 @@ def _final(found: dict[str, Any]) -> dict[str, Any]:
     return {
         "default": best,
         "train_accuracy": best - 0.1,
+        "train_loss": 1.5 - best,
+        "val_loss": 1 - best,
         "validation_n": 50,
         "evaluation_top1": top1,
         "evaluation_top3": min(1.0, top1 + 0.1),

@@ -188,6 +188,11 @@ def test_classes_the_control_and_the_teacher_are_there(home):
     assert "| student alone | distilled (weight 0.5) | teacher (resnet50) |" in distill
     assert rows(distill, "Accuracy read off a curve: report")[0][1:] == ["above 95 % by epoch 20", "–"]
     assert rows(distill, "Loss read off a curve: report")[0] == ["0.5", "below 0.2", "–"]
+    assert rows(distill, "Validation loss, best epoch")[0] == ["0.400 ± 0.000 (n = 2)"] * 3
+    assert not rows(distill, "Training loss, same epoch") and not rows(balance, "Training loss, same epoch")
+    assert rows(section(page, "### Pretrained", "### Learning"), "Training loss, same epoch")[0][0].startswith(
+        "0.900 ±"
+    )
     assert "does not tell whether the training without a teacher shares part (c)'s lr" in distill
 
 
@@ -196,6 +201,55 @@ def test_every_table_has_as_many_cells_in_each_row(home):
     for block in report().split("\n\n"):
         if block.startswith("| "):
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block
+
+
+def test_answers_that_rest_on_the_same_trainings_are_named(home):
+    for name, seeds in (("learning_rate", 3), ("step_size", 4), ("balance", 3)):
+        part, folder = part_of(name, seeds), home / "runs/studies" / name
+        plan_in(folder, name, part)
+        recorded(home / "home", part, lambda value, seed: early(0, seed))
+        study(name, folder)
+    told = section(report(), "## Answers", "## What")
+    expected = "Not independent: lr 0.01 (learning rate), step_size 7 (step size) and plain (balance) are trainings"
+    assert (
+        f"{text(expected)} with the same settings, photos and seeds (0, 1, 2)." in told and told.count("Not indep") == 1
+    )
+    file = home / "runs/studies/balance/study.json"
+    other = json.loads(file.read_text())
+    other["provenance"]["source_digest"] = "another"
+    file.write_text(json.dumps(other))
+    assert f"{text('lr 0.01 (learning rate) and step_size 7 (step size) are')}" in report()
+    file = home / "runs/studies/step_size/study.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"seeds": [7, 8]}))
+    assert "Not independent" not in report()
+
+
+def test_the_page_in_docs_is_that_of_the_results_kept_there(tmp_path, monkeypatch):
+    """`make report` writes both."""
+    monkeypatch.chdir(ROOT)
+    assert main(["report", "--studies", "docs/studies", "--out", str(tmp_path / "report.md")]) == 0
+    assert (tmp_path / "report.md").read_text() == (ROOT / "docs/report.md").read_text()
+    kept = "".join(file.read_text() for file in (ROOT / "docs/studies").rglob("*.json"))
+    assert not re.search(r"(?<![\w/.:~])/\w+/", kept + (ROOT / "docs/report.md").read_text())
+
+
+def test_kept_results_have_no_folder_of_the_machine_and_their_page_no_link_to_what_a_clone_lacks(home):
+    _, folder = run_early_stopping(home)
+    file = folder / "study.json"
+    told = json.loads(file.read_text())
+    told["fields"]["cache"] = "/home/some one/photos cache"
+    told["trainings"][0]["reason"] = "OSError: '/home/someone/photos/x.npy' is gone, 3/4 read"
+    file.write_text(json.dumps(told))
+    page = report("--keep", "docs/studies")
+    kept = (home / "docs/studies/early_stopping/study.json").read_text()
+    assert '"cache": "photos cache"' in kept and "OSError: 'x.npy' is gone, 3/4 read" in kept and "/home" not in kept
+    assert page == report("--studies", "docs/studies")
+    assert "report.html" not in page and "docs/studies" not in page
+    assert (
+        "`python -m experiments study early_stopping` and then `python -m analysis study early_stopping` make" in page
+    )
+    assert "`python -m experiments study balance`; then" in page
+    assert "`runs/studies/early_stopping/report.html`" in report()
 
 
 def test_the_tuners_are_those_of_the_summary_named_or_of_the_recorded_pair(home):
