@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .confirm_figures import difference_figure
 from .confirm_files import write_text
-from .report import render_page, script_json
+from .report import render_page
 from .study_arms import MEASURES
-from .study_figures import curves_figure, difference_rows
+from .study_figures import figures
 from .study_files import RESULT
 from .study_made import TRAINING_COLUMNS, provenance_rows, training_cells
 from .study_reported import reported_arm, same_classes
@@ -126,7 +125,7 @@ def render(result: dict[str, Any]) -> str:
         arm_rows=arm_rows(result),
         difference_columns=compared(result),
         difference_rows=[row for row in difference_table(result) if set(row[1]) != {NONE}],
-        figures=_figures(result),
+        figures=figures(result),
         prefixes=[(row["arm"], _prefix_cells(row)) for row in result["prefixes"]],
         classes=[(*class_table(result, entry), _rank(entry)) for entry in result["classes"]],
         reported=result["reported"],
@@ -138,21 +137,6 @@ def render(result: dict[str, Any]) -> str:
         trainings=[{"state": row["state"], "cells": training_cells(result, row)} for row in result["trainings"]],
         provenance=provenance_rows(result),
     )
-
-
-def _figures(result: dict[str, Any]) -> list[dict[str, str]]:
-    n = ", ".join(f"{band['arm']} {band['n']}" for band in result["curves"] if band["metric"] == "default")
-    band = f"Line: mean over the seeds (n: {n}), as far as all of them were trained. Band: lowest to highest seed."
-    told = [
-        ("Validation accuracy by epoch", curves_figure(result["curves"], "default"), band),
-        ("Training accuracy by epoch", curves_figure(result["curves"], "train_accuracy"), band),
-        (
-            "Differences, seed by seed",
-            difference_figure(difference_rows(result), "less the reference"),
-            "A dot a seed; the bar is the interval of the mean.",
-        ),
-    ]
-    return [{"title": title, "json": script_json(figure), "caption": caption} for title, figure, caption in told]
 
 
 def _rank(entry: dict[str, Any]) -> str | None:

@@ -39,11 +39,12 @@ def stopping_words(result: dict[str, Any]) -> list[str]:
                 f"{arm} stopped earlier in {sum(value > 0 for value in saved)} of {n} pairs, saving {each} and "
                 f"{difference_words(_turned(lengths[1]), BY_KEY['duration_s']).lstrip('+')}"
             )
-            same = f"the same weights were kept in {found['same_weights']} of {n} pairs"
-            told.append(same + (", whose accuracies are therefore equal" if found["same_weights"] else ""))
         else:
             apart = f"only {found['equal']} of {n} stopped trainings ({arm}) are the beginning of the full one, so that the arms"
             told.append(f"{apart} differ by more than the stopping: {' and '.join(map(_length, lengths))}")
+        if found["same_weights"] or found["equal"] == n:
+            same = f"the same weights were kept in {found['same_weights']} of {n} pairs"
+            told.append(same + (", whose accuracies are therefore equal" if found["same_weights"] else ""))
     return told
 
 

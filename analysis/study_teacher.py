@@ -104,4 +104,4 @@ def _kind(rows: dict[str, Any]) -> str:
     if not words:
         return "neither a gain nor a loss is shown on any split"
     alone = ", not on evaluation images" if gains and "evaluation" not in gains + losses else ""
-    return f"{listed(words)} is shown{alone}"
+    return f"{listed(words)} {'is' if len(words) == 1 else 'are'} shown{alone}"

@@ -98,6 +98,7 @@ def test_a_stopped_training_that_is_no_beginning_is_told(home):
     assert row["same_weights"] == 1  # the other kept the third epoch too, of another training
     assert "Only 1 of 2 stopped trainings (patience 5) are the beginning of the full one" in result["can"]
     assert "differ by more than the stopping: −2.0 epochs in each of 2 pairs and −4.0 s in each of 2" in result["can"]
+    assert "the same weights were kept in 1 of 2 pairs" in result["can"]
 
 
 def test_curves_are_means_and_ranges_as_far_as_all_were_trained(home):
