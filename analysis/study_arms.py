@@ -1,4 +1,4 @@
-"""From the trainings of a study to its numbers: each arm, and its paired differences to the reference."""
+"""From the trainings of a study to the numbers of each arm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .confirm_trained import trained
-from .paired import by_seed, holm, paired, spread
+from .paired import spread
 from .provenance import best_result
 from .records import Experiment, Trial
 from .study_files import TEACHER, Part
@@ -52,6 +52,12 @@ class Training(NamedTuple):
         """Cut short by a time limit or a full disk, with the result of its best epoch so far."""
         final = self.trial.final if self.trial else None
         return isinstance(final, dict) and bool(final.get("interrupted"))
+
+    @property
+    def diverged(self) -> bool:
+        """Ended early as its loss was no number any more, with the result of its best epoch so far."""
+        final = self.trial.final if self.trial else None
+        return isinstance(final, dict) and bool(final.get("diverged"))
 
     @property
     def counts(self) -> bool:
@@ -131,40 +137,12 @@ def values_of(arm: Arm, key: str) -> dict[int, float]:
 
 
 def arm_facts(arm: Arm) -> dict[str, Any]:
-    """Each measure with n, mean, standard deviation (None for one) and the 95 % t interval of the mean."""
+    """Each measure with n, mean, standard deviation (None for one) and the 95 % t interval of the mean. `diverged` of the `n`
+    trainings did so: they are in all numbers."""
     facts: dict[str, Any] = {"name": arm.name, "value": arm.value, "planned": len(arm.trainings), "n": len(arm.good)}
+    facts["diverged"] = sum(training.diverged for training in arm.good)
     for measure in (*MEASURES, *LOSSES):
         facts[measure.key] = spread(values_of(arm, measure.key))
     images = [best_result(training.trial).get("evaluation") for training in arm.good]
     facts["evaluation_n"] = next((table["n"] for table in images if isinstance(table, dict) and "n" in table), None)
     return facts
-
-
-def differences(arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """Of every arm less the first, paired by seed, one entry a measure and arm. The intervals of a measure hold together
-    with 95 % (Bonferroni over the arms), its p values are Holm's over them."""
-    reference, others = arms[0], arms[1:]
-    found = []
-    for measure in MEASURES:
-        base, rows = values_of(reference, measure.key), []
-        for arm in others:
-            apart = by_seed(values_of(arm, measure.key), base)
-            pairs = paired(list(apart.values()), len(others))
-            if pairs is not None:
-                told = {"measure": measure.key, "arm": arm.name, "reference": reference.name, "by_seed": apart}
-                rows.append({**told, **pairs._asdict()})
-        adjust(rows)
-        found += rows
-    return found
-
-
-def adjust(rows: list[dict[str, Any]]) -> None:
-    """Adds `p_adjusted` after Holm: of the t test, where there is no spread of the exact sign-flip test."""
-    p_values = [row["p_flip"] if row["p_t"] is None else row["p_t"] for row in rows]
-    for row, p in zip(rows, holm(p_values)):
-        row["p_adjusted"] = p
-
-
-def shown(row: dict[str, Any]) -> bool:
-    """Whether the interval leaves out zero; without a spread (all equal), whether the sign-flip test says so."""
-    return row["p_adjusted"] < 0.05 if row["low"] is None else not row["low"] <= 0 <= row["high"]

@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from .paired import holm
 from .provenance import best_result
 from .study_arms import Arm
+
+BY_CLASS = ("pretrained", "balance")
+"""Studies in which the classes are told apart."""
+
+FULL = 0.95
+"""From here on a class has little room to gain."""
 
 LEAST_CLASSES = 5
 """Below it no order of the classes has p < 0.05."""
@@ -55,6 +62,23 @@ def rare_gain_most(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     rho = float(np.corrcoef(images, gains)[0, 1])
     p = permutation_p(images - images.mean(), gains)
     return {"rho": rho, "n": len(known), "p": p, "holds": rho < 0 and p < 0.05}
+
+
+def by_class(study: str, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """For each arm beside the reference {arm, rows, rank, full}, where the study tells classes apart: `rows` of `class_rows`,
+    `rank` of `rare_gain_most` (p and `holds` after Holm over the arms), `full` the number of classes that have `FULL` or more
+    under the reference."""
+    if study not in BY_CLASS:
+        return []
+    entries = []
+    for arm in arms[1:]:
+        rows = class_rows(arms[0], arm)
+        full = sum(row["reference"]["correct"] >= FULL * row["reference"]["total"] for row in rows)
+        entries.append({"arm": arm.name, "rows": rows, "rank": rare_gain_most(rows), "full": full})
+    ranks = [entry["rank"] for entry in entries if entry["rank"]]
+    for rank, p in zip(ranks, holm([rank["p"] for rank in ranks])):
+        rank |= {"p": p, "holds": rank["rho"] < 0 and p < 0.05}
+    return entries
 
 
 def permutation_p(centred: np.ndarray, gains: np.ndarray) -> float:

@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from .study_arms import Arm, curve
+from .records import Trial
+from .study_arms import Arm, curve, measured
 
 
 def band(arm: Arm, key: str = "default") -> dict[str, Any]:
@@ -29,17 +30,34 @@ def prefixes(full: Arm, stopped: Sequence[Arm]) -> list[dict[str, Any]]:
     """For each stopped arm, whether its trainings equal the first epochs of the full ones of the same seed.
 
     Compared are all metrics of every epoch that both have. On a CPU they should be equal to the last bit;
-    `largest_difference` is of validation accuracy. `saved_epochs` of a pair is what stopping cut off."""
+    `largest_difference` is of validation accuracy. `saved_epochs` is {seed: epochs that stopping cut off}; in `same_weights` of
+    the `pairs` both are equal so far and kept the weights of the same epoch."""
     found = []
     for arm in stopped:
         others = {training.seed: training.trial for training in full.good}
-        pairs = [(training.trial, others[training.seed]) for training in arm.good if training.seed in others]
-        equal = [_is_prefix(own.intermediates, other.intermediates) for own, other in pairs]
-        apart = [abs(a - b) for own, other in pairs for a, b in zip(curve(own), curve(other))]
+        own = {training.seed: training.trial for training in arm.good if training.seed in others}
+        pairs = [(trial, others[seed]) for seed, trial in own.items()]
+        equal = [_is_prefix(trial.intermediates, other.intermediates) for trial, other in pairs]
+        apart = [abs(a - b) for trial, other in pairs for a, b in zip(curve(trial), curve(other))]
         found.append(
-            {"arm": arm.name, "pairs": len(pairs), "equal": sum(equal), "largest_difference": max(apart, default=None)}
+            {
+                "arm": arm.name,
+                "pairs": len(pairs),
+                "equal": sum(equal),
+                "largest_difference": max(apart, default=None),
+                "saved_epochs": {
+                    str(seed): len(others[seed].intermediates) - len(trial.intermediates) for seed, trial in own.items()
+                },
+                "same_weights": sum(alike and _kept(*pair) for alike, pair in zip(equal, pairs)),
+            }
         )
     return found
+
+
+def _kept(own: Trial, other: Trial) -> bool:
+    """Whether both say that they kept the weights of the same epoch."""
+    epoch = measured(own, "best_epoch")
+    return epoch is not None and epoch == measured(other, "best_epoch")
 
 
 def _is_prefix(own: Sequence[Any], other: Sequence[Any]) -> bool:

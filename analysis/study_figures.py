@@ -8,7 +8,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from .canvas import COLOURS, HOVER, empty_figure, score_axis
-from .confirm_figures import Row
+from .confirm_figures import Row, difference_figure
+from .report import script_json
 from .study_words import BY_KEY
 from .words import score_text
 
@@ -66,3 +67,19 @@ def difference_rows(result: dict[str, Any]) -> list[Row]:
         )
         for row in rows
     ]
+
+
+def figures(result: dict[str, Any]) -> list[dict[str, str]]:
+    """Title, JSON and caption of each, in the order of the page."""
+    n = ", ".join(f"{band['arm']} {band['n']}" for band in result["curves"] if band["metric"] == "default")
+    band = f"Line: mean over the seeds (n: {n}), as far as all of them were trained. Band: lowest to highest seed."
+    told = [
+        ("Validation accuracy by epoch", curves_figure(result["curves"], "default"), band),
+        ("Training accuracy by epoch", curves_figure(result["curves"], "train_accuracy"), band),
+        (
+            "Differences, seed by seed",
+            difference_figure(difference_rows(result), "less the reference"),
+            "A dot a seed; the bar is the interval of the mean.",
+        ),
+    ]
+    return [{"title": title, "json": script_json(figure), "caption": caption} for title, figure, caption in told]

@@ -5,38 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .confirm_figures import difference_figure
 from .confirm_files import write_text
-from .provenance import made_with
-from .report import render_page, script_json
+from .report import render_page
 from .study_arms import MEASURES
-from .study_figures import curves_figure, difference_rows
+from .study_figures import figures
 from .study_files import RESULT
 from .study_losses import loss_rows
-from .study_reported import reported_arm
-from .study_statement import rank_words
+from .study_made import TRAINING_COLUMNS, provenance_rows, training_cells
+from .study_reported import reported_arm, same_classes
+from .study_single import rank_words
 from .study_words import TITLES, difference_words, number_text, spread_text
 from .values import strict_json
-from .words import NONE, optional, params_text, score_text, seconds_text
+from .words import NONE, optional
 
 Rows = list[tuple[str, list[str]]]
-TRAINING_COLUMNS = [
-    "Arm",
-    "Seed",
-    "State",
-    "Validation",
-    "Evaluation",
-    "Epochs",
-    "Time",
-    "Experiment",
-    "Trial",
-    "Reason",
-]
 
 
 def arm_rows(result: dict[str, Any]) -> Rows:
     """One row a measure, a cell an arm."""
-    rows = [("Trainings with a result", [f"{arm['n']} of {arm['planned']}" for arm in result["arms"]])]
+    diverged = {arm["name"]: arm.get("diverged") for arm in result["arms"]}  # None: an older study.json does not tell
+    cells = [
+        f"{arm['n']} of {arm['planned']}" + (f", {diverged[arm['name']]} diverged" if diverged[arm["name"]] else "")
+        for arm in result["arms"]
+    ]
+    rows = [("Trainings with a result", cells)]
     rows += [(m.title, [spread_text(arm[m.key], m) for arm in result["arms"]]) for m in MEASURES]
     return rows + loss_rows(result)
 
@@ -65,7 +57,7 @@ def class_table(result: dict[str, Any], entry: dict[str, Any]) -> tuple[str, lis
         reported_arm(result["reported"], values[name]).get("per_class", [])
         for name in (result["reference"], entry["arm"])
     ]
-    told = all(theirs)
+    told = all(theirs) and same_classes(result["reported"], entry["rows"])
     columns = ["Training images", result["reference"], entry["arm"], "Gain", *(["Gain in the report"] if told else [])]
     rows = []
     for row in entry["rows"]:
@@ -129,68 +121,26 @@ def render(result: dict[str, Any]) -> str:
         arm_columns=names,
         arm_rows=arm_rows(result),
         difference_columns=compared(result),
-        difference_rows=difference_table(result),
-        figures=_figures(result),
+        difference_rows=[row for row in difference_table(result) if set(row[1]) != {NONE}],
+        figures=figures(result),
         prefixes=[(row["arm"], _prefix_cells(row)) for row in result["prefixes"]],
-        classes=[class_table(result, entry) for entry in result["classes"]],
-        rank=None if result["rare_classes"] is None else f"T{rank_words(result['rare_classes'])[1:]}.",
+        classes=[(*class_table(result, entry), _rank(entry)) for entry in result["classes"]],
         reported=result["reported"],
         reported_columns=names,
         reported_rows=reported_rows(result),
         images=result["images"],
         training_columns=TRAINING_COLUMNS,
         experiments=result["experiments"],
-        trainings=[{"state": row["state"], "cells": _training_cells(result, row)} for row in result["trainings"]],
+        trainings=[{"state": row["state"], "cells": training_cells(result, row)} for row in result["trainings"]],
         provenance=provenance_rows(result),
     )
 
 
-def _figures(result: dict[str, Any]) -> list[dict[str, str]]:
-    n = min(band["n"] for band in result["curves"])
-    band = f"Line: mean over the seeds (n = {n} or more an arm), as far as all of them were trained. Band: lowest to highest seed."
-    told = [
-        ("Validation accuracy by epoch", curves_figure(result["curves"], "default"), band),
-        ("Training accuracy by epoch", curves_figure(result["curves"], "train_accuracy"), band),
-        (
-            "Differences, seed by seed",
-            difference_figure(difference_rows(result), "less the reference"),
-            "A dot a seed; the bar is the interval of the mean.",
-        ),
-    ]
-    return [{"title": title, "json": script_json(figure), "caption": caption} for title, figure, caption in told]
+def _rank(entry: dict[str, Any]) -> str | None:
+    """Whether the rare classes gain most; None where that is not told, as by an older study.json."""
+    return f"T{rank_words(entry['rank'])[1:]}." if entry.get("rank") else None
 
 
 def _prefix_cells(row: dict[str, Any]) -> list[str]:
     largest = row["largest_difference"]
     return [str(row["pairs"]), str(row["equal"]), NONE if largest is None else f"{100 * largest:.2f} points"]
-
-
-def _training_cells(result: dict[str, Any], row: dict[str, Any]) -> list[str]:
-    arm, seed = next(arm for arm in result["arms"] if arm["name"] == row["arm"]), str(row["seed"])
-    values = {
-        key: arm[key]["by_seed"].get(seed) for key in ("validation", "evaluation_top1", "epochs_run", "duration_s")
-    }
-    accuracies = [score_text(values[key], True) for key in ("validation", "evaluation_top1")]
-    words = [row["experiment"], optional(row["trial"]), row["reason"]]
-    return [
-        row["arm"],
-        seed,
-        row["state"],
-        *accuracies,
-        optional(values["epochs_run"]),
-        seconds_text(values["duration_s"]),
-        *words,
-    ]
-
-
-def provenance_rows(result: dict[str, Any]) -> Rows:
-    told = result["provenance"]
-    values = {
-        "Study": f"{result['study']}: {result['field']}, seeds {', '.join(map(str, result['seeds']))}",
-        "NNI experiments": ", ".join(result["experiments"]) or NONE,
-        "Fixed": params_text(result["fields"]),
-        "A training's settings": params_text(told["hyperparameters"] or {}),
-        "Images": result["images"],
-        **made_with(told),
-    }
-    return [(label, [text]) for label, text in values.items()]

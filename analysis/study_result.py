@@ -7,24 +7,25 @@ from typing import Any
 
 from .confirm_trained import why_failed
 from .provenance import best_result, made_of
-from .study_arms import Arm, arm_facts, differences
-from .study_classes import class_rows, rare_gain_most
+from .study_arms import Arm, arm_facts
+from .study_classes import by_class, rare_gain_most
 from .study_curves import band, prefixes
+from .study_differences import differences, fewest_pairs, judged_by
 from .study_files import Plan
-from .study_reported import reported
+from .study_reported import reported, reported_gains, same_classes
 from .study_statement import statement
-
-BY_CLASS = ("pretrained", "balance")
-"""Studies in which the classes are told apart."""
+from .study_teacher import teacher_facts
 
 
 def result_of(plan: Plan, arms: Sequence[Arm], teacher: Arm | None) -> dict[str, Any]:
     """Accuracies are fractions, times seconds, epochs counted from 1; what cannot be estimated is None.
 
-    `arms` has the reference first; `teacher` is an arm of its own, with no difference: it is another network."""
+    `arms` has the reference first; `teacher` is an arm of its own, with no difference: it is another network. `judged` are the
+    measures that the sentences rest on, `few` what `fewest_pairs` tells of them."""
     told = [*arms, *([teacher] if teacher else [])]
     made = made_of(next((found for arm in told for t in arm.good if (found := best_result(t.trial))), {}))
-    by_class = [{"arm": arm.name, "rows": class_rows(arms[0], arm)} for arm in arms[1:] if plan.study in BY_CLASS]
+    classes, theirs, judged = by_class(plan.study, arms), reported(plan.study), judged_by(plan.study, arms)
+    found = differences(arms, plan.study, judged)
     result = {
         "study": plan.study,
         "field": plan.main.field,
@@ -33,18 +34,36 @@ def result_of(plan: Plan, arms: Sequence[Arm], teacher: Arm | None) -> dict[str,
         "fields": plan.main.fields,
         "experiments": list(dict.fromkeys(t.experiment for arm in told for t in arm.trainings if t.experiment)),
         "arms": [arm_facts(arm) for arm in told],
-        "differences": differences(arms),
+        "judged": judged,
+        "differences": found,
+        "few": fewest_pairs([row for row in found if row["measure"] in judged]),
         "curves": [band(arm, metric) for metric in ("default", "train_accuracy") for arm in told],
         "prefixes": prefixes(arms[0], arms[1:]) if plan.study == "early_stopping" else [],
-        "classes": by_class,
-        "rare_classes": rare_gain_most(by_class[0]["rows"]) if plan.study == "pretrained" else None,
-        "reported": reported(plan.study),
+        "classes": classes,
+        "never_decays": _never_decays(plan, arms, made),
+        "teacher": teacher_facts(arms, teacher) if plan.study == "distill" else None,
+        "reported": theirs,
+        "reported_rank": _reported_rank(theirs, classes),
         "images": _images(made["images"], "generated drawings" if made["generated"] else "images"),
         "trainings": [_training(arm, training) for arm in told for training in arm.trainings],
         "provenance": made,
     }
     result["headline"], result["can"], result["cannot"] = statement(result)
     return result
+
+
+def _reported_rank(theirs: dict[str, Any], classes: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """`rare_gain_most` of the report's own tables, where its classes are ours."""
+    same = bool(classes) and same_classes(theirs, classes[0]["rows"])
+    return rare_gain_most(reported_gains(theirs)) if same else None
+
+
+def _never_decays(plan: Plan, arms: Sequence[Arm], made: dict[str, Any]) -> list[str]:
+    """Arms of another step_size whose first decay would come after the last epoch."""
+    epochs = (made["hyperparameters"] or {}).get("epochs")
+    if plan.main.field != "step_size" or epochs is None:
+        return []
+    return [arm.name for arm in arms if arm.value >= epochs]
 
 
 def _images(counts: list[int | None], what: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from . import words
@@ -18,6 +19,11 @@ TITLES = {
     "balance": "Classes of unequal size: sampling and balanced softmax",
 }
 BY_KEY = {measure.key: measure for measure in MEASURES}
+
+
+def listed(parts: Sequence[str]) -> str:
+    """ "a, b and c"; nothing of none."""
+    return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)
 
 
 def number_text(value: float | None, measure: Measure) -> str:

@@ -34,7 +34,7 @@ def part_of(file: str, seeds: int, name: str = "main") -> Part:
 
 def recorded(home: Path, part: Part, result: Callable[[Any, int], dict[str, Any] | None]) -> Recorder:
     """An experiment of this part in `home`/nni-experiments. `result` gives for value and seed the validation curve, what
-    the final result has more, and the class table of the evaluation; None: the training failed."""
+    the final result and result.json have more, and the class table of the evaluation; None: the training failed."""
     folder = home / "nni-experiments"
     folder.mkdir(exist_ok=True, parents=True)
     told = {"experimentName": part.experiment, "searchSpace": part.space, "maxTrialNumber": len(part.cells)}
@@ -65,6 +65,7 @@ def recorded(home: Path, part: Part, result: Callable[[Any, int], dict[str, Any]
             "generated": found.get("generated"),
             "hyperparameters": SETTINGS | cell,
         }
+        content |= {key: found[key] for key in ("teacher",) if key in found}
         (recorder.output(trial) / "result.json").write_text(json.dumps(content))
     entry = {"id": recorder.id, "experimentName": part.experiment, "logDir": str(folder), "status": "STOPPED", "pid": 0}
     file = folder / ".experiment"
@@ -83,9 +84,11 @@ def _final(found: dict[str, Any]) -> dict[str, Any]:
         "validation_n": 50,
         "evaluation_top1": top1,
         "evaluation_top3": min(1.0, top1 + 0.1),
-        "evaluation_macro": top1,
+        "evaluation_macro": found.get("macro", top1),
         "evaluation_n": 50,
         "epochs_run": len(found["curve"]),
+        "best_epoch": found["curve"].index(best) + 1,
+        "diverged": found.get("diverged", 0),
         "duration_s": 2.0 * len(found["curve"]),
         "interrupted": found.get("interrupted", 0),
     }

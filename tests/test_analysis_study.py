@@ -56,13 +56,31 @@ def test_early_stopping_is_told_by_hand_made_trainings(home):
     assert rows["duration_s"]["mean"] == -3.0
     assert rows["evaluation_top1"]["by_seed"] == pytest.approx({"0": 0, "1": 0.02, "2": 0, "3": 0.02})
     assert rows["validation"]["mean"] == 0 and rows["validation"]["low"] is None
-    assert result["prefixes"] == [{"arm": "patience 5", "pairs": 4, "equal": 4, "largest_difference": 0.0}]
-    assert result["headline"] == "No difference in evaluation accuracy is shown."
-    assert "−1.5 epochs (" in result["can"] and "−3.0 s" in result["can"]
+    assert result["prefixes"] == [
+        {
+            "arm": "patience 5",
+            "pairs": 4,
+            "equal": 4,
+            "largest_difference": 0.0,
+            "saved_epochs": {"0": 2, "1": 1, "2": 2, "3": 1},
+            "same_weights": 4,
+        }
+    ]
+    assert result["headline"] == "No difference in evaluation top-1 accuracy is shown."
+    low, high = paired([4, 2, 4, 2])[3:5]
+    assert (
+        "Patience 5 stopped earlier in 4 of 4 pairs, saving 2, 1, 2, 1 epochs (mean 1.5) and 3.0 s "
+        f"(+{low:.1f} to +{high:.1f} s; p = " in result["can"]
+    )
+    assert "the same weights were kept in 4 of 4 pairs, whose accuracies are therefore equal" in result["can"]
     assert "stays open" in result["cannot"] and "300 training, 50 validation, 50 evaluation images" in result["cannot"]
     assert json.loads((home / "out/study.json").read_text())["arms"] == json.loads(json.dumps(result["arms"]))
     text = page.read_text()
-    assert "2934/3347 87.7 %" in text and "21.0 (n = 1)" in text and "<b>No difference in evaluation accuracy" in text
+    assert (
+        "2934/3347 87.7 %" in text
+        and "21.0 (n = 1)" in text
+        and "<b>No difference in evaluation top-1 accuracy" in text
+    )
 
 
 def test_a_stopped_training_that_is_no_beginning_is_told(home):
@@ -74,8 +92,13 @@ def test_a_stopped_training_that_is_no_beginning_is_told(home):
 
     plan_in(home / "out", "early_stopping", part)
     recorded(home, part, other)
-    (row,) = study("early_stopping", home / "out")[0]["prefixes"]
+    result = study("early_stopping", home / "out")[0]
+    (row,) = result["prefixes"]
     assert (row["pairs"], row["equal"]) == (2, 1) and row["largest_difference"] == pytest.approx(0.11)
+    assert row["same_weights"] == 1  # the other kept the third epoch too, of another training
+    assert "Only 1 of 2 stopped trainings (patience 5) are the beginning of the full one" in result["can"]
+    assert "differ by more than the stopping: −2.0 epochs in each of 2 pairs and −4.0 s in each of 2" in result["can"]
+    assert "the same weights were kept in 1 of 2 pairs" in result["can"]
 
 
 def test_curves_are_means_and_ranges_as_far_as_all_were_trained(home):
@@ -109,11 +132,17 @@ def test_pretrained_tells_the_classes_and_whether_the_rare_gain_most(home):
     assert [(row["class"], row["training"]) for row in rows][:2] == [("Fried food", 20), ("Dairy product", 40)]
     assert rows[0]["reference"] == {"correct": 3, "total": 30} and rows[0]["arm"] == {"correct": 24, "total": 30}
     assert rows[0]["gain"] == pytest.approx(0.7)
-    assert result["rare_classes"]["rho"] == pytest.approx(-1) and result["rare_classes"]["holds"]
-    assert result["rare_classes"]["p"] == pytest.approx(2 / 120)  # two of the orders of five classes
-    assert result["headline"] == "Pretrained is better than from scratch on the evaluation split."
+    rank = result["classes"][0]["rank"]
+    assert rank["rho"] == pytest.approx(-1) and rank["holds"]
+    assert rank["p"] == pytest.approx(2 / 120)  # two of the orders of five classes
+    assert result["headline"] == "Pretrained is better in top-1 accuracy than from scratch on the evaluation split."
     assert "he rare classes gain most (Spearman's rank correlation of training images and gain −1.00" in result["can"]
     assert [arm["epoch_95"]["mean"] for arm in result["arms"]] == [2, 2]
+    assert (
+        "first reached at epoch 2.0 ± 0.0 (n = 3) from scratch and 2.0 ± 0.0 (n = 3) pretrained, 0.0 ep"
+        in result["can"]
+    )
+    assert "the report saw both converge at about epoch 10, by eye" in result["can"]
     text = page.read_text()
     assert re.search(r"class 4 Fried food</th><td[^>]*>20</td><td[^>]*>3/30 10 %</td><td[^>]*>24/30 80 %</td>", text)
     assert "+46.0 points" in text  # the report's class 4: from 126 of 287 to 258
@@ -178,7 +207,13 @@ def test_the_teacher_is_an_arm_without_a_difference(home):
     assert [arm["name"] for arm in result["arms"]] == ["student alone", "distilled (weight 0.5)", "teacher (resnet50)"]
     assert {row["arm"] for row in result["differences"]} == {"distilled (weight 0.5)"}
     assert len(result["experiments"]) == 2 and "above 95 % by epoch 20" in page.read_text()
-    assert "The teacher has 90.0 " in result["can"] and "no better than its student" not in result["can"]
+    assert (
+        "One teacher, the best on validation of 3, taught all seeds, so that the intervals know no other teacher: it has "
+        "90.0 % of the evaluation images right (validation 80.0 %) where the student alone has 80.0 ± 0.0 %"
+        in result["can"]
+    )
+    assert "no better than its student" not in result["can"]
+    assert "distilled (weight 0.5) 3, teacher (resnet50) 3)" in page.read_text()
 
 
 def test_a_teacher_that_is_no_better_than_its_student_is_told_as_such(home):
@@ -186,10 +221,10 @@ def test_a_teacher_that_is_no_better_than_its_student_is_told_as_such(home):
     plan_in(home / "out", "distill", teacher, main_part)
     recorded(home, main_part, lambda value, seed: {"curve": [0.5, 0.7 + 0.01 * seed], "right": (8,) * 5})
     recorded(home, teacher, lambda value, seed: {"curve": [0.3, 0.4], "right": (4,) * 5})
-    assert (
-        "no better than its student, and what a better one would do is not answered"
-        in study("distill", home / "out")[0]["can"]
-    )
+    result = study("distill", home / "out")[0]
+    assert "the only one trained, taught all seeds" in result["can"]
+    assert "no better than its student, and what a better one would do is not answered" in result["can"]
+    assert result["headline"].endswith("accuracy is shown; the teacher is no better than its student.")
 
 
 def test_the_epoch_of_95_percent_is_the_first_that_reaches_it(home):
