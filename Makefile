@@ -45,7 +45,9 @@ bench: .venv/ready  ## the figures of docs/performance.md, measured here: about 
 	$(BIN)/python -m benchmarks
 
 gpu-check: .venv/ready  ## the same and a short search on a GPU, appended to docs/log.md
-	$(BIN)/python -m benchmarks.gpu_check
+	$(BIN)/python -m data sample data/sample_photos
+	$(BIN)/python -m data prepare data/sample_photos --cache data/sample_cache --image-px 96
+	$(BIN)/python -m benchmarks.gpu_check $(PARTS)
 
 bench-analysis: .venv/test-ready  ## time and memory for 10,000 to 100,000 trials, NNI's own export beside; about 5 minutes
 	$(BIN)/python -m benchmarks.analysis

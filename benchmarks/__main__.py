@@ -19,6 +19,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", default="none", help="that `plain` starts from: none, imagenet or a file")
     parser.add_argument("--rounds", type=int, default=5, help="measurements a figure (default: 5)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of `pipeline` and `plain`"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "latest.json", metavar="FILE")
     args = parser.parse_args(arguments)
     if unknown := sorted(set(args.parts) - set(PARTS)):
@@ -35,7 +38,7 @@ def main(arguments: list[str] | None = None, report: Report | None = None) -> in
     from trial.device import choose_compute
 
     parts, report = args.parts or PARTS, report or Report()
-    compute = choose_compute(args.device, "auto", 0)
+    compute = choose_compute(args.device, args.precision, 0)
     photos = setting.photos(args.photos)
     cache = setting.cache_of(photos)
     machine = setting.machine(compute)
@@ -43,16 +46,16 @@ def main(arguments: list[str] | None = None, report: Report | None = None) -> in
     work = {
         "pipeline": lambda: pipeline.run(report, cache, compute, args.rounds),
         "plain": lambda: against_plain.run(report, photos, cache, compute, args.rounds, args.weights),
-        "startup": lambda: startup.run(report, cache, args.rounds),
-        "search": lambda: search.run(report, cache, {"weights": "none", "image_px": "64", "epochs": "6"}),
+        "startup": lambda: startup.run(report, cache, str(compute.device), args.rounds),
+        "search": lambda: search.run(report, cache, str(compute.device)),
         "preparation": lambda: preparation.run(report, photos, args.rounds),
-        "memory": lambda: memory.run(report, cache),
+        "memory": lambda: memory.run(report, cache, str(compute.device)),
         "accuracy": lambda: accuracy.run(report, cache, compute),
     }
     for part in PARTS:
         if part in parts:
             work[part]()
-    report.write(args.out, machine)
+            report.write(args.out, machine)
     missed = [figure.name for figure in report.figures if figure.meets_goal is False]
     print(f"{args.out}: {len(report.figures)} figures; goals missed: {', '.join(missed) or 'none'}")
     return 0

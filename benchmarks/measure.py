@@ -47,12 +47,16 @@ class Report:
         print(line(figure), flush=True)
 
     def write(self, path: Path, machine: dict[str, str]) -> None:
-        """{"machine": ..., "figures": {name: {value, unit, n, spread, goal, note}}}."""
-        figures = {
-            figure.name: {key: value for key, value in asdict(figure).items() if key != "name"}
-            for figure in self.figures
-        }
-        path.write_text(json.dumps({"machine": machine, "figures": figures}, indent=2) + "\n", encoding="utf-8")
+        """{name: {value, unit, n, spread, goal, note, machine}}; figures measured before and not now stay as they are."""
+        try:
+            written = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            written = {}
+        now = {figure.name: {**asdict(figure), "machine": machine} for figure in self.figures}
+        figures = {**(written if isinstance(written, dict) else {}), **now}
+        for figure in now.values():
+            del figure["name"]
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def line(figure: Figure) -> str:

@@ -29,19 +29,21 @@ class PlainEpoch:
 
 
 def loaders(photos: Path, image_px: int, batch_size: int, workers: int) -> tuple[DataLoader, DataLoader]:
-    """Training and validation."""
+    """Training (the skewed split where there is one, as `data prepare` takes it) and validation."""
+    training = "skewed_training" if (photos / "skewed_training").is_dir() else "training"
     resize = transforms.Resize((image_px, image_px))
     to_input = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     ways = {
-        "training": transforms.Compose([resize, transforms.RandomHorizontalFlip(), *to_input]),
+        training: transforms.Compose([resize, transforms.RandomHorizontalFlip(), *to_input]),
         "validation": transforms.Compose([resize, *to_input]),
     }
     return tuple(
         DataLoader(
             datasets.ImageFolder(str(photos / split), way),
             batch_size,
-            shuffle=split == "training",
+            shuffle=split == training,
             num_workers=workers,
+            persistent_workers=workers > 0,
         )
         for split, way in ways.items()
     )

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import os
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-
-from PIL import Image
 
 from benchmarks.measure import Report, alternate, ratios
 from benchmarks.setting import ROOT
@@ -23,7 +18,7 @@ def run(report: Report, photos: Path, rounds: int) -> None:
     """Both over the same files, in memory's file cache; the starts of their processes are part of both."""
     with tempfile.TemporaryDirectory(dir=ROOT / "data") as folder:
         few, many = link(photos, Path(folder, "few"), 1), link(photos, Path(folder, "many"), LINKS)
-        ways = {"decoder": lambda: command_seconds("benchmarks.preparation", many), "prepare": lambda: prepare(many)[0]}
+        ways = {"decoder": lambda: command_seconds("benchmarks.decoder", many), "prepare": lambda: prepare(many)[0]}
         values = alternate(ways, rounds)
         peaks = [prepare(tree)[1] / 2**20 for tree in (few, many)]
         n = sum(1 for _ in many.rglob("*.jpg"))
@@ -76,21 +71,3 @@ def anonymous_bytes(pid: int) -> int:
         return 0  # it has just ended
     own = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon")), 0)
     return own + sum(anonymous_bytes(int(child)) for child in children)
-
-
-def decode_all(files: list[Path]) -> None:
-    for path in files:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
-            image.convert("RGB")
-
-
-def decoder_alone(photos: Path) -> None:
-    """Read and decode every photo at its full size, a process a core, and do nothing with it."""
-    files, cores = sorted(photos.rglob("*.jpg")), len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(cores) as pool:
-        for done in [pool.submit(decode_all, files[start::cores]) for start in range(cores)]:
-            done.result()
-
-
-if __name__ == "__main__":
-    decoder_alone(Path(sys.argv[1]))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
-import torchvision
 
 from data.cache import Cache, open_cache
 from data.prepare import Settings, prepare
@@ -42,7 +42,7 @@ def machine(compute: Compute) -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        **{name: version(name) for name in ("torchvision", "nni", "numpy", "pillow")},
         "load": f"{os.getloadavg()[0]:.1f}",
     }
 

@@ -37,10 +37,15 @@ def test_a_report_keeps_median_n_and_spread(tmp_path, capsys):
     report.add("speed", [3.0, 1.0, 2.0], "images/s", ">= 1", "noted")
     report.write(tmp_path / "latest.json", {"device": "CPU"})
     written = json.loads((tmp_path / "latest.json").read_text())
-    assert written["machine"] == {"device": "CPU"}
-    assert written["figures"]["speed"] == {
+    assert written["speed"] == {
         "value": 2.0, "unit": "images/s", "n": 3, "spread": [1.0, 3.0], "goal": ">= 1", "note": "noted",
+        "machine": {"device": "CPU"},
     }  # fmt: skip
+    another = Report()
+    another.add("size", [1.0, 2.0], "MiB")
+    another.write(tmp_path / "latest.json", {"device": "GPU"})
+    both = json.loads((tmp_path / "latest.json").read_text())
+    assert both["speed"] == written["speed"] and both["size"]["machine"] == {"device": "GPU"}
     assert "(n = 3, 1 to 3)" in capsys.readouterr().out
     assert (short(1234.5), short(0.98765)) == ("1234", "0.988")
 
@@ -71,7 +76,7 @@ def test_the_plain_way_learns_and_keeps_its_best_epoch(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: make gpu-check is the test")
 def test_without_a_gpu_gpu_check_is_one_line(capsys):
-    assert gpu_check.main() == 1
+    assert gpu_check.main([]) == 1
     assert capsys.readouterr().err.startswith("error: torch")
 
 
@@ -80,6 +85,7 @@ def test_the_newest_entry_stands_first_and_the_others_stay(tmp_path, monkeypatch
     log.write_text(f"# Log\n\nNewest first; what did not help {gpu_check.HEAD}\n## older\n\ntext\n")
     monkeypatch.setattr(gpu_check, "LOG", log)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
-    gpu_check.append_entry({"torch": "2"}, [Figure("speed", 2.0, "images/s", 3, (1.0, 3.0))])
+    gpu_check.append_entry({"torch": "2"}, [Figure("speed", 2.0, "images/s", 3, (1.0, 3.0))], "experiment x DONE")
     text = log.read_text()
-    assert text.index("gpu-check on a card") < text.index("## older") and "torch 2." in text and "n = 3" in text
+    assert text.index("gpu-check on a card") < text.index("## older") and "torch 2." in text
+    assert "n = 3" in text and "experiment x DONE" in text

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from trial import batches
+from trial.prefetch import Prefetched, read_ahead
 
 
 @pytest.fixture
@@ -123,3 +124,27 @@ def test_boxes_lie_where_affine_grid_puts_them(monkeypatch):
     grid = torch.nn.functional.affine_grid(theta, [2, 3, 16, 16], align_corners=False)
     expected = torch.stack(((grid[0, ..., 0] + 1) * 16 - 0.5, (grid[1, ..., 1] + 1) * 16 - 0.5))
     torch.testing.assert_close(batches.crop_and_flip(both, 16, drawn)[:, 0], expected, atol=1e-4, rtol=0)
+
+
+def test_reading_ahead_gives_the_same_batches_also_in_parts():
+    images = np.random.default_rng(0).integers(0, 256, (23, 36, 36, 3), dtype=np.uint8)
+    labels = torch.arange(23)
+    wanted = list(batches.plan_epoch(23, 8, torch.Generator().manual_seed(3)))
+    prefetched = Prefetched(images, pinned=False)
+    plan = prefetched.ahead(batches.plan_epoch(23, 8, torch.Generator().manual_seed(3)))
+    count = 0
+    for planned, expected in zip(plan, wanted, strict=True):
+        for part in (slice(None), slice(2, 5)):
+            some = planned[0][part], planned[1][:, part]
+            found, _ = batches.training_batch(prefetched, labels, some, 32)
+            same, _ = batches.training_batch(images, labels, (expected[0][part], expected[1][:, part]), 32)
+            assert torch.equal(found, same)
+        count += 1
+    prefetched.close()
+    assert count == 3
+
+
+def test_a_cpu_reads_for_itself():
+    images, plan = np.zeros((1, 8, 8, 3), np.uint8), iter(())
+    with read_ahead(images, plan, torch.device("cpu")) as given:
+        assert given == (images, plan)

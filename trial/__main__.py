@@ -25,6 +25,7 @@ from trial.outputs import write_hyperparameters
 from trial.rerun import finished_result, lock_folder, refuse_others, report_again
 
 ROOT = Path(__file__).resolve().parent.parent
+PAUSE_S = 1.0  # NNI's, after the final result
 ORPHAN_S = 60.0  # a trial whose manager was killed ends within a second; a slow disk or a busy machine may need more
 
 
@@ -85,7 +86,7 @@ def _close(final: dict) -> None:
         nni.report_final_result(final)
     except OSError as error:
         raise _no_manager(error) from error
-    time.sleep(1.0)
+    time.sleep(PAUSE_S)
 
 
 def _no_manager(error: OSError) -> TrialError:

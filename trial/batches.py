@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.cache import Split, require_whole
+from trial.prefetch import Prefetched
 
 # The statistics that torchvision's ImageNet weights were trained with.
 MEAN = (0.485, 0.456, 0.406)
@@ -22,6 +23,7 @@ STD = (0.229, 0.224, 0.225)
 CROP_SCALE = (0.5, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 
+COPIED_AT_ONCE = 1024  # images on their way to a GPU's memory
 AT_ONCE = 32  # images that a CPU prepares at once: what lies between two steps of it stays in the processor's caches
 
 
@@ -36,18 +38,26 @@ def place_split(split: Split, device: torch.device) -> Split:
     if device.type != "cuda" or split.images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return split
     require_whole(split.images)
-    return Split(torch.from_numpy(np.array(split.images)).to(device), split.labels)
+    images = torch.empty(split.images.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(images), COPIED_AT_ONCE):
+        part = slice(start, start + COPIED_AT_ONCE)
+        images[part] = torch.from_numpy(np.array(split.images[part]))
+    return Split(images, split.labels)
 
 
-def to_uint8_batch(images: np.ndarray | Tensor, rows: np.ndarray, device: torch.device) -> Tensor:
+def to_uint8_batch(images: np.ndarray | Tensor | Prefetched, rows: np.ndarray, device: torch.device) -> Tensor:
     """Rows of (N, S, S, 3) uint8 -> (B, 3, S, S) uint8 on the device, channels last in memory. Raises DataError."""
     if isinstance(images, Tensor):
-        return images[torch.from_numpy(rows).to(device, non_blocking=True)].permute(0, 3, 1, 2)
+        return images[sent(torch.from_numpy(rows), device)].permute(0, 3, 1, 2)
+    if isinstance(images, Prefetched):
+        return images.take(rows).to(device, non_blocking=True).permute(0, 3, 1, 2)
     require_whole(images)
-    batch = torch.from_numpy(images[rows])
-    if device.type == "cuda":
-        batch = batch.pin_memory()  # or the copy would not run beside the step before it
-    return batch.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return sent(torch.from_numpy(images[rows]), device).permute(0, 3, 1, 2)
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """On the device. From pageable memory the host would wait until the GPU has come to the copy."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def plan_epoch(
@@ -75,7 +85,7 @@ def balancing_weights(labels: np.ndarray) -> Tensor:
 
 
 def training_batch(
-    images: np.ndarray | Tensor, labels: Tensor, planned: tuple[Tensor, Tensor], image_px: int
+    images: np.ndarray | Tensor | Prefetched, labels: Tensor, planned: tuple[Tensor, Tensor], image_px: int
 ) -> tuple[Tensor, Tensor]:
     """A planned batch, or some of its images, cropped and flipped at random.
 
@@ -90,7 +100,7 @@ def training_batch(
         )
 
     batch = normalized(part, len(rows), image_px, labels.device)
-    return batch, labels[rows.to(labels.device, non_blocking=True)]
+    return batch, labels[sent(rows, labels.device)]
 
 
 def evaluation_batch(images: np.ndarray | Tensor, labels: Tensor, rows: slice, image_px: int) -> tuple[Tensor, Tensor]:
@@ -147,7 +157,7 @@ def crop_and_flip(batch: Tensor, image_px: int, draw: Tensor) -> Tensor:
     mirrored = torch.where(draw[4] < 0.5, -1.0, 1.0)
     x = (width * mirrored)[:, None] * centres + ((draw[2] * 2 - 1) * (1 - width))[:, None]  # (B, S)
     y = height[:, None] * centres + ((draw[3] * 2 - 1) * (1 - height))[:, None]
-    x, y = torch.stack((x, y)).to(batch.device, non_blocking=True)
+    x, y = sent(torch.stack((x, y)), batch.device)
     shape = (n, image_px, image_px)
     grid = torch.stack((x[:, None, :].expand(shape), y[:, :, None].expand(shape)), dim=3)  # (B, S, S, 2)
     return F.grid_sample(batch.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)

@@ -50,7 +50,9 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
                 f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')!r}); use --device cpu or mend the driver"
             )
         torch.backends.cudnn.benchmark = True
-        has_bf16, name = torch.cuda.is_bf16_supported(including_emulation=False), torch.cuda.get_device_name(device)
+        with torch.cuda.device(device):
+            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        name = torch.cuda.get_device_name(device)
     else:
         keep_freed_memory()
         if threads:

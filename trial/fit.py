@@ -17,6 +17,7 @@ from trial.hyperparameters import Hyperparameters
 from trial.loss import Objective, choose_objective
 from trial.metrics import Counter, Score
 from trial.micro_batch import AtOnce, Buffers, least_images, split_planned
+from trial.prefetch import read_ahead
 from trial.scoring import EVALUATED_AT_ONCE, evaluate
 from trial.teacher import Teacher
 
@@ -77,7 +78,7 @@ def start_training(model: nn.Module, h: Hyperparameters, teacher: Teacher | None
         torch.Generator().manual_seed(h.seed),
         copy_weights(model),
         AtOnce(h.batch_size, least_images(h.image_px)),
-        AtOnce(EVALUATED_AT_ONCE),
+        AtOnce(EVALUATED_AT_ONCE[next(model.parameters()).device.type]),
         teacher,
     )
 
@@ -126,13 +127,15 @@ def train_epoch(t: Training, split: Split, labels: Tensor, h: Hyperparameters, c
     counter, buffers = None, Buffers(t.model)
     objective = choose_objective(h, t.teacher, labels)
     weights = balancing_weights(split.labels) if h.balance == "sampler" else None
-    make_batch = partial(training_batch, split.images, labels, image_px=h.image_px)
-    for planned in plan_epoch(len(split.images), h.batch_size, t.generator, weights):
-        buffers.keep()
-        step = partial(train_step, t, make_batch, objective, planned, compute)
-        for logits, part_labels, loss in t.train_at_once.run(step, undo=buffers.restore):
-            counter = counter or Counter(logits.shape[1], compute.device)
-            counter.add(logits, part_labels, loss)
+    plan = plan_epoch(len(split.images), h.batch_size, t.generator, weights)
+    with read_ahead(split.images, plan, compute.device) as (images, plan):
+        make_batch = partial(training_batch, images, labels, image_px=h.image_px)
+        for planned in plan:
+            buffers.keep()
+            step = partial(train_step, t, make_batch, objective, planned, compute)
+            for logits, part_labels, loss in t.train_at_once.run(step, undo=buffers.restore):
+                counter = counter or Counter(logits.shape[1], compute.device)
+                counter.add(logits, part_labels, loss)
     return counter.score()
 
 

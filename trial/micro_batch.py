@@ -25,7 +25,14 @@ HOST_MESSAGES = (
     "could not create a memory object",
     "could not create a primitive",
 )
-GPU_MESSAGES = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA out of memory")
+GPU_MESSAGES = (
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # its handle's own workspace did not fit
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA out of memory",
+    "CUDA error: out of memory",  # of pinned host memory too
+    "unable to find an engine",  # cuDNN: of those that fit, none (pytorch issue 108645)
+)
 
 
 class AtOnce:
