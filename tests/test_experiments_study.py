@@ -134,7 +134,7 @@ def test_make_studies_checks_all_at_once_and_ends_with_the_report():
     (run,) = [shlex.split(command)[1:] for command in commands if command.startswith("experiments study")]
     options = parse(run)
     assert set(options.names) == set(STUDIES) and options.demo and options.weights == "w.pth"
-    assert commands[-1] == "analysis report" and "analysis study" in commands[-2]
+    assert commands[-1] == "analysis report --keep docs/studies" and "analysis study" in commands[-2]
 
 
 def test_a_folder_with_another_study_is_refused(tmp_path, capsys):

@@ -48,4 +48,4 @@ def test_a_study_goes_on_after_a_kill_and_misses_no_training(nni_env, tiny_cache
     assert page.returncode == 0, page.stderr
     result = json.loads((out / "study.json").read_text())
     assert [arm["n"] for arm in result["arms"]] == [2, 2] and result["prefixes"][0]["equal"] == 2
-    assert "66 training, 22 validation, 22 evaluation images" in page.stdout
+    assert "66 training, 22 validation, 22 evaluation generated drawings" in " ".join(page.stdout.split())
