@@ -83,9 +83,8 @@ def measure(report: Report, cache: Cache, shape: tuple[int, int], epochs: int, d
     report.add(f"peak of a trial, {image_px} px, batch {batch}", [peak / (alone + mapped)], "times", "<= 1.2", note)
     if epochs >= 20:
         growth = (resident[-1] - resident[epochs // 2 - 1]) / 2**20 / (epochs - epochs // 2)
-        report.add(
-            f"growth an epoch, {image_px} px", [growth], "MiB", "<= 0.1", note=f"epochs {epochs // 2} to {epochs}"
-        )
+        goal = "<= 0.1" if epochs >= 50 else ""  # before, allocators may still be filling their pools
+        report.add(f"growth an epoch, {image_px} px", [growth], "MiB", goal, f"epochs {epochs // 2} to {epochs}")
 
 
 def probe(code: str):

@@ -18,7 +18,7 @@ from data.cache import Cache
 from trial.__main__ import PAUSE_S
 
 TRIALS = 15
-EPOCHS = {"cpu": "6", "cuda": "60"}  # about 20 seconds a trial, most of them the start on a GPU
+EPOCHS = {"cpu": "8", "cuda": "60"}  # about 20 seconds a trial, most of them the start on a GPU
 
 
 def run(report: Report, cache: Cache, device: str) -> None:
