@@ -43,11 +43,8 @@ def run(report: Report, photos: Path, cache: Cache, compute: Compute, rounds: in
         workers = faster_workers(report, photos, cache, compute, replace(h, epochs=2))
         plain, ours = zip(*(one_seed(photos, cache, compute, replace(h, seed=seed), workers) for seed in seeds))
         seconds = [[statistics.mean(epoch for epoch in way[0][1:]) for way in side] for side in (plain, ours)]
-        goal = (
-            GOALS[compute.device.type][image_px]
-            if compute.autocast_dtype or compute.device.type == "cuda"
-            else GOAL_WITHOUT_BF16
-        )
+        is_slow = compute.device.type == "cpu" and not compute.autocast_dtype
+        goal = GOAL_WITHOUT_BF16 if is_slow else GOALS[compute.device.type][image_px]
         report.add(f"plain epoch / ours, {image_px} px, batch {h.batch_size}", ratios(*seconds), "times", goal)
         report.add(f"plain epoch, {image_px} px", seconds[0], "s", note=f"{workers} workers")
         report.add(f"our epoch, {image_px} px", seconds[1], "s")

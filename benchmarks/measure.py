@@ -52,10 +52,10 @@ class Report:
             written = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             written = {}
-        now = {figure.name: {**asdict(figure), "machine": machine} for figure in self.figures}
-        figures = {**(written if isinstance(written, dict) else {}), **now}
-        for figure in now.values():
-            del figure["name"]
+        figures = written if isinstance(written, dict) else {}
+        for figure in self.figures:
+            facts = {**asdict(figure), "machine": machine}
+            figures[facts.pop("name")] = facts
         path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 

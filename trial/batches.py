@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.cache import Split, require_whole
-from trial.prefetch import Prefetched
+from trial.prefetch import Prefetched, read_rows
 
 # The statistics that torchvision's ImageNet weights were trained with.
 MEAN = (0.485, 0.456, 0.406)
@@ -49,10 +49,8 @@ def to_uint8_batch(images: np.ndarray | Tensor | Prefetched, rows: np.ndarray, d
     """Rows of (N, S, S, 3) uint8 -> (B, 3, S, S) uint8 on the device, channels last in memory. Raises DataError."""
     if isinstance(images, Tensor):
         return images[sent(torch.from_numpy(rows), device)].permute(0, 3, 1, 2)
-    if isinstance(images, Prefetched):
-        return images.take(rows).to(device, non_blocking=True).permute(0, 3, 1, 2)
-    require_whole(images)
-    return sent(torch.from_numpy(images[rows]), device).permute(0, 3, 1, 2)
+    batch = images.take(rows) if isinstance(images, Prefetched) else read_rows(images, rows)
+    return sent(batch, device).permute(0, 3, 1, 2)
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:

@@ -50,15 +50,13 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
                 f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')!r}); use --device cpu or mend the driver"
             )
         torch.backends.cudnn.benchmark = True
-        with torch.cuda.device(device):
-            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         name = torch.cuda.get_device_name(device)
     else:
         keep_freed_memory()
         if threads:
             torch.set_num_threads(threads)
-        has_bf16, name = cpu_has_bf16(), f"CPU, {torch.get_num_threads()} threads"
-    use_bf16 = precision == "bf16" or (precision == "auto" and has_bf16)
+        name = f"CPU, {torch.get_num_threads()} threads"
+    use_bf16 = precision == "bf16" or (precision == "auto" and has_bf16(torch.device(device)))
     return Compute(
         torch.device(device), torch.bfloat16 if use_bf16 else None, f"{name}, {'bf16' if use_bf16 else 'fp32'}"
     )
@@ -92,6 +90,14 @@ def give_back_freed_memory() -> None:
 def _mallopt(option: int, value: int) -> None:
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(option, value)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether it multiplies bfloat16 natively."""
+    if device.type == "cpu":
+        return cpu_has_bf16()
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def cpu_has_bf16() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
@@ -41,22 +42,16 @@ class Prefetched:
 
     def ahead(self, plan: Iterable[Planned]) -> Iterator[Planned]:
         """The same batches; when one is asked for, the reading of the next has begun."""
-        plan = iter(plan)
-        planned, waiting = next(plan, None), None
-        while planned is not None:
-            following = next(plan, None)
-            self._current, waiting = waiting or self._read_later(planned), None
-            if following is not None:
-                waiting = self._read_later(following)
+        begun = ((planned, self._read_later(planned)) for planned in plan)
+        for (planned, self._current), _ in pairwise(chain(begun, [None])):
             yield planned
-            planned = following
 
     def take(self, rows: np.ndarray) -> Tensor:
         """(B, S, S, 3) uint8 in host memory; rows (B,) of the batch at hand, or of a part of it. Raises DataError."""
         announced, batch = self._current
         if np.array_equal(rows, announced):
             return batch.result()
-        return self._read(rows)
+        return read_rows(self.images, rows)
 
     def close(self) -> None:
         self._reader.shutdown(cancel_futures=True)
@@ -66,6 +61,11 @@ class Prefetched:
         return rows, self._reader.submit(self._read, rows)
 
     def _read(self, rows: np.ndarray) -> Tensor:
-        require_whole(self.images)
-        batch = torch.from_numpy(self.images[rows])
+        batch = read_rows(self.images, rows)
         return batch.pin_memory() if self.pinned else batch
+
+
+def read_rows(images: np.ndarray, rows: np.ndarray) -> Tensor:
+    """(B, S, S, 3) uint8 in host memory. Raises DataError."""
+    require_whole(images)
+    return torch.from_numpy(images[rows])
