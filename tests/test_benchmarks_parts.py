@@ -32,9 +32,7 @@ def test_the_memory_of_a_trial_does_not_grow_over_50_epochs(tiny_cache):
     memory.measure(report, open_cache(tiny_cache), (16, 32), epochs=50)
     peak, growth = report.figures
     assert 0.5 < peak.value < 1.5
-    assert (
-        growth.note == "epochs 25 to 50" and growth.value < 0.2
-    )  # MiB an epoch, 0.003 measured; the weights alone are 43
+    assert growth.note == "epochs 25 to 50" and growth.value < 0.5  # MiB an epoch; the weights alone are 43
 
 
 def test_precisions_are_compared_seed_by_seed(tiny_cache, monkeypatch, capsys):
