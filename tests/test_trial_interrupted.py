@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data.cache import open_cache
 from trial import checkpoint
+from trial.checkpoint_files import best_file, checkpoints
 from trial.device import choose_compute
 from trial.errors import TrialError
 from trial.fit import EpochMetrics, start_training
@@ -102,7 +104,7 @@ def test_killed_three_times_the_curve_is_the_same_bit_for_bit(whole, tiny_cache,
         said.append(process.communicate(timeout=60))
         assert time.monotonic() - process.sent < 5  # NNI's SIGKILL comes then
         assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
-        assert (tmp_path / "checkpoint.pt").exists() and not (tmp_path / "best.pt").exists()
+        assert checkpoints(tmp_path) and not (tmp_path / "best.pt").exists()
     assert "stopped: SIGINT after epoch" in said[1][1] and f"--output {tmp_path}" in said[1][1]
     assert said[1][1].count("\n") == 1 and "Traceback" not in said[1][1]
     assert json.loads((tmp_path / "result.json").read_text())["stopped_by"] == "SIGTERM"
@@ -170,30 +172,62 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("name", ["checkpoint.pt", "best-*.pt"])
+@pytest.mark.parametrize("name", ["checkpoint-*.pt", "best-*.pt"])
 def test_a_damaged_checkpoint_is_not_continued(name, damage, interrupted, tiny_cache):
     h, compute = hyperparameters(epochs=3), choose_compute("cpu", "fp32", 1)
     owner = (h, open_cache(tiny_cache), compute)
     t = start_training(build_model(h.arch, h.weights, 11, h.seed), h)
     assert not isinstance(checkpoint.load(interrupted, t, owner), str)
-    DAMAGE[damage](next(interrupted.glob(name)))
+    for file in interrupted.glob(name):
+        DAMAGE[damage](file)
     reason = checkpoint.load(interrupted, t, owner)
-    assert isinstance(reason, str) and "\n" not in reason and "checkpoint.pt" in reason
+    assert isinstance(reason, str) and "\n" not in reason and reason.startswith("checkpoint-")
 
 
 def test_after_damage_the_training_starts_anew_with_a_line(interrupted, whole, tiny_cache, capsys):
-    halve(interrupted / "checkpoint.pt")
+    for file in checkpoints(interrupted):
+        halve(file)
     run_trial(hyperparameters(epochs=3), open_cache(tiny_cache), settings(interrupted), lambda metrics: None)
     said = capsys.readouterr().out
-    assert "checkpoint.pt cannot be read" in said and "the training starts anew" in said
+    assert re.search(r"checkpoint-(odd|even).pt cannot be read .*; the training starts anew", said)
     assert curve(interrupted) == curve(whole)[:3]  # of the same seed
+
+
+@pytest.mark.parametrize("damage", [halve, lambda file: file.write_bytes(b""), Path.unlink])
+def test_where_the_newest_is_torn_the_one_before_it_is_continued(damage, interrupted, whole, tiny_cache, capsys):
+    """Killed, or the machine stopped, while it was written over."""
+    damage(interrupted / "checkpoint-even.pt")
+    run_trial(hyperparameters(epochs=3), open_cache(tiny_cache), settings(interrupted), lambda metrics: None)
+    said = capsys.readouterr().out
+    assert "continued after epoch 1" in said
+    assert ("checkpoint-even.pt cannot be read" in said and "the one before it is whole" in said) == (
+        damage is not Path.unlink
+    )
+    assert curve(interrupted) == curve(whole)[:3]
+
+
+def test_both_checkpoints_find_their_best_weights(tiny_cache, tmp_path):
+    """After each epoch, whichever was the best by then."""
+    h, cache, seen = hyperparameters(epochs=EPOCHS), open_cache(tiny_cache), []
+
+    def look(metrics):
+        files = checkpoints(tmp_path)
+        states = [torch.load(file, weights_only=True) for file in files]
+        assert [len(state["lines"]) for state in states] == [metrics["epoch"], metrics["epoch"] - 1][: len(states)]
+        assert all(best_file(tmp_path, state["best_epoch"]).exists() for state in states)
+        named = {state["best_epoch"] for state in states}
+        assert len(list(tmp_path.glob("best-*.pt"))) == len(named)
+        seen.append(named)
+
+    run_trial(h, cache, settings(tmp_path), look)
+    assert any(len(named) == 2 for named in seen) and any(len(named) == 1 for named in seen[1:])
 
 
 def test_another_trainings_checkpoint_is_kept_alone_and_replaced_under_nni(interrupted, tiny_cache, capsys):
     h, cache = hyperparameters(epochs=3, lr=0.03), open_cache(tiny_cache)
     with pytest.raises(TrialError, match=r"another training: lr 0.02 there, 0.03 here; .* choose another --output"):
         run_trial(h, cache, settings(interrupted), lambda metrics: None)
-    assert (interrupted / "checkpoint.pt").exists()
+    assert checkpoints(interrupted)
     run_trial(h, cache, settings(interrupted, may_replace=True), lambda metrics: None)
     assert "lr 0.02 there, 0.03 here; the training starts anew" in capsys.readouterr().out
     assert len(curve(interrupted)) == 3 and curve(interrupted)[0]["lr"] == 0.03

@@ -32,7 +32,7 @@ def ended(folder, interrupted=0):
     final = {"default": 0.2, "interrupted": interrupted}
     write_json(folder / "result.json", {"hyperparameters": asdict(H), "best_epoch": 2, "final": final})
     (folder / "best-2.pt").write_bytes(b"weights")
-    (folder / "checkpoint.pt").write_bytes(b"state")
+    (folder / "checkpoint-odd.pt").write_bytes(b"state")
 
 
 def test_a_training_that_nni_did_not_hear_the_end_of_is_reported_again(tmp_path):
@@ -41,7 +41,7 @@ def test_a_training_that_nni_did_not_hear_the_end_of_is_reported_again(tmp_path)
     assert report_again(tmp_path, finished_result(tmp_path, H), seen.append) == {"default": 0.2, "interrupted": 0}
     assert [(metrics["epoch"], metrics["default"]) for metrics in seen] == [(1, 0.1), (2, 0.2)]
     assert (tmp_path / "best.pt").read_bytes() == b"weights"
-    assert not list(tmp_path.glob("best-*.pt")) and not (tmp_path / "checkpoint.pt").exists()
+    assert not list(tmp_path.glob("best-*.pt")) and not (tmp_path / "checkpoint-odd.pt").exists()
 
 
 def test_what_did_not_end_well_or_is_of_other_hyperparameters_is_not(tmp_path):
@@ -57,7 +57,7 @@ def test_what_did_not_end_well_or_is_of_other_hyperparameters_is_not(tmp_path):
 def test_an_interrupted_training_is_not_written_over_by_another(tmp_path):
     write_hyperparameters(tmp_path, {}, H)
     refuse_others(tmp_path, Hyperparameters(lr=0.02))  # nothing to lose yet
-    (tmp_path / "checkpoint.pt").write_bytes(b"state")
+    (tmp_path / "checkpoint-odd.pt").write_bytes(b"state")
     refuse_others(tmp_path, H)
     with pytest.raises(TrialError, match=r"interrupted training with lr = 0.01; give the same again"):
         refuse_others(tmp_path, Hyperparameters(lr=0.02))

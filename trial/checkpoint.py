@@ -11,19 +11,19 @@ from typing import Any
 import torch
 
 from data.cache import Cache
-from trial.checkpoint_files import CHECKPOINT, best_file
+from trial.checkpoint_files import best_file, checkpoint_file, checkpoints
 from trial.device import Compute
-from trial.fit import EpochMetrics, Training
+from trial.fit import EpochMetrics, Training, best_epoch
 from trial.hyperparameters import Hyperparameters
 from trial.metrics import Score
-from trial.outputs import write_atomically, write_weights
+from trial.outputs import write_over, write_weights
 from trial.teacher import Teacher
 
-FORMAT = 2  # raised when a training's state or its meaning changes: older checkpoints are then not continued
+FORMAT = 3  # raised when a training's state or its meaning changes: older checkpoints are then not continued
 
 
 Owner = tuple[Hyperparameters, Cache, Compute]
-OTHER = "checkpoint.pt is of another training"
+OTHER = "the checkpoint is of another training"
 
 
 def identity(owner: Owner, teacher: Teacher | None) -> dict[str, Any]:
@@ -64,31 +64,42 @@ def save(folder: Path, t: Training, owner: Owner, lines: list[dict], facts: dict
     }
     buffer = io.BytesIO()  # torch's own writing to a file ends in a C++ error where the disk is full
     torch.save(state, buffer)
-    write_atomically(folder / CHECKPOINT, buffer.getbuffer())
+    write_over(checkpoint_file(folder, len(t.epochs)), buffer.getbuffer())
+    named = (best, best_file(folder, best_epoch(t.epochs[:-1])))  # by the checkpoint before, which is still there
     for old in folder.glob("best-*.pt"):
-        if old != best:
+        if old not in named:
             old.unlink()
 
 
 def load(folder: Path, t: Training, owner: Owner) -> tuple[list[dict], dict[str, Any]] | str:
-    """Put `t` where the checkpoint was; returns its lines and facts. Else why not, in words; `t` is then of no use.
-
-    Raises nothing: whatever a damaged file does is a reason.
+    """Put `t` where the newest whole checkpoint was; returns its lines and facts. Else why not, in words; `t` is then of
+    no use. There is one in the folder, or two. Raises nothing: whatever a damaged file does is a reason.
     """
+    reasons = []
+    for file in checkpoints(folder):
+        found = _load(file, t, owner)
+        if not isinstance(found, str):
+            print("".join(f"{reason}; the one before it is whole\n" for reason in reasons), end="")
+            return found
+        reasons.append(found)
+    return reasons[0]
+
+
+def _load(file: Path, t: Training, owner: Owner) -> tuple[list[dict], dict[str, Any]] | str:
     try:
-        state = _read(folder / CHECKPOINT)
+        state = _read(file)
         if state["format"] != FORMAT:
-            return f"checkpoint.pt has format {state['format']}, this version continues format {FORMAT}"
+            return f"{file.name} has format {state['format']}, this version continues format {FORMAT}"
         if state["of"] != (here := identity(owner, t.teacher)):
             return f"{OTHER}: {_difference(state['of'], here)}"
-        best = _read(best_file(folder, state["best_epoch"]))["model"]
+        best = _read(best_file(file.parent, state["best_epoch"]))["model"]
         epochs = [
             EpochMetrics(**{name: line[name] for name in EpochMetrics.__annotations__}) for line in state["lines"]
         ]
         _apply(t, state, best)
     except Exception as error:  # noqa: BLE001 a damaged file raises what it likes: pickle's, zip's, torch's errors
         reason = (str(error).strip().splitlines() or [""])[0]
-        return f"checkpoint.pt cannot be read ({type(error).__name__}: {reason[:80]})"
+        return f"{file.name} cannot be read ({type(error).__name__}: {reason[:80]})"
     t.epochs[:] = epochs
     return state["lines"], state["facts"]
 
@@ -102,12 +113,12 @@ def _read(file: Path) -> Any:
 
 
 def _apply(t: Training, state: dict[str, Any], best: dict[str, torch.Tensor]) -> None:
-    device = next(t.model.parameters()).device
     t.model.load_state_dict(state["model"] or best)
     t.optimizer.load_state_dict(state["optimizer"])
     t.schedule.load_state_dict(state["schedule"])
     t.generator.set_state(state["generator"])
-    t.best_weights = {name: value.to(device) for name, value in best.items()}
+    for name, value in best.items():
+        t.best_weights[name].copy_(value)
     t.best_epoch, t.best_validation = state["best_epoch"], Score(**state["best_validation"])
     t.train_at_once.images, t.evaluate_at_once.images = state["at_once"]
 

@@ -19,6 +19,7 @@ from trial.metrics import Counter, Score
 from trial.micro_batch import AtOnce, Buffers, least_images, split_planned
 from trial.prefetch import read_ahead
 from trial.scoring import EVALUATED_AT_ONCE, evaluate
+from trial.sgd import SGD
 from trial.teacher import Teacher
 
 
@@ -54,7 +55,7 @@ class Training:
     """All that an epoch changes: with these, a training goes on from where it was."""
 
     model: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: SGD
     schedule: torch.optim.lr_scheduler.StepLR
     generator: torch.Generator  # of the order, the crops and the flips: nothing else is random
     best_weights: dict[str, Tensor]
@@ -68,9 +69,7 @@ class Training:
 
 def start_training(model: nn.Module, h: Hyperparameters, teacher: Teacher | None = None) -> Training:
     """A training before its first epoch: SGD on all weights, StepLR."""
-    # fused: one pass over the weights, to the same bits; it allocates nothing after the first step, and there before it
-    # changes anything, so that a step that ran out of memory can be repeated.
-    optimizer = torch.optim.SGD(model.parameters(), h.lr, h.momentum, weight_decay=h.weight_decay, fused=True)
+    optimizer = SGD(model, h.lr, h.momentum, h.weight_decay)
     return Training(
         model,
         optimizer,
@@ -107,8 +106,10 @@ def fit(
         epoch = len(t.epochs) + 1
         shown = (trained.loss, trained.top1, validated.loss, validated.top1, validated.macro)
         t.epochs.append(EpochMetrics(epoch, lr, *shown))
-        if t.best_epoch == 0 or validated.top1 > t.epochs[t.best_epoch - 1].val_accuracy:
-            t.best_weights, t.best_epoch, t.best_validation = copy_weights(t.model), epoch, validated
+        if best_epoch(t.epochs) == epoch:
+            t.best_epoch, t.best_validation = epoch, validated
+            for name, value in t.model.state_dict().items():
+                t.best_weights[name].copy_(value)
         on_epoch(t)
     t.model.load_state_dict(t.best_weights)
     return Fitted(t.epochs, t.best_epoch, stopped_by, t.best_validation)
@@ -153,6 +154,11 @@ def train_step(t: Training, make_batch, objective: Objective, planned, compute: 
         done.append((logits.detach(), labels, loss.detach()))
     t.optimizer.step()
     return done
+
+
+def best_epoch(epochs: list[EpochMetrics]) -> int:
+    """Of the highest validation accuracy; of equals the first. 0 where there is none."""
+    return max((epoch.epoch for epoch in epochs), key=lambda number: epochs[number - 1].val_accuracy, default=0)
 
 
 def copy_weights(model: nn.Module) -> dict[str, Tensor]:

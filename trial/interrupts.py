@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trial.checkpoint_files import CHECKPOINT, best_file
+from trial.checkpoint_files import best_file, checkpoints
 from trial.errors import TrialError
 
 LOCK_WAIT_S = 3.0  # of NNI's 5
@@ -91,7 +91,7 @@ class Interrupts:
         return 0 if self.close else 128 + caught
 
     def _way_on(self) -> str:
-        if not (self.progress.folder and (self.progress.folder / CHECKPOINT).exists()):
+        if not (self.progress.folder and checkpoints(self.progress.folder)):
             return ""
         again = "nnictl resume" if self.close else f"the same command and --output {self.progress.folder}"
         return f"; it goes on from its last epoch with {again}"

@@ -42,6 +42,20 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         raise cannot_write(path, error) from error
 
 
+def write_over(path: Path, content: bytes | memoryview) -> None:
+    """Over what the file holds. It is torn where the process is killed meanwhile: for files whose reader can tell.
+
+    Raises TrialError where the folder cannot be written; the file is then gone.
+    """
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
+            file.write(content)
+            file.truncate()
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
 def cannot_write(path: Path, error: OSError) -> TrialError:
     return TrialError(
         f"{path}: cannot be written ({error.strerror or error}); free space there or choose another --output"

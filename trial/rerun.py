@@ -49,7 +49,7 @@ def refuse_others(folder: Path, h: Hyperparameters) -> None:
         return
     # A teacher may lie elsewhere by now: the checkpoint knows the file itself.
     names = [name for name, value in asdict(h).items() if found.get(name) != value and name != "teacher"]
-    if names and (folder / checkpoint_files.CHECKPOINT).exists():
+    if names and checkpoint_files.checkpoints(folder):
         there = ", ".join(f"{name} = {found.get(name)}" for name in names)
         raise TrialError(
             f"{folder}: holds an interrupted training with {there}; give the same again to continue it, or choose another "

@@ -11,7 +11,7 @@ from pathlib import Path
 from data.cache import Cache, Split
 from trial import checkpoint, outputs
 from trial.batches import place_split, store_px
-from trial.checkpoint_files import CHECKPOINT, keep_best, remove
+from trial.checkpoint_files import checkpoints, keep_best, remove
 from trial.device import Compute, choose_compute
 from trial.epoch_log import EpochLog, epoch_line, metrics_of_epoch
 from trial.errors import TrialError
@@ -93,7 +93,7 @@ def _start_or_continue(run: Run, may_replace: bool) -> Training:
 
     classes, lines = len(run.cache.classes), []
     t = begin()
-    if (run.folder / CHECKPOINT).exists():
+    if checkpoints(run.folder):
         found = checkpoint.load(run.folder, t, (run.h, run.cache, run.compute))
         if isinstance(found, str):
             if found.startswith(checkpoint.OTHER) and not may_replace:
