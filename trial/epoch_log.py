@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+from trial.event_file import records, scalars, version
 from trial.outputs import cannot_write, write_atomically
 
 
@@ -44,39 +44,20 @@ class EpochLog:
                 old.unlink()
         except OSError as error:
             raise cannot_write(events, error) from error
-        version = {"wall_time": time.time(), "file_version": "brain.Event:2"}
-        append(self._events, records([version, *(event for line in lines for event in scalars(line))]))
+        append(self._events, records([version(time.time()), *(event for line in lines for event in events_of(line))]))
 
     def add(self, line: dict[str, Any]) -> None:
         """An `epoch_line`."""
         self.lines.append(line)
         append(self._path, (json.dumps(line, allow_nan=False) + "\n").encode())
-        append(self._events, records(scalars(line)))
+        append(self._events, records(events_of(line)))
 
 
-def scalars(line: dict[str, Any]) -> list[dict[str, Any]]:
-    """The fields of TensorBoard's events: one a metric, at the time that the epoch ended."""
-    from torch.utils.tensorboard.summary import scalar
-
-    values = {name: value for name, value in line.items() if name not in ("epoch", "seconds", "time")}
-    tags = {name: name.replace("_", "/", 1) for name in values}  # train_loss beside val_loss: train/loss, val/loss
-    return [
-        {"wall_time": line["time"], "step": line["epoch"], "summary": scalar(tags[name], value)}
-        for name, value in values.items()
-    ]
-
-
-def records(events: list[dict[str, Any]]) -> bytes:
-    """As an event file holds them. Not by torch's SummaryWriter: its thread meets a full disk with a traceback, and the
-    trial hears of it later."""
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    buffer = io.BytesIO()
-    writer = RecordWriter(buffer)
-    for event in events:
-        writer.write(Event(**event).SerializeToString())
-    return buffer.getvalue()
+def events_of(line: dict[str, Any]) -> list[dict[str, Any]]:
+    """A line's metrics as TensorBoard's events, at the time that the epoch ended."""
+    metrics = {name: value for name, value in line.items() if name not in ("epoch", "seconds", "time")}
+    tags = {name.replace("_", "/", 1): value for name, value in metrics.items()}  # train/loss beside val/loss
+    return scalars(tags, line["epoch"], line["time"])
 
 
 def append(path: Path, content: bytes) -> None:
