@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from .locate import AnalysisError
+from .reading.locate import AnalysisError
 from .terminal import clean
 
 
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def run_compare(options: argparse.Namespace) -> int:
     from .compare_words import print_comparison
-    from .reader import load_experiment
+    from .reading.reader import load_experiment
 
     if len(options.experiments) < 2:
         raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
@@ -138,7 +138,7 @@ def run_compare(options: argparse.Namespace) -> int:
 
 def run_export(options: argparse.Namespace) -> int:
     from .export import export
-    from .reader import load_experiment
+    from .reading.reader import load_experiment
 
     for path, rows in export(load_experiment(options.experiment), options.format, options.out, options.epochs):
         print(f"{path}: {rows} rows")
@@ -198,7 +198,7 @@ def run_list(options: argparse.Namespace) -> int:
 
 
 def run_show(options: argparse.Namespace) -> int:
-    from .reader import load_experiment
+    from .reading.reader import load_experiment
     from .show import print_experiment
 
     print_experiment(load_experiment(options.experiment), options.all)
@@ -207,7 +207,7 @@ def run_show(options: argparse.Namespace) -> int:
 
 def run_best(options: argparse.Namespace) -> int:
     from .best import print_best
-    from .reader import load_experiment
+    from .reading.reader import load_experiment
 
     print_best(load_experiment(options.experiment, finals_only=True), options.format)
     return 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 
-from . import startup, words
+from . import words
 from .compare import evaluation
-from .logs import failure_reason, tuner_errors
-from .provenance import best_result
-from .records import Experiment, Trial
+from .reading import startup
+from .reading.logs import failure_reason, tuner_errors
+from .reading.provenance import best_result
+from .reading.records import Experiment, Trial
 from .selection import optimism_of
 from .verdict import wilson
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from . import words
 from .compare import evaluation
-from .locate import AnalysisError
-from .records import Experiment, Trial
+from .reading.locate import AnalysisError
+from .reading.records import Experiment, Trial
+from .reading.values import strict_json
 from .retrain import evaluate_command, retrain_command
 from .selection import optimism_of
 from .terminal import clean, columns, safe_json, say
-from .values import strict_json
 from .verdict import wilson
 
 

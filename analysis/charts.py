@@ -12,7 +12,7 @@ from .best_of_k import BestOfK
 from .figures import COLOURS, HOVER, Style, empty_figure, firsts, hover_text, score_axis
 from .importance import Importance
 from .parallel import parallel
-from .records import Experiment
+from .reading.records import Experiment
 from .words import arm_names, is_percent, score_text, value_text
 
 

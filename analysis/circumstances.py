@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from . import startup
-from .records import ENDED, Experiment
+from .reading import startup
+from .reading.records import ENDED, Experiment
 from .words import arm_names
 
 

@@ -8,12 +8,13 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from . import startup, verdict
+from . import verdict
 from .contest import comparison, overall
 from .grouping import Arm, group
-from .locate import AnalysisError
-from .provenance import best_result, made_of
-from .records import Experiment, Trial
+from .reading import startup
+from .reading.locate import AnalysisError
+from .reading.provenance import best_result, made_of
+from .reading.records import Experiment, Trial
 from .selection import optimism_of
 from .words import validation_n
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from .arms import arm_rows
 from .compare import compare
 from .page_rows import PAIR_COLUMNS, pair_rows, repeat_rows
-from .records import Experiment
+from .reading.records import Experiment
 from .report import write_comparison
 from .terminal import clean, columns, say
 from .words import arm_names, is_percent

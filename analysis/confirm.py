@@ -22,8 +22,8 @@ from .confirm_plan import Request, plan_of, size_text
 from .confirm_result import result_of
 from .confirm_statement import judge
 from .confirm_trained import Cell, cells_of
-from .locate import AnalysisError, is_running, registry
-from .reader import load_experiment
+from .reading.locate import AnalysisError, is_running, registry
+from .reading.reader import load_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 FORWARD_S = 5.0  # a terminal's Ctrl-C reaches the launcher too; where only this process got it, it is passed on

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .locate import AnalysisError
-from .records import Experiment, Trial
+from .reading.locate import AnalysisError
+from .reading.records import Experiment, Trial
 from .selection import optimism_of
 from .words import validation_n
 

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from .confirm_cells import Configuration, Plan
-from .locate import AnalysisError, registry
+from .reading.locate import AnalysisError, registry
 
 PLAN, EXPERIMENTS, EXPERIMENT, SPACE = "plan.json", "experiments.json", "confirm.yml", "confirm_space.json"
 _DAY_S = 24 * 3600

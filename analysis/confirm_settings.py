@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .locate import AnalysisError, registry
-from .records import Experiment
+from .reading.locate import AnalysisError, registry
+from .reading.records import Experiment
 
 OUR_TRIAL = ["python", "-m", "trial"]
 _KEPT = ("trialCodeDirectory", "trialGpuNumber", "maxTrialDuration", "logLevel", "debug", "trainingService")

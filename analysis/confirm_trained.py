@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .confirm_cells import Configuration, Plan, key_of, typed
-from .logs import failure_reason
-from .records import ENDED, Experiment, Trial
+from .reading.logs import failure_reason
+from .reading.records import ENDED, Experiment, Trial
 
 CANCELLED = ("USER_CANCELED", "SYS_CANCELED")
 

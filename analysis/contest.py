@@ -8,7 +8,7 @@ from typing import Any
 from . import repeats, verdict
 from .circumstances import notes_between, obstacles_between, shared_design
 from .grouping import Arm
-from .records import ENDED, Experiment
+from .reading.records import ENDED, Experiment
 from .statement import judge
 from .statement_repeats import describe_repeats, headline_of_many
 

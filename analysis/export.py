@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from .locate import AnalysisError
-from .records import Experiment
-from .tables import epochs_table, trials_table
+from .reading.locate import AnalysisError
+from .reading.records import Experiment
+from .reading.tables import epochs_table, trials_table
 
 FORMATS = ("csv", "json", "parquet", "optuna")
 

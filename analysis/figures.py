@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from . import series
 from .canvas import COLOURS, HOVER, empty_figure, hover_text, score_axis
-from .records import Experiment
+from .reading.records import Experiment
 from .words import arm_names, is_percent, score_text
 
 

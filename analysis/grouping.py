@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from . import startup
-from .locate import AnalysisError
-from .records import Experiment
+from .reading import startup
+from .reading.locate import AnalysisError
+from .reading.records import Experiment
 from .words import arm_names
 
 

@@ -7,9 +7,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from .confirm_files import write_text
+from .reading.values import strict_json
 from .study_files import PLAN, RESULT, read_result
 from .study_words import TITLES
-from .values import strict_json
 
 _FOLDERS = re.compile(r"(?<![\w/.:~])/(?:[^\s'\":;,/]+/)+")  # of an absolute path within a text
 

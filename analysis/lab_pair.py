@@ -8,9 +8,9 @@ from typing import Any
 
 from .compare import compare
 from .lab_setting import Told, differing, settings_of
-from .locate import AnalysisError
 from .markdown import code, plain_table, text
-from .reader import load_experiment
+from .reading.locate import AnalysisError
+from .reading.reader import load_experiment
 from .study_arms import Measure
 from .study_reported import reported
 from .study_words import spread_text

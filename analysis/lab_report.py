@@ -13,8 +13,8 @@ from .confirm_files import write_text
 from .lab_kept import are_kept, keep
 from .lab_setting import Told, settings_rows
 from .lab_shared import sentences
-from .locate import AnalysisError
 from .markdown import code, plain_table, table, text
+from .reading.locate import AnalysisError
 from .study_files import PLAN, RESULT, default_folder, from_file, read_result
 from .study_reported import setting
 from .study_words import TITLES

@@ -14,7 +14,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from .records import Experiment
+from .reading.records import Experiment
 
 _HOME = "/home/user"
 _ACCESS = {"host", "user", "password", "sshkeyfile", "sshpassphrase", "pythonpath", "nnimanagerip"}

@@ -16,8 +16,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .locate import AnalysisError
-from .records import Experiment
+from .reading.locate import AnalysisError
+from .reading.records import Experiment
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -12,10 +12,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from .logs import failure_reason
 from .optuna_space import distributions, flat
-from .records import ENDED, Experiment, Trial
-from .values import flatten
+from .reading.logs import failure_reason
+from .reading.records import ENDED, Experiment, Trial
+from .reading.values import flatten
 
 
 def frozen_trials(experiment: Experiment) -> list[FrozenTrial]:

@@ -6,11 +6,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from . import locate, startup, words
+from . import words
 from .condition import condition
-from .locate import AnalysisError
-from .reader import load_experiment
-from .records import Experiment
+from .reading import locate, startup
+from .reading.locate import AnalysisError
+from .reading.reader import load_experiment
+from .reading.records import Experiment
 from .terminal import clean, grid, indented, safe_json, say
 
 HEADS = ["Id", "Name", "Tuner", "State", "Ok/failed/all", "Best", "Of trial", "Started (UTC)"]

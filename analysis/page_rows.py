@@ -6,8 +6,8 @@ import itertools
 from typing import Any
 
 from . import stopping, words
-from .logs import failure_reason
-from .records import Experiment
+from .reading.logs import failure_reason
+from .reading.records import Experiment
 
 Rows = list[tuple[str, list[str]]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .records import Experiment, Trial
+from .reading.records import Experiment, Trial
 from .words import value_text
 
 MOST_LINES = 200

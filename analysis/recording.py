@@ -12,12 +12,12 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from . import database
-from .locate import AnalysisError, Source, source
-from .logs import TAIL_BYTES, TRIAL_LOGS, tuner_errors
 from .neutral import Neutral
-from .reader import load_experiment
-from .records import ENDED, Experiment, Trial
+from .reading import database
+from .reading.locate import AnalysisError, Source, source
+from .reading.logs import TAIL_BYTES, TRIAL_LOGS, tuner_errors
+from .reading.reader import load_experiment
+from .reading.records import ENDED, Experiment, Trial
 
 KEPT = ("hyperparameters.json", "epochs.jsonl", "result.json")
 

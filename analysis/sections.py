@@ -11,7 +11,7 @@ from . import charts, figures, series, words
 from .best_of_k import best_of_k, pooled_startup
 from .importance import importances
 from .parallel import parallel
-from .records import Experiment
+from .reading.records import Experiment
 
 
 class Section(NamedTuple):

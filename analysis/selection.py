@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .records import Experiment
+from .reading.records import Experiment
 from .words import validation_n
 
 DRAWS, SEED = 10_000, 0

@@ -6,14 +6,15 @@ import json
 from collections import Counter
 from typing import Any
 
-from . import series, startup, words
+from . import series, words
 from .arms import arm_rows
 from .circumstances import notes_between
 from .condition import condition
 from .page_rows import failure_rows
-from .records import ENDED, Experiment
+from .reading import startup
+from .reading.records import ENDED, Experiment
+from .reading.values import score
 from .terminal import clean, columns, grid, say
-from .values import score
 
 SHORT = 40  # trials that are shown without --all; of more, so many of the best and of the last
 EACH = 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import verdict
-from .records import Experiment
+from .reading.records import Experiment
 from .words import arm_names, difference_text, is_percent, score_text
 
 

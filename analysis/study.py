@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .locate import AnalysisError
+from .reading.locate import AnalysisError
 from .study_arms import arms_of
 from .study_files import RESULT, default_folder, experiments_of, from_file, named, read_plan, read_result
 from .study_page import write_result

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from .confirm_trained import trained
 from .paired import spread
-from .provenance import best_result
-from .records import Experiment, Trial
+from .reading.provenance import best_result
+from .reading.records import Experiment, Trial
+from .reading.values import score
 from .study_files import TEACHER, Part
-from .values import score
 
 
 class Measure(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from .paired import holm
-from .provenance import best_result
+from .reading.provenance import best_result
 from .study_arms import Arm
 
 BY_CLASS = ("pretrained", "balance")

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from .records import Trial
+from .reading.records import Trial
 from .study_arms import Arm, curve, measured
 
 

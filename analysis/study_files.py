@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .confirm_files import write_text
-from .locate import AnalysisError, registry
-from .reader import load_experiment
-from .records import Experiment
-from .values import load_json
+from .reading.locate import AnalysisError, registry
+from .reading.reader import load_experiment
+from .reading.records import Experiment
+from .reading.values import load_json
 
 PLAN, RESULT = "plan.json", "study.json"
 MAIN, TEACHER = "main", "teacher"

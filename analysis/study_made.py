@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .provenance import made_with
+from .reading.provenance import made_with
 from .words import NONE, optional, params_text, score_text, seconds_text
 
 TRAINING_COLUMNS = [

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .confirm_files import write_text
+from .reading.values import strict_json
 from .report import render_page
 from .study_arms import MEASURES
 from .study_figures import figures
@@ -15,7 +16,6 @@ from .study_made import TRAINING_COLUMNS, provenance_rows, training_cells
 from .study_reported import reported_arm, same_classes
 from .study_single import rank_words
 from .study_words import TITLES, difference_words, number_text, spread_text
-from .values import strict_json
 from .words import NONE, optional
 
 Rows = list[tuple[str, list[str]]]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .confirm_trained import why_failed
-from .provenance import best_result, made_of
+from .reading.provenance import best_result, made_of
 from .study_arms import Arm, arm_facts
 from .study_classes import by_class, rare_gain_most
 from .study_curves import band, prefixes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .provenance import best_result
+from .reading.provenance import best_result
 from .study_arms import Arm, measured
 from .study_differences import TOP1, TRAINING, shown
 from .study_words import BY_KEY, difference_words, listed, spread_text

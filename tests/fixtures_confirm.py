@@ -11,8 +11,8 @@ from fixtures_analysis import Recorder, final
 from analysis.confirm_cells import Plan, choose_configurations, fresh_seeds, search_facts
 from analysis.confirm_files import experiment_name
 from analysis.confirm_settings import common_flags, settings_of
-from analysis.reader import load_experiment
-from analysis.records import Experiment
+from analysis.reading.reader import load_experiment
+from analysis.reading.records import Experiment
 from trial.hyperparameters import describe_fields
 
 SPACE = {

@@ -12,8 +12,8 @@ from scipy import stats
 
 from analysis import verdict
 from analysis.compare import compare
-from analysis.locate import AnalysisError
-from analysis.reader import load_experiment
+from analysis.reading.locate import AnalysisError
+from analysis.reading.reader import load_experiment
 from analysis.report import strict_json
 
 

@@ -21,8 +21,8 @@ from analysis.confirm_result import result_of
 from analysis.confirm_settings import common_flags, flags_of, settings_of
 from analysis.confirm_statement import judge
 from analysis.confirm_trained import cells_of
-from analysis.locate import AnalysisError
-from analysis.reader import load_experiment
+from analysis.reading.locate import AnalysisError
+from analysis.reading.reader import load_experiment
 
 EVIL = "<script>alert(1)</script>"
 

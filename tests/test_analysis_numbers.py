@@ -14,7 +14,7 @@ from scipy import stats
 
 from analysis import best_of_k, charts, figures, importance, page_rows, series, stopping
 from analysis.parallel import parallel, scale
-from analysis.reader import load_experiment
+from analysis.reading.reader import load_experiment
 from analysis.stopping import Curve, Patience
 
 

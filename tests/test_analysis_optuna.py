@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from analysis.__main__ import main
 from analysis.optuna_space import distributions, flat
 from analysis.optuna_trials import frozen_trials
-from analysis.reader import load_experiment
+from analysis.reading.reader import load_experiment
 
 NAN, INF = float("nan"), float("inf")
 SPACE = {

@@ -14,8 +14,8 @@ from analysis import calibrate, repeats, selection
 from analysis.__main__ import main
 from analysis.compare import compare
 from analysis.grouping import group
-from analysis.locate import AnalysisError
-from analysis.reader import load_experiment
+from analysis.reading.locate import AnalysisError
+from analysis.reading.reader import load_experiment
 
 GUIDED = {"tpe_args": {"n_startup_jobs": 1}}
 

@@ -7,7 +7,8 @@ from importlib import metadata
 from pathlib import PurePath
 from typing import Any
 
-from . import startup, words
+from .. import words
+from . import startup
 from .records import Experiment, Trial
 from .values import load_json
 
