@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from .reading.locate import AnalysisError
-from .terminal import clean
+from .terminal.text import clean
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,8 +127,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    from .compare_words import print_comparison
     from .reading.reader import load_experiment
+    from .terminal.compare_words import print_comparison
 
     if len(options.experiments) < 2:
         raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
@@ -158,7 +158,7 @@ def run_confirm(options: argparse.Namespace) -> int:
     from .confirm import confirm
     from .confirm_page import COLUMNS, configuration_rows
     from .confirm_plan import Request
-    from .terminal import columns
+    from .terminal.text import columns
 
     request = Request(options.experiments, options.top, options.seeds, options.out, not options.no_launch)
     try:
@@ -191,7 +191,7 @@ def run_report(options: argparse.Namespace) -> int:
 
 
 def run_list(options: argparse.Namespace) -> int:
-    from .overview import print_list
+    from .terminal.overview import print_list
 
     print_list(options.home, options.format)
     return 0
@@ -199,15 +199,15 @@ def run_list(options: argparse.Namespace) -> int:
 
 def run_show(options: argparse.Namespace) -> int:
     from .reading.reader import load_experiment
-    from .show import print_experiment
+    from .terminal.show import print_experiment
 
     print_experiment(load_experiment(options.experiment), options.all)
     return 0
 
 
 def run_best(options: argparse.Namespace) -> int:
-    from .best import print_best
     from .reading.reader import load_experiment
+    from .terminal.best import print_best
 
     print_best(load_experiment(options.experiment, finals_only=True), options.format)
     return 0

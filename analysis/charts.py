@@ -7,10 +7,11 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from . import series, stopping
-from .best_of_k import BestOfK
+from . import series
 from .figures import COLOURS, HOVER, Style, empty_figure, firsts, hover_text, score_axis
-from .importance import Importance
+from .judging import stopping
+from .judging.best_of_k import BestOfK
+from .judging.importance import Importance
 from .parallel import parallel
 from .reading.records import Experiment
 from .words import arm_names, is_percent, score_text, value_text

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .judging.selection import optimism_of
 from .reading.locate import AnalysisError
 from .reading.records import Experiment, Trial
-from .selection import optimism_of
 from .words import validation_n
 
 DEFAULT = "default"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .confirm_cells import Plan, choose_configurations, fresh_seeds, search_facts
 from .confirm_files import default_folder, read_plan, write_plan
 from .confirm_settings import common_flags, describe, flags_of, settings_of
-from .paired import MOST_PAIRS
+from .judging.paired import MOST_PAIRS
 from .reading.locate import AnalysisError
 from .reading.reader import load_experiment
 from .reading.records import Experiment

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .compare import evaluation
 from .confirm_cells import Configuration, Plan
 from .confirm_trained import Cell, why_failed
-from .paired import by_seed, holm, mean_interval, paired, seeds_needed, spread
+from .judging.compare import evaluation
+from .judging.paired import by_seed, holm, mean_interval, paired, seeds_needed, spread
 from .words import validation_n
 
 SPLITS = ("validation", "evaluation")

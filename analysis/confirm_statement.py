@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from . import verdict
-from .paired import smallest_flip_p
+from .judging import verdict
+from .judging.paired import smallest_flip_p
 from .words import NONE, difference_text, params_text, score_text
 
 

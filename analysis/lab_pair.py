@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .compare import compare
+from .judging.compare import compare
 from .lab_setting import Told, differing, settings_of
 from .markdown import code, plain_table, text
 from .reading.locate import AnalysisError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .terminal import clean
+from .terminal.text import clean
 
 _SPECIAL = re.compile(r"[\\`*{}\[\]<>|~&$#!]|(?<!\w)_|_(?!\w)")  # within a word an underscore is one
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from . import stopping, words
+from . import words
+from .judging import stopping
 from .reading.logs import failure_reason
 from .reading.records import Experiment
 

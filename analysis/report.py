@@ -12,8 +12,8 @@ from plotly.offline import get_plotlyjs
 
 from . import figures, page_rows, series, words
 from .arms import arm_rows, per_class_rows, warnings_of
-from .compare import evaluation
 from .export import write_table
+from .judging.compare import evaluation
 from .reading import startup
 from .reading.locate import AnalysisError
 from .reading.provenance import provenance

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from . import charts, figures, series, words
-from .best_of_k import best_of_k, pooled_startup
-from .importance import importances
+from .judging.best_of_k import best_of_k, pooled_startup
+from .judging.importance import importances
 from .parallel import parallel
 from .reading.records import Experiment
 

@@ -43,7 +43,7 @@ def study(name: str, out: Path | None) -> tuple[dict[str, Any], Path]:
 def print_study(name: str, out: Path | None) -> None:
     """The two sentences, the table and where the page is."""
     from .study_page import arm_rows
-    from .terminal import clean, columns
+    from .terminal.text import clean, columns
 
     result, page = study(name, out)
     missing = sum(row["state"] == "missing" for row in result["trainings"])

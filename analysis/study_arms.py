@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .confirm_trained import trained
-from .paired import spread
+from .judging.paired import spread
 from .reading.provenance import best_result
 from .reading.records import Experiment, Trial
 from .reading.values import score

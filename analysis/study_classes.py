@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from .paired import holm
+from .judging.paired import holm
 from .reading.provenance import best_result
 from .study_arms import Arm
 

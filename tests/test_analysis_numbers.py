@@ -12,10 +12,11 @@ import pytest
 from fixtures_analysis import Recorder, final
 from scipy import stats
 
-from analysis import best_of_k, charts, figures, importance, page_rows, series, stopping
+from analysis import charts, figures, page_rows, series
+from analysis.judging import best_of_k, importance, stopping
+from analysis.judging.stopping import Curve, Patience
 from analysis.parallel import parallel, scale
 from analysis.reading.reader import load_experiment
-from analysis.stopping import Curve, Patience
 
 
 @pytest.fixture(autouse=True)

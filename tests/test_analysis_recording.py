@@ -15,7 +15,7 @@ from fixtures_analysis import Recorder, final
 
 from analysis.__main__ import main
 from analysis.arms import per_class_rows
-from analysis.compare import compare, facts
+from analysis.judging.compare import compare, facts
 from analysis.neutral import Neutral
 from analysis.reading.logs import failure_reason, tuner_errors
 from analysis.reading.reader import load_experiment

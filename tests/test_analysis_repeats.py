@@ -10,10 +10,11 @@ import pytest
 from fixtures_analysis import Recorder, final
 from scipy import stats
 
-from analysis import calibrate, repeats, selection
+from analysis import calibrate
 from analysis.__main__ import main
-from analysis.compare import compare
-from analysis.grouping import group
+from analysis.judging import repeats, selection
+from analysis.judging.compare import compare
+from analysis.judging.grouping import group
 from analysis.reading.locate import AnalysisError
 from analysis.reading.reader import load_experiment
 

@@ -11,10 +11,10 @@ import pytest
 from conftest import ROOT
 from fixtures_analysis import Recorder
 
-from analysis.best_of_k import pooled_startup
-from analysis.compare import compare
-from analysis.grouping import configuration, group
-from analysis.importance import _random as random_trials
+from analysis.judging.best_of_k import pooled_startup
+from analysis.judging.compare import compare
+from analysis.judging.grouping import configuration, group
+from analysis.judging.importance import _random as random_trials
 from analysis.reading.chosen import chosen
 from analysis.reading.reader import load_experiment
 from analysis.reading.startup import Design, design, explain, label, shared_trials, startup_trials

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from fixtures_study import CLASSES, SETTINGS, part_of, plan_in, recorded
 
-from analysis.paired import holm, paired
+from analysis.judging.paired import holm, paired
 from analysis.study import study
 from analysis.study_classes import rare_gain_most
 from analysis.study_page import class_table

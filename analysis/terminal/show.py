@@ -6,15 +6,15 @@ import json
 from collections import Counter
 from typing import Any
 
-from . import series, words
-from .arms import arm_rows
-from .circumstances import notes_between
+from .. import series, words
+from ..arms import arm_rows
+from ..judging.circumstances import notes_between
+from ..page_rows import failure_rows
+from ..reading import startup
+from ..reading.records import ENDED, Experiment
+from ..reading.values import score
 from .condition import condition
-from .page_rows import failure_rows
-from .reading import startup
-from .reading.records import ENDED, Experiment
-from .reading.values import score
-from .terminal import clean, columns, grid, say
+from .text import clean, columns, grid, say
 
 SHORT = 40  # trials that are shown without --all; of more, so many of the best and of the last
 EACH = 10

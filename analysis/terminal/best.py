@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from . import words
-from .compare import evaluation
-from .reading.locate import AnalysisError
-from .reading.records import Experiment, Trial
-from .reading.values import strict_json
+from .. import words
+from ..judging.compare import evaluation
+from ..judging.selection import optimism_of
+from ..judging.verdict import wilson
+from ..reading.locate import AnalysisError
+from ..reading.records import Experiment, Trial
+from ..reading.values import strict_json
 from .retrain import evaluate_command, retrain_command
-from .selection import optimism_of
-from .terminal import clean, columns, safe_json, say
-from .verdict import wilson
+from .text import clean, columns, safe_json, say
 
 
 def print_best(experiment: Experiment, file_format: str) -> None:

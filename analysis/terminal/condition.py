@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .reading import locate
-from .reading.logs import tuner_errors
-from .reading.records import Experiment
+from ..reading import locate
+from ..reading.logs import tuner_errors
+from ..reading.records import Experiment
 
 
 def condition(experiment: Experiment) -> tuple[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..words import difference_text, is_percent, score_text
 from . import verdict
 from .grouping import Arm
-from .words import difference_text, is_percent, score_text
 
 
 def describe_repeats(arms: tuple[Arm, Arm], found: dict[str, Any], word: str, random: bool) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from ..reading.records import ENDED, Experiment
 from . import repeats, verdict
 from .circumstances import notes_between, obstacles_between, shared_design
 from .grouping import Arm
-from .reading.records import ENDED, Experiment
 from .statement import judge
 from .statement_repeats import describe_repeats, headline_of_many
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .reading.records import Experiment, Trial
-from .reading.values import score
+from ..reading.records import Experiment, Trial
+from ..reading.values import score
 
 
 class Curve(NamedTuple):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .arms import arm_rows
-from .compare import compare
-from .page_rows import PAIR_COLUMNS, pair_rows, repeat_rows
-from .reading.records import Experiment
-from .report import write_comparison
-from .terminal import clean, columns, say
-from .words import arm_names, is_percent
+from ..arms import arm_rows
+from ..judging.compare import compare
+from ..page_rows import PAIR_COLUMNS, pair_rows, repeat_rows
+from ..reading.records import Experiment
+from ..report import write_comparison
+from ..words import arm_names, is_percent
+from .text import clean, columns, say
 
 
 def print_comparison(experiments: list[Experiment], named: Sequence[str], out: Path) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from .reading.records import ENDED, Experiment
+from ..reading.records import ENDED, Experiment
 
 FEWEST = 6
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from .reading import startup
-from .reading.records import ENDED, Experiment
-from .words import arm_names
+from ..reading import startup
+from ..reading.records import ENDED, Experiment
+from ..words import arm_names
 
 
 def obstacles_between(experiments: list[Experiment]) -> list[str]:

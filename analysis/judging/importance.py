@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import optimize, special, stats
 
-from .reading.records import Experiment, Trial
+from ..reading.records import Experiment, Trial
 
 FEWEST = 20
 PARTS = 3  # a number of many values is cut into terciles: a best value in the middle counts as well as one at an end

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .reading import startup
-from .reading.locate import AnalysisError
-from .reading.records import Experiment
-from .words import arm_names
+from ..reading import startup
+from ..reading.locate import AnalysisError
+from ..reading.records import Experiment
+from ..words import arm_names
 
 
 class Arm(NamedTuple):

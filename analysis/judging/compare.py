@@ -8,15 +8,15 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from ..reading import startup
+from ..reading.locate import AnalysisError
+from ..reading.provenance import best_result, made_of
+from ..reading.records import Experiment, Trial
+from ..words import validation_n
 from . import verdict
 from .contest import comparison, overall
 from .grouping import Arm, group
-from .reading import startup
-from .reading.locate import AnalysisError
-from .reading.provenance import best_result, made_of
-from .reading.records import Experiment, Trial
 from .selection import optimism_of
-from .words import validation_n
 
 
 def compare(*experiments: Experiment, named: Sequence[str] = ()) -> dict[str, Any]:

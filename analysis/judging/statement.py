@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..reading.records import Experiment
+from ..words import arm_names, difference_text, is_percent, score_text
 from . import verdict
-from .reading.records import Experiment
-from .words import arm_names, difference_text, is_percent, score_text
 
 
 def judge(

@@ -10,7 +10,7 @@ import textwrap
 import unicodedata
 from typing import Any
 
-from .reading.values import strict_json
+from ..reading.values import strict_json
 
 UNLIMITED = 10_000  # columns, where the output is no terminal: one line a row, for grep
 _TURNS = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # turn the writing direction

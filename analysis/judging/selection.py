@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .reading.records import Experiment
-from .words import validation_n
+from ..reading.records import Experiment
+from ..words import validation_n
 
 DRAWS, SEED = 10_000, 0
 
