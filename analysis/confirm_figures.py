@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from .canvas import COLOURS, HOVER, empty_figure
+from .page.canvas import COLOURS, HOVER, empty_figure
 from .words import difference_text, score_text
 
 

@@ -12,9 +12,9 @@ from .confirm_figures import accuracy_figure, difference_figure, difference_rows
 from .confirm_files import write_text
 from .confirm_statement import p_text, points_range
 from .confirm_trained import Cell
+from .page.report import render_page, script_json
 from .reading.provenance import best_result, made_with
 from .reading.values import strict_json
-from .report import render_page, script_json
 from .words import NONE, difference_text, params_text, score_text, seconds_text, spread_text
 
 COLUMNS = ["Hyperparameters", "Validation", "Less the default, validation", "Evaluation", "Trainings"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from .canvas import COLOURS, HOVER, empty_figure, score_axis
 from .confirm_figures import Row, difference_figure
-from .report import script_json
+from .page.canvas import COLOURS, HOVER, empty_figure, score_axis
+from .page.report import script_json
 from .study_words import BY_KEY
 from .words import score_text
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from .confirm_files import write_text
+from .page.report import render_page
 from .reading.values import strict_json
-from .report import render_page
 from .study_arms import MEASURES
 from .study_figures import figures
 from .study_files import RESULT

@@ -12,9 +12,9 @@ from scipy import stats
 
 from analysis.judging import verdict
 from analysis.judging.compare import compare
+from analysis.page.report import strict_json
 from analysis.reading.locate import AnalysisError
 from analysis.reading.reader import load_experiment
-from analysis.report import strict_json
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ import pytest
 from fixtures_analysis import Recorder, final
 from scipy import stats
 
-from analysis import charts, figures, page_rows, series
 from analysis.judging import best_of_k, importance, stopping
 from analysis.judging.stopping import Curve, Patience
-from analysis.parallel import parallel, scale
+from analysis.page import charts, figures, page_rows, series
+from analysis.page.parallel import parallel, scale
 from analysis.reading.reader import load_experiment
 
 

@@ -14,9 +14,9 @@ import pytest
 from fixtures_analysis import Recorder, final
 
 import analysis
-from analysis import figures, series
 from analysis.__main__ import main
-from analysis.arms import per_class_rows
+from analysis.page import figures, series
+from analysis.page.arms import per_class_rows
 from analysis.reading.logs import failure_reason, tuner_errors
 from analysis.reading.reader import load_experiment
 

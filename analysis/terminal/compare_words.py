@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..arms import arm_rows
 from ..judging.compare import compare
-from ..page_rows import PAIR_COLUMNS, pair_rows, repeat_rows
+from ..page.arms import arm_rows
+from ..page.page_rows import PAIR_COLUMNS, pair_rows, repeat_rows
+from ..page.report import write_comparison
 from ..reading.records import Experiment
-from ..report import write_comparison
 from ..words import arm_names, is_percent
 from .text import clean, columns, say
 

@@ -6,10 +6,11 @@ import json
 from collections import Counter
 from typing import Any
 
-from .. import series, words
-from ..arms import arm_rows
+from .. import words
 from ..judging.circumstances import notes_between
-from ..page_rows import failure_rows
+from ..page import series
+from ..page.arms import arm_rows
+from ..page.page_rows import failure_rows
 from ..reading import startup
 from ..reading.records import ENDED, Experiment
 from ..reading.values import score

@@ -7,14 +7,14 @@ from html import escape
 
 import plotly.graph_objects as go
 
+from ..judging import stopping
+from ..judging.best_of_k import BestOfK
+from ..judging.importance import Importance
+from ..reading.records import Experiment
+from ..words import arm_names, is_percent, score_text, value_text
 from . import series
 from .figures import COLOURS, HOVER, Style, empty_figure, firsts, hover_text, score_axis
-from .judging import stopping
-from .judging.best_of_k import BestOfK
-from .judging.importance import Importance
 from .parallel import parallel
-from .reading.records import Experiment
-from .words import arm_names, is_percent, score_text, value_text
 
 
 def time_figure(experiments: list[Experiment], styles: Sequence[Style]) -> go.Figure:

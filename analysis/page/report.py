@@ -10,16 +10,17 @@ import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from . import figures, page_rows, series, words
+from .. import words
+from ..export import write_table
+from ..judging.compare import evaluation
+from ..reading import startup
+from ..reading.locate import AnalysisError
+from ..reading.provenance import provenance
+from ..reading.records import Experiment
+from ..reading.tables import trials_table
+from ..reading.values import strict_json
+from . import figures, page_rows, series
 from .arms import arm_rows, per_class_rows, warnings_of
-from .export import write_table
-from .judging.compare import evaluation
-from .reading import startup
-from .reading.locate import AnalysisError
-from .reading.provenance import provenance
-from .reading.records import Experiment
-from .reading.tables import trials_table
-from .reading.values import strict_json
 from .sections import sections
 
 TABLE_ROWS = 1000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .reading import startup
-from .reading.records import Experiment, Trial
-from .reading.values import score
+from ..reading import startup
+from ..reading.records import Experiment, Trial
+from ..reading.values import score
 
 
 class Points(NamedTuple):

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from . import charts, figures, series, words
-from .judging.best_of_k import best_of_k, pooled_startup
-from .judging.importance import importances
+from .. import words
+from ..judging.best_of_k import best_of_k, pooled_startup
+from ..judging.importance import importances
+from ..reading.records import Experiment
+from . import charts, figures, series
 from .parallel import parallel
-from .reading.records import Experiment
 
 
 class Section(NamedTuple):

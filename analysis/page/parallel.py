@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .reading.records import Experiment, Trial
-from .words import value_text
+from ..reading.records import Experiment, Trial
+from ..words import value_text
 
 MOST_LINES = 200
 MOST_LABELS = 8
