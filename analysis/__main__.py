@@ -137,7 +137,7 @@ def run_compare(options: argparse.Namespace) -> int:
 
 
 def run_export(options: argparse.Namespace) -> int:
-    from .export import export
+    from .export.files import export
     from .reading.reader import load_experiment
 
     for path, rows in export(load_experiment(options.experiment), options.format, options.out, options.epochs):
@@ -146,7 +146,7 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def run_record(options: argparse.Namespace) -> int:
-    from .recording import record
+    from .export.recording import record
 
     experiment, size = record(options.experiment, options.out)
     print(f"{options.out}: experiment {experiment.id}, {len(experiment.trials)} trials, {size / 1e6:.2f} MB")
@@ -155,9 +155,9 @@ def run_record(options: argparse.Namespace) -> int:
 
 def run_confirm(options: argparse.Namespace) -> int:
     """Trains what is missing; when all is there, prints the verdict and the table and writes the files."""
-    from .confirm import confirm
-    from .confirm_page import COLUMNS, configuration_rows
-    from .confirm_plan import Request
+    from .confirm.command import confirm
+    from .confirm.page import COLUMNS, configuration_rows
+    from .confirm.plan import Request
     from .terminal.text import columns
 
     request = Request(options.experiments, options.top, options.seeds, options.out, not options.no_launch)
@@ -174,14 +174,14 @@ def run_confirm(options: argparse.Namespace) -> int:
 
 
 def run_study(options: argparse.Namespace) -> int:
-    from .study import print_study
+    from .study.command import print_study
 
     print_study(options.name, options.out)
     return 0
 
 
 def run_report(options: argparse.Namespace) -> int:
-    from .lab_report import lab_report
+    from .lab.report import lab_report
 
     missing = lab_report(options.studies, options.pair, options.out, options.keep)
     if missing:

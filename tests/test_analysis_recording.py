@@ -14,8 +14,8 @@ from conftest import ROOT
 from fixtures_analysis import Recorder, final
 
 from analysis.__main__ import main
+from analysis.export.neutral import Neutral
 from analysis.judging.compare import compare, facts
-from analysis.neutral import Neutral
 from analysis.page.arms import per_class_rows
 from analysis.reading.logs import failure_reason, tuner_errors
 from analysis.reading.reader import load_experiment

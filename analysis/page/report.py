@@ -11,7 +11,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from .. import words
-from ..export import write_table
+from ..export.files import write_table
 from ..judging.compare import evaluation
 from ..reading import startup
 from ..reading.locate import AnalysisError
