@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from .locate import AnalysisError
-from .terminal import clean
+from .reading.locate import AnalysisError
+from .terminal.text import clean
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,8 +127,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    from .compare_words import print_comparison
-    from .reader import load_experiment
+    from .reading.reader import load_experiment
+    from .terminal.compare_words import print_comparison
 
     if len(options.experiments) < 2:
         raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
@@ -137,8 +137,8 @@ def run_compare(options: argparse.Namespace) -> int:
 
 
 def run_export(options: argparse.Namespace) -> int:
-    from .export import export
-    from .reader import load_experiment
+    from .export.files import export
+    from .reading.reader import load_experiment
 
     for path, rows in export(load_experiment(options.experiment), options.format, options.out, options.epochs):
         print(f"{path}: {rows} rows")
@@ -146,7 +146,7 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def run_record(options: argparse.Namespace) -> int:
-    from .recording import record
+    from .export.recording import record
 
     experiment, size = record(options.experiment, options.out)
     print(f"{options.out}: experiment {experiment.id}, {len(experiment.trials)} trials, {size / 1e6:.2f} MB")
@@ -155,10 +155,10 @@ def run_record(options: argparse.Namespace) -> int:
 
 def run_confirm(options: argparse.Namespace) -> int:
     """Trains what is missing; when all is there, prints the verdict and the table and writes the files."""
-    from .confirm import confirm
-    from .confirm_page import COLUMNS, configuration_rows
-    from .confirm_plan import Request
-    from .terminal import columns
+    from .confirm.command import confirm
+    from .confirm.page import COLUMNS, configuration_rows
+    from .confirm.plan import Request
+    from .terminal.text import columns
 
     request = Request(options.experiments, options.top, options.seeds, options.out, not options.no_launch)
     try:
@@ -174,14 +174,14 @@ def run_confirm(options: argparse.Namespace) -> int:
 
 
 def run_study(options: argparse.Namespace) -> int:
-    from .study import print_study
+    from .study.command import print_study
 
     print_study(options.name, options.out)
     return 0
 
 
 def run_report(options: argparse.Namespace) -> int:
-    from .lab_report import lab_report
+    from .lab.report import lab_report
 
     missing = lab_report(options.studies, options.pair, options.out, options.keep)
     if missing:
@@ -191,23 +191,23 @@ def run_report(options: argparse.Namespace) -> int:
 
 
 def run_list(options: argparse.Namespace) -> int:
-    from .overview import print_list
+    from .terminal.overview import print_list
 
     print_list(options.home, options.format)
     return 0
 
 
 def run_show(options: argparse.Namespace) -> int:
-    from .reader import load_experiment
-    from .show import print_experiment
+    from .reading.reader import load_experiment
+    from .terminal.show import print_experiment
 
     print_experiment(load_experiment(options.experiment), options.all)
     return 0
 
 
 def run_best(options: argparse.Namespace) -> int:
-    from .best import print_best
-    from .reader import load_experiment
+    from .reading.reader import load_experiment
+    from .terminal.best import print_best
 
     print_best(load_experiment(options.experiment, finals_only=True), options.format)
     return 0

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import repeats, verdict
+from .judging import repeats, verdict
 
 TRIALS, IMAGES, LEVEL = 15, 3430, 0.05
 REFERENCE = 200_000  # experiments that the truth of P(second better) is computed from

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .paired import paired
+from .judging.paired import paired
 
 LUCK, ACCURACY, IMAGES = 0.01, 0.90, (3430, 3347)
 

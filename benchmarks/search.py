@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from analysis.reader import load_experiment
+from analysis.reading.reader import load_experiment
 from benchmarks.measure import Report
 from benchmarks.setting import ROOT
 from data.cache import Cache

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.startup import explain
+from analysis.reading.startup import explain
 from experiments.batch import batch_problems, batch_sets, is_batch
 from experiments.config import OUR_TRIAL, Experiment, asked_gpus, read_yaml
 from experiments.file_check import command_problems, file_problems

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from nni.experiment.config.utils import parse_time
 
-from analysis.records import Experiment as Record
-from analysis.records import Trial
+from analysis.reading.records import Experiment as Record
+from analysis.reading.records import Trial
 from experiments.config import asked_gpus
 from experiments.failures import all_failed, failure_kind, log_of, why_no_result
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from analysis.locate import home, is_running, registry
+from analysis.reading.locate import home, is_running, registry
 from experiments import machine
 from experiments.machine import Line
 from experiments.processes import trials, tuners

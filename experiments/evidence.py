@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from nni.experiment.config.utils import parse_time
 
-from analysis import database
-from analysis.locate import source
-from analysis.logs import MANAGER_GONE, last_lines, lines_since, tuner_death, tuner_errors
-from analysis.records import Experiment as Record
-from analysis.records import Trial
+from analysis.reading import database
+from analysis.reading.locate import source
+from analysis.reading.logs import MANAGER_GONE, last_lines, lines_since, tuner_death, tuner_errors
+from analysis.reading.records import Experiment as Record
+from analysis.reading.records import Trial
 from experiments.manager import attach, session_start
 from experiments.nnictl import without_headings
 from experiments.signatures import Meaning, explain

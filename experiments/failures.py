@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from analysis.logs import failure_reason
-from analysis.records import Experiment as Record
-from analysis.records import Trial
+from analysis.reading.logs import failure_reason
+from analysis.reading.records import Experiment as Record
+from analysis.reading.records import Trial
 
 
 def failure_kind(trial: Trial, assessed: bool = False) -> str | None:

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis.logs import last_lines
+from analysis.reading.logs import last_lines
 from experiments.diagnose import Limits
 from experiments.evidence import note_outcome
 from experiments.manager import Manager, attach, kill, running_ids, stop

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import psutil
 
-from analysis.locate import home
+from analysis.reading.locate import home
 from experiments.config import ROOT
 from experiments.ports import FIRST, find_port, is_free
 

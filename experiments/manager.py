@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from analysis.locate import is_running, registry
+from analysis.reading.locate import is_running, registry
 from experiments.config import Experiment
 from experiments.errors import ExperimentError
 from experiments.nnictl import nnictl, reason_of

@@ -7,7 +7,7 @@ import time
 
 from tqdm import tqdm
 
-from analysis.records import Experiment as Record
+from analysis.reading.records import Experiment as Record
 
 
 class Progress:

@@ -12,10 +12,10 @@ import time
 
 from nni.experiment.config.utils import parse_time
 
-from analysis import database
-from analysis.locate import AnalysisError, is_running, known_ids, registry, source
-from analysis.reader import load_experiment
-from analysis.records import Experiment as Record
+from analysis.reading import database
+from analysis.reading.locate import AnalysisError, is_running, known_ids, registry, source
+from analysis.reading.reader import load_experiment
+from analysis.reading.records import Experiment as Record
 from experiments.errors import ExperimentError
 from experiments.finish import Watching, finish, say_interrupted
 from experiments.manager import Manager, attach, forget_dead

@@ -83,8 +83,8 @@ def _put_away(process: subprocess.Popen, environment: dict[str, str]) -> None:
 
 def _gpus(place: Path) -> str:
     """As the trial reported; "an unknown number of" where its result cannot be read."""
-    from analysis.locate import AnalysisError
-    from analysis.reader import load_experiment
+    from analysis.reading.locate import AnalysisError
+    from analysis.reading.reader import load_experiment
 
     databases = list(place.glob("nni-experiments/*/db/nni.sqlite"))
     try:

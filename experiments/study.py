@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.confirm_trained import trained
-from analysis.locate import AnalysisError, is_running
-from analysis.records import Experiment as Record
-from analysis.study_files import MAIN, TEACHER, Part, Plan, default_folder, experiments_of, named, read_plan, write_plan
+from analysis.confirm.trained import trained
+from analysis.reading.locate import AnalysisError, is_running
+from analysis.reading.records import Experiment as Record
+from analysis.study.files import MAIN, TEACHER, Part, Plan, default_folder, experiments_of, named, read_plan, write_plan
 from experiments.check import check
 from experiments.config import DEMO_CACHE, ROOT, Experiment, Overrides, absolute, read_experiment
 from experiments.errors import ExperimentError

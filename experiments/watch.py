@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.locate import AnalysisError
-from analysis.logs import last_lines, lines_since, tuner_death
-from analysis.reader import load_experiment
-from analysis.records import Experiment as Record
-from analysis.records import Trial
+from analysis.reading.locate import AnalysisError
+from analysis.reading.logs import last_lines, lines_since, tuner_death
+from analysis.reading.reader import load_experiment
+from analysis.reading.records import Experiment as Record
+from analysis.reading.records import Trial
 from experiments import processes
 from experiments.check import count_gpus
 from experiments.config import asked_gpus

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.locate import AnalysisError
-from analysis.logs import last_lines
-from analysis.reader import load_experiment
-from analysis.records import Experiment as Record
-from analysis.records import Trial
+from analysis.reading.locate import AnalysisError
+from analysis.reading.logs import last_lines
+from analysis.reading.reader import load_experiment
+from analysis.reading.records import Experiment as Record
+from analysis.reading.records import Trial
 from experiments.errors import ExperimentError
 from experiments.evidence import who_cancelled, why_ended, why_stuck
 from experiments.failures import failure_kind, log_of, why_no_result

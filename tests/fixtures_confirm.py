@@ -8,11 +8,11 @@ from typing import Any
 
 from fixtures_analysis import Recorder, final
 
-from analysis.confirm_cells import Plan, choose_configurations, fresh_seeds, search_facts
-from analysis.confirm_files import experiment_name
-from analysis.confirm_settings import common_flags, settings_of
-from analysis.reader import load_experiment
-from analysis.records import Experiment
+from analysis.confirm.cells import Plan, choose_configurations, fresh_seeds, search_facts
+from analysis.confirm.files import experiment_name
+from analysis.confirm.settings import common_flags, settings_of
+from analysis.reading.reader import load_experiment
+from analysis.reading.records import Experiment
 from trial.hyperparameters import describe_fields
 
 SPACE = {

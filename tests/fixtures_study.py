@@ -10,7 +10,7 @@ from typing import Any
 from conftest import ROOT
 from fixtures_analysis import Recorder
 
-from analysis.study_files import Part, Plan, write_plan
+from analysis.study.files import Part, Plan, write_plan
 
 CLASSES = ("Bread", "Dairy product", "Dessert", "Egg", "Fried food")
 TRAINING = (100, 40, 80, 60, 20)

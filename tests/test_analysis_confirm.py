@@ -14,15 +14,15 @@ from fixtures_confirm import FIELDS, SPACE, confirming, plan_of, search, train
 from scipy import stats
 
 from analysis.__main__ import main
-from analysis.confirm_cells import choose_configurations, fresh_seeds, typed
-from analysis.confirm_figures import accuracy_rows, difference_rows
-from analysis.confirm_files import read_plan, write_experiment, write_plan
-from analysis.confirm_result import result_of
-from analysis.confirm_settings import common_flags, flags_of, settings_of
-from analysis.confirm_statement import judge
-from analysis.confirm_trained import cells_of
-from analysis.locate import AnalysisError
-from analysis.reader import load_experiment
+from analysis.confirm.cells import choose_configurations, fresh_seeds, typed
+from analysis.confirm.figures import accuracy_rows, difference_rows
+from analysis.confirm.files import read_plan, write_experiment, write_plan
+from analysis.confirm.result import result_of
+from analysis.confirm.settings import common_flags, flags_of, settings_of
+from analysis.confirm.statement import judge
+from analysis.confirm.trained import cells_of
+from analysis.reading.locate import AnalysisError
+from analysis.reading.reader import load_experiment
 
 EVIL = "<script>alert(1)</script>"
 

@@ -13,9 +13,9 @@ import pytest
 from fixtures_analysis import Recorder, final
 
 from analysis.__main__ import main
-from analysis.locate import AnalysisError
-from analysis.reader import load_experiment
-from analysis.values import read_metric
+from analysis.reading.locate import AnalysisError
+from analysis.reading.reader import load_experiment
+from analysis.reading.values import read_metric
 
 ODD = [None, True, -1, 10**400, float("nan"), float("inf"), "", "x", "\ud800", "\x1b[2J", [], [1], {}, {"default": "x"},
        {"__nni_type__": "x"}, "a" * 5000]  # fmt: skip

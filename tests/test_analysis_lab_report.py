@@ -12,9 +12,9 @@ from fixtures_analysis import Recorder, final
 from fixtures_study import part_of, plan_in, recorded
 
 from analysis.__main__ import main
-from analysis.lab_setting import differing, grouped, settings_of
-from analysis.markdown import code, plain_table, text
-from analysis.study import study
+from analysis.lab.markdown import code, plain_table, text
+from analysis.lab.setting import differing, grouped, settings_of
+from analysis.study.command import study
 
 
 @pytest.fixture

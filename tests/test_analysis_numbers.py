@@ -12,10 +12,11 @@ import pytest
 from fixtures_analysis import Recorder, final
 from scipy import stats
 
-from analysis import best_of_k, charts, figures, importance, page_rows, series, stopping
-from analysis.parallel import parallel, scale
-from analysis.reader import load_experiment
-from analysis.stopping import Curve, Patience
+from analysis.judging import best_of_k, importance, stopping
+from analysis.judging.stopping import Curve, Patience
+from analysis.page import charts, figures, page_rows, series
+from analysis.page.parallel import parallel, scale
+from analysis.reading.reader import load_experiment
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from analysis.__main__ import main
-from analysis.optuna_space import distributions, flat
-from analysis.optuna_trials import frozen_trials
-from analysis.reader import load_experiment
+from analysis.export.optuna_space import distributions, flat
+from analysis.export.optuna_trials import frozen_trials
+from analysis.reading.reader import load_experiment
 
 NAN, INF = float("nan"), float("inf")
 SPACE = {

@@ -14,12 +14,12 @@ from conftest import ROOT
 from fixtures_analysis import Recorder, final
 
 from analysis.__main__ import main
-from analysis.arms import per_class_rows
-from analysis.compare import compare, facts
-from analysis.logs import failure_reason, tuner_errors
-from analysis.neutral import Neutral
-from analysis.reader import load_experiment
-from analysis.tables import epochs_table, trials_table
+from analysis.export.neutral import Neutral
+from analysis.judging.compare import compare, facts
+from analysis.page.arms import per_class_rows
+from analysis.reading.logs import failure_reason, tuner_errors
+from analysis.reading.reader import load_experiment
+from analysis.reading.tables import epochs_table, trials_table
 
 RECORDED = ROOT / "analysis" / "recorded"
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from fixtures_analysis import SCHEMA, START, Recorder, final
 
-from analysis import locate
-from analysis.locate import AnalysisError
-from analysis.reader import load_experiment
+from analysis.reading import locate
+from analysis.reading.locate import AnalysisError
+from analysis.reading.reader import load_experiment
 
 
 @pytest.fixture(autouse=True)
@@ -287,7 +287,7 @@ def test_a_damaged_schema_whose_name_is_no_text_is_one_line(tmp_path):
 
 def test_row_ids_that_do_not_rise_end_the_reading(tmp_path):
     """Leaf pages of a damaged table in each other's place: the same rows would come again for ever."""
-    from analysis import database
+    from analysis.reading import database
 
     recorder = Recorder(tmp_path)
     with sqlite3.connect(recorder.database) as connection:
@@ -308,7 +308,7 @@ def test_row_ids_that_do_not_rise_end_the_reading(tmp_path):
 
 def test_reading_takes_no_long_lock_and_changes_nothing(tmp_path):
     """A writer that waits no time at all succeeds while the reader is between two chunks."""
-    from analysis import database
+    from analysis.reading import database
 
     recorder = Recorder(tmp_path)
     with sqlite3.connect(recorder.database) as connection:

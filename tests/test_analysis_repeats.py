@@ -10,12 +10,13 @@ import pytest
 from fixtures_analysis import Recorder, final
 from scipy import stats
 
-from analysis import calibrate, repeats, selection
+from analysis import calibrate
 from analysis.__main__ import main
-from analysis.compare import compare
-from analysis.grouping import group
-from analysis.locate import AnalysisError
-from analysis.reader import load_experiment
+from analysis.judging import repeats, selection
+from analysis.judging.compare import compare
+from analysis.judging.grouping import group
+from analysis.reading.locate import AnalysisError
+from analysis.reading.reader import load_experiment
 
 GUIDED = {"tpe_args": {"n_startup_jobs": 1}}
 

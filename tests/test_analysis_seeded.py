@@ -11,14 +11,14 @@ import pytest
 from conftest import ROOT
 from fixtures_analysis import Recorder
 
-from analysis.best_of_k import pooled_startup
-from analysis.chosen import chosen
-from analysis.compare import compare
-from analysis.grouping import configuration, group
-from analysis.importance import _random as random_trials
-from analysis.reader import load_experiment
-from analysis.series import startup_end, table_rows
-from analysis.startup import Design, design, explain, label, shared_trials, startup_trials
+from analysis.judging.best_of_k import pooled_startup
+from analysis.judging.compare import compare
+from analysis.judging.grouping import configuration, group
+from analysis.judging.importance import _random as random_trials
+from analysis.page.series import startup_end, table_rows
+from analysis.reading.chosen import chosen
+from analysis.reading.reader import load_experiment
+from analysis.reading.startup import Design, design, explain, label, shared_trials, startup_trials
 
 sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does
 
@@ -66,7 +66,7 @@ def test_shared_trials_are_those_that_both_tuners_propose():
 
 @dataclass
 class Run:
-    """A trial as `analysis.chosen` reads it, with what the real tuner did (`guided`)."""
+    """A trial as `chosen` reads it, with what the real tuner did (`guided`)."""
 
     parameters: dict[str, Any]
     proposed: int

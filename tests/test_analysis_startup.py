@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from analysis.chosen import chosen
-from analysis.startup import ALL, explain, startup_trials
+from analysis.reading.chosen import chosen
+from analysis.reading.startup import ALL, explain, startup_trials
 
 SPACE = {
     "lr": {"_type": "uniform", "_value": [0.0, 1.0]},
@@ -187,7 +187,7 @@ def test_random_grid_and_unknown_tuners():
 
 def test_importing_startup_stays_cheap():
     code = (
-        "import sys, analysis, analysis.startup, analysis.locate;"
+        "import sys, analysis, analysis.reading.startup, analysis.reading.locate;"
         "print({'pandas', 'plotly', 'numpy', 'nni'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

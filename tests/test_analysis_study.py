@@ -11,12 +11,12 @@ import pytest
 from fixtures_study import TRAINING, part_of, plan_in, recorded
 
 from analysis.__main__ import main
-from analysis.paired import paired
-from analysis.study import study
-from analysis.study_arms import arms_of, epoch_95
-from analysis.study_classes import class_rows, permutation_p, rare_gain_most
-from analysis.study_files import experiments_of, read_plan
-from analysis.study_reported import reported
+from analysis.judging.paired import paired
+from analysis.study.arms import arms_of, epoch_95
+from analysis.study.classes import class_rows, permutation_p, rare_gain_most
+from analysis.study.command import study
+from analysis.study.files import experiments_of, read_plan
+from analysis.study.reported import reported
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import shutil
 import pytest
 from fixtures_study import CLASSES, SETTINGS, part_of, plan_in, recorded
 
-from analysis.paired import holm, paired
-from analysis.study import study
-from analysis.study_classes import rare_gain_most
-from analysis.study_page import class_table
-from analysis.study_reported import reported, reported_gains, same_classes
+from analysis.judging.paired import holm, paired
+from analysis.study.classes import rare_gain_most
+from analysis.study.command import study
+from analysis.study.page import class_table
+from analysis.study.reported import reported, reported_gains, same_classes
 from data.food11 import CLASSES as FOOD11
 from data.food11 import SKEWED
 

@@ -8,8 +8,8 @@ import os
 import pytest
 from fixtures_analysis import START, Recorder
 
-from analysis.logs import lines_since, tuner_death
-from analysis.reader import load_experiment
+from analysis.reading.logs import lines_since, tuner_death
+from analysis.reading.reader import load_experiment
 from experiments.diagnose import Limits, Snapshot, judge
 from experiments.failures import failure_kind
 from experiments.watch import _is_queued, last_sign
@@ -164,7 +164,7 @@ def test_the_tuners_death_is_that_of_this_session_and_other_errors_are_none(tmp_
 
 
 def test_what_the_manager_says_of_a_failure_goes_before_the_trials_last_line(tmp_path):
-    from analysis.logs import failure_reason
+    from analysis.reading.logs import failure_reason
 
     trial = recorded(tmp_path, ("FAILED", "a warning at the end")).trials[0]
     said = {

@@ -66,7 +66,7 @@ def test_one_that_runs_is_refused(status, message, written, monkeypatch, tmp_pat
     written.profile(revision=2)
     registry = tmp_path / "nni-experiments" / ".experiment"
     registry.write_text(registry.read_text().replace('"RUNNING"', f'"{status}"'))
-    for module in ("experiments.resume", "analysis.locate"):  # a manager's process cannot be had without one
+    for module in ("experiments.resume", "analysis.reading.locate"):  # a manager's process cannot be had without one
         monkeypatch.setattr(f"{module}.is_running", lambda entry: True)
     assert message in refused()
 

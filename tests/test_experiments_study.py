@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT
 from nni.algorithms.hpo.gridsearch_tuner import GridSearchTuner
 
-from analysis.study_files import read_plan
-from analysis.study_words import TITLES
+from analysis.study.files import read_plan
+from analysis.study.words import TITLES
 from experiments.__main__ import main, parse
 from experiments.check import check
 from experiments.studies import STUDIES

@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT, interrupted_at, run_module
 from fixtures_confirm import search
 
-from analysis.logs import tuner_errors
-from analysis.reader import load_experiment
+from analysis.reading.logs import tuner_errors
+from analysis.reading.reader import load_experiment
 
 pytestmark = pytest.mark.nni
 

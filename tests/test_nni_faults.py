@@ -139,8 +139,8 @@ def test_a_fault_ends_the_experiment_with_its_reason_and_why_explains_it(ended, 
 
 def test_each_is_noticed_within_30_seconds_and_nothing_stays(ended):
     """From the fault: the start for what was wrong from the start, the end of the last trial for what trials did."""
-    from analysis.locate import home
-    from analysis.reader import load_experiment
+    from analysis.reading.locate import home
+    from analysis.reading.reader import load_experiment
 
     found, err, started = ended
     for name, (experiment_id, _) in found.items():
@@ -182,8 +182,8 @@ class Night:
 
     def running(self, ended: int) -> str:
         """Wait for a trial whose process runs after so many have ended; its id."""
-        from analysis.locate import AnalysisError, registry
-        from analysis.reader import load_experiment
+        from analysis.reading.locate import AnalysisError, registry
+        from analysis.reading.reader import load_experiment
 
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -201,7 +201,7 @@ class Night:
 
     def resumed_but_not_restarted(self) -> None:
         """Wait until NNI has written that it will run the cut-off trial again."""
-        from analysis.locate import home
+        from analysis.reading.locate import home
 
         uri = f"{(home() / self.id / 'db/nni.sqlite').as_uri()}?mode=ro"
         last, deadline = "", time.monotonic() + 60
@@ -211,12 +211,12 @@ class Night:
                 last = database.execute("select event from TrialJobEvent order by rowid desc limit 1").fetchall()[0][0]
 
     def manager(self) -> psutil.Process:
-        from analysis.locate import registry
+        from analysis.reading.locate import registry
 
         return psutil.Process(registry()[self.id]["pid"])
 
     def left(self) -> list[psutil.Process]:
-        from analysis.locate import home
+        from analysis.reading.locate import home
         from experiments import processes
 
         place = home() / self.id
@@ -224,7 +224,7 @@ class Night:
 
 
 def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
-    from analysis.reader import load_experiment
+    from analysis.reading.reader import load_experiment
 
     night = Night(tmp_path / "night")
     launched = night.go("launch", str(night.file))

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from conftest import interrupted_at, run_module
 
-from analysis.reader import load_experiment
+from analysis.reading.reader import load_experiment
 
 pytestmark = pytest.mark.nni
 

@@ -97,7 +97,7 @@ def test_a_finished_search_that_minimises_plain_numbers(nni_env, tmp_path):
     shown = run_module("analysis", "show", experiment_id, env=nni_env).stdout
     assert shown.startswith(f"own Σ red ({experiment_id})\n") and "\x1b" not in shown
     found = json.loads(run_module("analysis", "best", experiment_id, "--format", "json", env=nni_env).stdout)
-    from analysis.reader import load_experiment
+    from analysis.reading.reader import load_experiment
 
     trials = load_experiment(found["folder"].split("/environments")[0]).trials
     scores = [trial.parameters["x"] for trial in trials if trial.state == "SUCCEEDED"]

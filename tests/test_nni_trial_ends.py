@@ -16,8 +16,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from analysis.reader import load_experiment
-from analysis.records import Experiment
+from analysis.reading.reader import load_experiment
+from analysis.reading.records import Experiment
 from data.cache import open_cache
 from experiments.ports import find_port
 from trial.epoch_log import metrics_of_epoch

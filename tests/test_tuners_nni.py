@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from analysis.locate import is_running
-from analysis.reader import load_experiment
+from analysis.reading.locate import is_running
+from analysis.reading.reader import load_experiment
 from experiments.ports import find_port
 
 sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does

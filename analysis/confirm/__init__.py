@@ -1,0 +1,1 @@
+"""Retrains the best configurations and the default with fresh seeds: plan, trainings, result, page."""

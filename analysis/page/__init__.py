@@ -1,0 +1,1 @@
+"""The page of a comparison, and what all pages share: figures, tables, templates, style."""
