@@ -28,6 +28,7 @@ from experiments.launch import watch_running
 from experiments.manager import forget_dead, start
 from experiments.resume import resume
 from experiments.studies import STUDIES, demo_fields
+from experiments.study_teacher import taught
 
 FILE = ROOT / "experiments" / "study.yml"
 SPACES = ROOT / "search_spaces"
@@ -69,7 +70,7 @@ def _study(asked: Asked, plan: Plan, watching: Watching) -> int:
     """Part after part. Returns the exit code."""
     try:
         for part in plan.parts:
-            code = _run(part if part.name == TEACHER else _taught(part, plan), watching)
+            code = _run(part if part.name == TEACHER else taught(part, plan), watching)
             if code:
                 print("nothing is lost: the same command continues", file=sys.stderr)
                 return code
@@ -151,20 +152,6 @@ def _part(asked: Asked, name: str, file: str, experiment: str) -> Part:
     seeds = {"seed": {"_type": "choice", "_value": list(range(count))}}
     fields = {key: value for key, value in fixed.items() if key not in space} | asked.fields
     return Part(name, experiment, {**seeds, **space}, {key: absolute(key, value) for key, value in fields.items()})
-
-
-def _taught(part: Part, plan: Plan) -> Part:
-    """With the weights of the teacher that is best on the validation split."""
-    if plan.teacher is None:
-        return part
-    bests = [record.best for record in experiments_of(plan.teacher) if record.best]
-    best = max(bests, key=lambda trial: trial.score, default=None)
-    if best is None or best.folder is None or not (best.folder / "best.pt").exists():
-        raise ExperimentError(
-            f"{plan.teacher.experiment}: its best trial left no best.pt, so that there is no teacher; name one with "
-            "--set teacher=FILE and another folder with --out"
-        )
-    return part._replace(fields=part.fields | {"teacher": str(best.folder / "best.pt")})
 
 
 def _experiment(part: Part) -> Experiment:

@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 from conftest import ROOT
+from fixtures_study import part_of, plan_in
+from fixtures_study_command import parts, refused
 from nni.algorithms.hpo.gridsearch_tuner import GridSearchTuner
 
 from analysis.study_files import read_plan
@@ -15,12 +17,8 @@ from analysis.study_words import TITLES
 from experiments.__main__ import main, parse
 from experiments.check import check
 from experiments.studies import STUDIES
-from experiments.study import Asked, _experiment, _parts
+from experiments.study import _experiment
 from trial.hyperparameters import Hyperparameters
-
-
-def parts(name, **values):
-    return _parts(Asked(name, values.pop("seeds", 2), values.pop("fields", {}), **values))
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -82,13 +80,6 @@ def test_a_sound_study_passes_the_check(tiny_cache):
     assert [finding.text for finding in check(_experiment(part)) if finding.level == "error"] == []
 
 
-def refused(words, capsys) -> str:
-    assert main(["study", *words]) == 1
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    return error
-
-
 def test_missing_weights_and_searched_fields_are_refused_early(tiny_cache, tmp_path, capsys):
     small = ["--cache", str(tiny_cache), "--set", "image_px=32", "--out", str(tmp_path / "out")]
     error = refused(["pretrained", *small, "--weights", str(tmp_path / "none.pth")], capsys)
@@ -138,8 +129,6 @@ def test_make_studies_checks_all_at_once_and_ends_with_the_report():
 
 
 def test_a_folder_with_another_study_is_refused(tmp_path, capsys):
-    from fixtures_study import part_of, plan_in
-
     plan_in(tmp_path, "step_size", part_of("step_size", 3))
     error = refused(["step_size", "--seeds", "2", "--out", str(tmp_path)], capsys)
     assert f"{tmp_path} holds the study step_size with 3 seeds" in error and error.count("\n") == 1
