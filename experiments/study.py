@@ -26,6 +26,7 @@ from experiments.errors import ExperimentError
 from experiments.finish import Watching, finish, say_interrupted
 from experiments.launch import watch_running
 from experiments.manager import forget_dead, start
+from experiments.plan_difference import difference
 from experiments.resume import resume
 from experiments.studies import STUDIES, demo_fields
 from experiments.study_teacher import taught
@@ -88,9 +89,7 @@ def _plan(asked: Asked, folder: Path) -> Plan:
         return new
     if (known.study, *map(_asked_of, known.parts)) != (new.study, *map(_asked_of, new.parts)):
         raise ExperimentError(
-            f"{folder} holds the study {known.study} with {len(known.main.seeds)} seeds and "
-            f"{_text(known.main.fields)}, not with {len(new.main.seeds)} and {_text(new.main.fields)}; "
-            "repeat that, or name another folder with --out"
+            f"{folder} holds the study {known.study} {difference(known, new)}; repeat that, or name another folder with --out"
         )
     return known
 
@@ -124,10 +123,6 @@ def _refuse_early(plans: Sequence[Plan]) -> None:
 
 def _asked_of(part: Part) -> tuple:
     return part.name, part.space, part.fields
-
-
-def _text(fields: dict[str, str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in fields.items()) or "no fixed fields"
 
 
 def _parts(asked: Asked) -> list[Part]:

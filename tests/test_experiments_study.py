@@ -130,9 +130,27 @@ def test_make_studies_checks_all_at_once_and_ends_with_the_report():
 
 def test_a_folder_with_another_study_is_refused(tmp_path, capsys):
     plan_in(tmp_path, "step_size", part_of("step_size", 3))
-    error = refused(["step_size", "--seeds", "2", "--out", str(tmp_path)], capsys)
-    assert f"{tmp_path} holds the study step_size with 3 seeds" in error and error.count("\n") == 1
+    out = ["--out", str(tmp_path)]
+    error = refused(["step_size", "--seeds", "2", *out], capsys)
+    assert f"{tmp_path} holds the study step_size with 3 seeds instead of 2 seeds" in error
+    assert "and no patience instead of patience=0; repeat that" in error and error.count("\n") == 1
+    error = refused(["balance", *out], capsys)
+    assert f"{tmp_path} holds the study step_size instead of balance; repeat that" in error
     assert len(read_plan(tmp_path).main.seeds) == 3
+
+
+def test_what_differs_from_the_folders_plan_is_named_in_each_part(tmp_path, capsys):
+    plan_in(tmp_path, "distill", *parts("distill", demo=True, fields={"lr": "0.01"}))
+    words = ["distill", "--seeds", "2", "--demo", "--out", str(tmp_path)]
+    error = refused([*words, "--set", "lr=0.01", "--set", "epochs=10"], capsys)
+    assert "distill with epochs=30 instead of epochs=10 (teachers); repeat that" in error
+    error = refused([*words, "--set", "lr=0.02"], capsys)
+    assert "distill with lr=0.01 instead of lr=0.02; repeat that" in error  # told once of both parts
+    error = refused([*words, "--set", "lr=0.01", "--set", "teacher=/best.pt"], capsys)
+    assert "distill with no teacher instead of teacher=/best.pt; repeat that" in error
+    plan_in(tmp_path / "b", "pretrained", *parts("pretrained", weights="/a.pth"))
+    error = refused(["pretrained", "--seeds", "2", "--weights", "/b.pth", "--out", str(tmp_path / "b")], capsys)
+    assert "with weights=none, /a.pth instead of weights=none, /b.pth; repeat that" in error
 
 
 @pytest.mark.parametrize("seeds", ["1", "21", "two"])
