@@ -75,6 +75,18 @@ def test_distillation_trains_its_teacher_first_or_takes_the_one_named():
     assert (teacher.fields["epochs"], student.fields["epochs"]) == ("30", "10")
 
 
+def test_a_weights_file_is_the_students_and_another_the_teachers(tmp_path):
+    own, theirs = str(tmp_path / "resnet18.pth"), str(tmp_path / "resnet50.pth")
+    teacher, student = parts("distill", weights=own)
+    assert student.fields["weights"] == own and "weights" not in teacher.fields  # ImageNet's, the trial's default
+    teacher, student = parts("distill", weights=own, teacher_weights=theirs)
+    assert (teacher.fields["weights"], student.fields["weights"]) == (theirs, own)
+    teacher, student = parts("distill", teacher_weights=theirs, fields={"weights": "none"})
+    assert (teacher.fields["weights"], student.fields["weights"]) == (theirs, "none")
+    for part in parts("distill", teacher_weights=theirs, demo=True):
+        assert part.fields["weights"] == "none"
+
+
 def test_a_sound_study_passes_the_check(tiny_cache):
     (part,) = parts("learning_rate", fields={"cache": str(tiny_cache), "image_px": "32", "weights": "none"})
     assert [finding.text for finding in check(_experiment(part)) if finding.level == "error"] == []

@@ -3,11 +3,50 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from fixtures_study import plan_in, recorded
-from fixtures_study_command import parts
+from fixtures_study_command import parts, refused
 
 from analysis.study import study
+from analysis.study_files import read_plan
 from experiments.__main__ import main
+from trial.model import build_model
+
+
+def test_what_teachers_and_students_start_from_is_checked_before_hours_of_teaching(
+    tiny_cache, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing listens
+    files = {}
+    for arch in ("resnet18", "resnet50"):
+        files[arch] = str(tmp_path / f"{arch}.pth")
+        torch.save(build_model(arch, "none", 11, seed=0).state_dict(), files[arch])
+    words = ["distill", "--cache", str(tiny_cache), "--set", "image_px=32", "--out", str(tmp_path / "out")]
+    hint = "nothing was started; name a ResNet50's state dict with --teacher-weights FILE"
+    error = refused([*words, "--weights", files["resnet18"]], capsys)
+    assert "resnet50" in error and "neither in" in error and hint in error
+    error = refused([*words, "--set", f"weights={files['resnet18']}"], capsys)
+    assert "does not fit" in error and hint in error
+    given = ["--teacher-weights", files["resnet50"]]
+    error = refused([*words, *given, "--weights", files["resnet50"]], capsys)
+    assert "does not fit" in error and "study_distill_teacher" not in error
+    assert not (tmp_path / "out").exists()
+
+    monkeypatch.setattr("experiments.study._run", lambda part, watching: 3)
+    assert main(["study", *words, *given, "--weights", files["resnet18"]]) == 3
+    assert read_plan(tmp_path / "out").teacher.fields["weights"] == files["resnet50"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["balance"], ["distill", "--demo"], ["distill", "--set", "teacher=best.pt"]],
+)
+def test_teacher_weights_that_no_teacher_takes_are_refused(words, tmp_path, capsys):
+    error = refused([*words, "--teacher-weights", "w.pth", "--out", str(tmp_path / "out")], capsys)
+    assert "--teacher-weights w.pth: no teacher here starts from it" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
 
 TEACHERS = {0: 0.7, 1: 0.9, 2: 0.8}  # validation accuracy by seed
 
