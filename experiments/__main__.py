@@ -47,7 +47,16 @@ def _add_study(command: argparse.ArgumentParser) -> None:
         "names", nargs="+", choices=STUDIES, metavar="NAME", help=f"{' | '.join(STUDIES)}; one or more"
     )
     command.add_argument("--seeds", type=_seeds, default=5, metavar="K", help="trainings an arm (default: 5)")
-    command.add_argument("--weights", metavar="FILE", help="state dict in place of ImageNet's weights")
+    command.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="state dict in place of ImageNet's weights; of distill, for the students alone",
+    )
+    command.add_argument(
+        "--teacher-weights",
+        metavar="FILE",
+        help="state dict that distill's teachers start from, in place of ImageNet's",
+    )
     command.add_argument(
         "--out", type=Path, metavar="DIR", help="the study's folder, of several DIR/NAME; default: runs/studies/NAME"
     )
@@ -134,7 +143,8 @@ def _run(args: argparse.Namespace) -> int:
         fields = _overrides(args).fields
         names = list(dict.fromkeys(args.names))
         folders = [args.out / name if args.out and len(names) > 1 else args.out for name in names]
-        asked = [Asked(n, args.seeds, fields, args.weights, args.demo, f) for n, f in zip(names, folders)]
+        weights = (args.weights, args.teacher_weights)
+        asked = [Asked(n, args.seeds, fields, *weights, args.demo, f) for n, f in zip(names, folders)]
         return studies(asked, watching)
     return launch(args.files, _overrides(args), Options(args.parallel, watching))
 

@@ -26,8 +26,10 @@ from experiments.errors import ExperimentError
 from experiments.finish import Watching, finish, say_interrupted
 from experiments.launch import watch_running
 from experiments.manager import forget_dead, start
+from experiments.plan_difference import difference
 from experiments.resume import resume
 from experiments.studies import STUDIES, demo_fields
+from experiments.study_teacher import taught
 
 FILE = ROOT / "experiments" / "study.yml"
 SPACES = ROOT / "search_spaces"
@@ -36,12 +38,14 @@ SPACES = ROOT / "search_spaces"
 @dataclass(frozen=True)
 class Asked:
     """What was asked for. `fields` are the trial's, as text; `weights` stand in for "imagenet", and are not used where the
-    demo or a field says "none"; `folder` may be None."""
+    demo or a field says "none", nor by teachers: `teacher_weights` are theirs, whatever the fields say, and not used in the
+    demo; `folder` may be None."""
 
     study: str
     seeds: int
     fields: dict[str, str]
     weights: str | None = None
+    teacher_weights: str | None = None
     demo: bool = False
     folder: Path | None = None
 
@@ -69,7 +73,7 @@ def _study(asked: Asked, plan: Plan, watching: Watching) -> int:
     """Part after part. Returns the exit code."""
     try:
         for part in plan.parts:
-            code = _run(part if part.name == TEACHER else _taught(part, plan), watching)
+            code = _run(part if part.name == TEACHER else taught(part, plan), watching)
             if code:
                 print("nothing is lost: the same command continues", file=sys.stderr)
                 return code
@@ -87,46 +91,51 @@ def _plan(asked: Asked, folder: Path) -> Plan:
         return new
     if (known.study, *map(_asked_of, known.parts)) != (new.study, *map(_asked_of, new.parts)):
         raise ExperimentError(
-            f"{folder} holds the study {known.study} with {len(known.main.seeds)} seeds and "
-            f"{_text(known.main.fields)}, not with {len(new.main.seeds)} and {_text(new.main.fields)}; "
-            "repeat that, or name another folder with --out"
+            f"{folder} holds the study {known.study} {difference(known, new)}; repeat that, or name another folder with --out"
         )
     return known
-
-
-def _refuse_unused_weights(all_asked: Sequence[Asked], plans: Sequence[Plan]) -> None:
-    """Raises ExperimentError for --weights that no study takes."""
-    weights = next((asked.weights for asked in all_asked), None)
-    if weights is None:
-        return
-    own = absolute("weights", weights)
-    used = [
-        [part.fields.get("weights"), *part.space.get("weights", {}).get("_value", [])]
-        for plan in plans
-        for part in plan.parts
-    ]
-    if not any(own in values for values in used):
-        raise ExperimentError(
-            f"--weights {weights}: nothing here starts from ImageNet's weights (--demo trains from scratch); to start from "
-            f"the file: --set weights={weights}"
-        )
-
-
-def _refuse_early(plans: Sequence[Plan]) -> None:
-    """Raises ExperimentError where a part that was not started yet would be refused at its start, after hours maybe."""
-    for plan in plans:
-        for part in plan.parts:
-            students = plan.teacher is not None and part.name != TEACHER  # checked once their teacher is there
-            if not students and not named(part):
-                _refuse(_experiment(part), ("error",))  # the rest is told at its start
 
 
 def _asked_of(part: Part) -> tuple:
     return part.name, part.space, part.fields
 
 
-def _text(fields: dict[str, str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in fields.items()) or "no fixed fields"
+def _refuse_unused_weights(all_asked: Sequence[Asked], plans: Sequence[Plan]) -> None:
+    """Raises ExperimentError for --weights or --teacher-weights that no study takes."""
+    asked, parts = all_asked[0], [part for plan in plans for part in plan.parts]
+    if asked.weights and not any(_starts_from(asked.weights, part) for part in parts if part.name == MAIN):
+        raise ExperimentError(
+            f"--weights {asked.weights}: nothing here starts from ImageNet's weights (--demo trains from scratch); to start "
+            f"from the file: --set weights={asked.weights}"
+        )
+    theirs = asked.teacher_weights
+    if theirs and not any(_starts_from(theirs, part) for part in parts if part.name == TEACHER):
+        raise ExperimentError(
+            f"--teacher-weights {theirs}: no teacher here starts from it (only distill trains teachers, unless "
+            "--set teacher=FILE names one, and from scratch with --demo); leave it away"
+        )
+
+
+def _starts_from(weights: str, part: Part) -> bool:
+    return absolute("weights", weights) in (
+        part.fields.get("weights"),
+        *part.space.get("weights", {}).get("_value", []),
+    )
+
+
+def _refuse_early(plans: Sequence[Plan]) -> None:
+    """Raises ExperimentError where a part of a plan that was not begun would be refused at its start, after hours maybe."""
+    for plan in plans:
+        if not any(named(part) for part in plan.parts):
+            for part in plan.parts:
+                _refuse(_before_teaching(part, plan), ("error",))  # the rest is told at its start
+
+
+def _before_teaching(part: Part, plan: Plan) -> Part:
+    """Of students, as their teacher is not there yet, those that learn alone."""
+    if plan.teacher is None or part.name == TEACHER:
+        return part
+    return part._replace(space=part.space | {part.field: {"_type": "choice", "_value": part.values[:1]}})
 
 
 def _parts(asked: Asked) -> list[Part]:
@@ -142,7 +151,7 @@ def _part(asked: Asked, name: str, file: str, experiment: str) -> Part:
     fixed = STUDIES[asked.study] | (
         {**demo_fields(asked.study, name == TEACHER), "cache": str(DEMO_CACHE)} if asked.demo else {}
     )
-    if asked.weights:
+    if asked.weights and name == MAIN:
         own = absolute("weights", asked.weights)
         fixed.setdefault("weights", own)
         if "weights" in space:
@@ -150,21 +159,9 @@ def _part(asked: Asked, name: str, file: str, experiment: str) -> Part:
     count = 1 if asked.demo and name == TEACHER else asked.seeds  # a ResNet50 takes minutes there
     seeds = {"seed": {"_type": "choice", "_value": list(range(count))}}
     fields = {key: value for key, value in fixed.items() if key not in space} | asked.fields
+    if asked.teacher_weights and name == TEACHER and not asked.demo:
+        fields["weights"] = asked.teacher_weights
     return Part(name, experiment, {**seeds, **space}, {key: absolute(key, value) for key, value in fields.items()})
-
-
-def _taught(part: Part, plan: Plan) -> Part:
-    """With the weights of the teacher that is best on the validation split."""
-    if plan.teacher is None:
-        return part
-    bests = [record.best for record in experiments_of(plan.teacher) if record.best]
-    best = max(bests, key=lambda trial: trial.score, default=None)
-    if best is None or best.folder is None or not (best.folder / "best.pt").exists():
-        raise ExperimentError(
-            f"{plan.teacher.experiment}: its best trial left no best.pt, so that there is no teacher; name one with "
-            "--set teacher=FILE and another folder with --out"
-        )
-    return part._replace(fields=part.fields | {"teacher": str(best.folder / "best.pt")})
 
 
 def _experiment(part: Part) -> Experiment:
@@ -182,19 +179,24 @@ def _experiment(part: Part) -> Experiment:
     return replace(base, config=config)
 
 
-def _refuse(experiment: Experiment, levels: tuple[str, ...] = ("error", "warning", "note")) -> None:
-    """Prints what `check` finds of these levels; raises ExperimentError where it stops a launch."""
+def _refuse(part: Part, levels: tuple[str, ...] = ("error", "warning", "note")) -> Experiment:
+    """The part's experiment. Prints what `check` finds of these levels; raises ExperimentError where it stops a launch."""
+    experiment = _experiment(part)
     findings = check(experiment)
     errors = [finding.text for finding in findings if finding.level == "error"]
     for finding in (finding for finding in findings if finding.level in levels):
         print(f"{finding.level}: {experiment.name}: {finding.text}", file=sys.stderr)
     if errors:
-        hint = (
-            "; name a weights file with --weights FILE (make studies WEIGHTS=FILE)"
-            if any("imagenet" in text for text in errors)
-            else ""
-        )
-        raise ExperimentError(f"{experiment.name}: nothing was started{hint}")
+        raise ExperimentError(f"{experiment.name}: nothing was started{_hint(part, errors)}")
+    return experiment
+
+
+def _hint(part: Part, errors: list[str]) -> str:
+    if part.name == TEACHER and any("weights = " in text for text in errors):
+        return "; name a ResNet50's state dict with --teacher-weights FILE"
+    if any("imagenet" in text for text in errors):
+        return "; name a weights file with --weights FILE (make studies WEIGHTS=FILE)"
+    return ""
 
 
 def _run(part: Part, watching: Watching) -> int:
@@ -226,8 +228,7 @@ def _busy(part: Part, records: list[Record]) -> list[str]:
 
 
 def _start(part: Part, watching: Watching) -> int:
-    experiment = _experiment(part)
-    _refuse(experiment)
+    experiment = _refuse(part)
     forget_dead()
     try:
         return finish([start(experiment)], watching)

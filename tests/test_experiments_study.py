@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 from conftest import ROOT
+from fixtures_study import part_of, plan_in
+from fixtures_study_command import parts, refused
 from nni.algorithms.hpo.gridsearch_tuner import GridSearchTuner
 
 from analysis.study.files import read_plan
@@ -15,12 +17,8 @@ from analysis.study.words import TITLES
 from experiments.__main__ import main, parse
 from experiments.check import check
 from experiments.studies import STUDIES
-from experiments.study import Asked, _experiment, _parts
+from experiments.study import _experiment
 from trial.hyperparameters import Hyperparameters
-
-
-def parts(name, **values):
-    return _parts(Asked(name, values.pop("seeds", 2), values.pop("fields", {}), **values))
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -77,16 +75,21 @@ def test_distillation_trains_its_teacher_first_or_takes_the_one_named():
     assert (teacher.fields["epochs"], student.fields["epochs"]) == ("30", "10")
 
 
+def test_a_weights_file_is_the_students_and_another_the_teachers(tmp_path):
+    own, theirs = str(tmp_path / "resnet18.pth"), str(tmp_path / "resnet50.pth")
+    teacher, student = parts("distill", weights=own)
+    assert student.fields["weights"] == own and "weights" not in teacher.fields  # ImageNet's, the trial's default
+    teacher, student = parts("distill", weights=own, teacher_weights=theirs)
+    assert (teacher.fields["weights"], student.fields["weights"]) == (theirs, own)
+    teacher, student = parts("distill", teacher_weights=theirs, fields={"weights": "none"})
+    assert (teacher.fields["weights"], student.fields["weights"]) == (theirs, "none")
+    for part in parts("distill", teacher_weights=theirs, demo=True):
+        assert part.fields["weights"] == "none"
+
+
 def test_a_sound_study_passes_the_check(tiny_cache):
     (part,) = parts("learning_rate", fields={"cache": str(tiny_cache), "image_px": "32", "weights": "none"})
     assert [finding.text for finding in check(_experiment(part)) if finding.level == "error"] == []
-
-
-def refused(words, capsys) -> str:
-    assert main(["study", *words]) == 1
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    return error
 
 
 def test_missing_weights_and_searched_fields_are_refused_early(tiny_cache, tmp_path, capsys):
@@ -138,12 +141,28 @@ def test_make_studies_checks_all_at_once_and_ends_with_the_report():
 
 
 def test_a_folder_with_another_study_is_refused(tmp_path, capsys):
-    from fixtures_study import part_of, plan_in
-
     plan_in(tmp_path, "step_size", part_of("step_size", 3))
-    error = refused(["step_size", "--seeds", "2", "--out", str(tmp_path)], capsys)
-    assert f"{tmp_path} holds the study step_size with 3 seeds" in error and error.count("\n") == 1
+    out = ["--out", str(tmp_path)]
+    error = refused(["step_size", "--seeds", "2", *out], capsys)
+    assert f"{tmp_path} holds the study step_size with 3 seeds instead of 2 seeds" in error
+    assert "and no patience instead of patience=0; repeat that" in error and error.count("\n") == 1
+    error = refused(["balance", *out], capsys)
+    assert f"{tmp_path} holds the study step_size instead of balance; repeat that" in error
     assert len(read_plan(tmp_path).main.seeds) == 3
+
+
+def test_what_differs_from_the_folders_plan_is_named_in_each_part(tmp_path, capsys):
+    plan_in(tmp_path, "distill", *parts("distill", demo=True, fields={"lr": "0.01"}))
+    words = ["distill", "--seeds", "2", "--demo", "--out", str(tmp_path)]
+    error = refused([*words, "--set", "lr=0.01", "--set", "epochs=10"], capsys)
+    assert "distill with epochs=30 instead of epochs=10 (teachers); repeat that" in error
+    error = refused([*words, "--set", "lr=0.02"], capsys)
+    assert "distill with lr=0.01 instead of lr=0.02; repeat that" in error  # told once of both parts
+    error = refused([*words, "--set", "lr=0.01", "--set", "teacher=/best.pt"], capsys)
+    assert "distill with no teacher instead of teacher=/best.pt; repeat that" in error
+    plan_in(tmp_path / "b", "pretrained", *parts("pretrained", weights="/a.pth"))
+    error = refused(["pretrained", "--seeds", "2", "--weights", "/b.pth", "--out", str(tmp_path / "b")], capsys)
+    assert "with weights=none, /a.pth instead of weights=none, /b.pth; repeat that" in error
 
 
 @pytest.mark.parametrize("seeds", ["1", "21", "two"])

@@ -7,22 +7,35 @@ from typing import Any
 
 from ..reading.provenance import best_result
 from ..words import score_text
-from .arms import Arm, measured
+from .arms import Arm, Training, measured
 from .differences import TOP1, TRAINING, shown
 from .words import BY_KEY, difference_words, listed, spread_text
 
+WEIGHTS = "best.pt"  # what a training leaves at its end; one that was cut short has them under another name
 SPLITS = {TRAINING: "training", "validation": "validation", TOP1: "evaluation"}
+
+
+def able(trainings: Sequence[Training]) -> list[Training]:
+    """Those that can teach: they came to their end and left their weights."""
+    return [t for t in trainings if t.counts and t.trial.folder and (t.trial.folder / WEIGHTS).is_file()]
+
+
+def best_of(trainings: Sequence[Training]) -> Training | None:
+    """On the validation split, the first seed among equals; None of none."""
+    return max(trainings, key=lambda training: measured(training.trial, "validation") or 0, default=None)
 
 
 def teacher_facts(students: Sequence[Arm], trained: Arm | None) -> dict[str, Any] | None:
     """What the students' result.json say of their teacher; None where they had none.
 
-    `of` is the number of teachers trained by the study, None where the file was named by a person; `files` that of different
-    files asked; accuracies are fractions, None where unknown. `same_photos` False: it was trained on other photos."""
+    `of` is the number of the study's `planned` teachers that it was chosen from, both None where the file was named by a
+    person; `files` that of different files asked; accuracies are fractions, None where unknown. `same_photos` False: it was
+    trained on other photos."""
     told = [
         found for arm in students for t in arm.good if isinstance(found := best_result(t.trial).get("teacher"), dict)
     ]
-    best = max(trained.good, key=lambda t: measured(t.trial, "validation") or 0, default=None) if trained else None
+    ended = (able(trained.good) or trained.good) if trained else []  # none of them: the weights were removed since
+    best = best_of(ended)
     if not told and best is None:
         return None
     facts = told[0] if told else {"arch": trained.value, "same_photos": True}
@@ -30,9 +43,9 @@ def teacher_facts(students: Sequence[Arm], trained: Arm | None) -> dict[str, Any
     if best is not None and None in own.values():
         own = {key: measured(best.trial, key) for key in own}
     files = len({found.get("sha256") for found in told}) or 1
-    of = len(trained.good) if trained else None
+    of, planned = (len(ended), len(trained.trainings)) if trained else (None, None)
     kept = {key: facts.get(key) for key in ("arch", "sha256", "image_px", "same_photos")}
-    return {"of": of, "files": files, **own, **kept}
+    return {"of": of, "planned": planned, "files": files, **own, **kept}
 
 
 def _own(facts: dict[str, Any], split: str) -> float | None:
@@ -61,13 +74,21 @@ def teacher_words(result: dict[str, Any]) -> list[str]:
             f"{teacher['files']} different teachers taught the trainings, so that their pairs differ by more than teaching"
         ]
     else:
-        trained = "the only one trained" if teacher["of"] == 1 else f"the best on validation of {teacher['of']}"
-        named = trained if teacher["of"] else f"a {teacher['arch']} given by file"
+        named = _chosen(teacher) if teacher["of"] else f"a {teacher['arch']} given by file"
         told = [f"one teacher, {named}, taught all seeds, so that the intervals know no other teacher"]
     told.append(_scores(teacher, spread_text(_alone(result), BY_KEY[TOP1])))
     if no_better(result):
         told.append("it is no better than its student, and what a better one would do is not answered here")
     return [": ".join(told[:2]), *told[2:]]
+
+
+def _chosen(teacher: dict[str, Any]) -> str:
+    """From among which of the study's own."""
+    of, planned = teacher["of"], teacher["planned"]
+    if of < planned:
+        choice = "the only one" if of == 1 else f"the best on validation of the {of}"
+        return f"{choice} of {planned} that ended with a {WEIGHTS}"
+    return "the only one trained" if of == 1 else f"the best on validation of {of}"
 
 
 def _scores(teacher: dict[str, Any], alone: str) -> str:
