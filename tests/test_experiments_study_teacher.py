@@ -7,7 +7,7 @@ import torch
 from fixtures_study import plan_in, recorded
 from fixtures_study_command import parts, refused
 
-from analysis.study import study
+from analysis.study.command import study
 from analysis.study.files import read_plan
 from experiments.__main__ import main
 from trial.model import build_model
