@@ -15,19 +15,33 @@ from data.cache import Cache
 # Python's own end takes a second with torch; a trial does without it, and so do both ways here.
 IMPORTS = "import os, torch, torchvision, nni; os._exit(0)"
 
-# A trial as NNI runs it, but without its manager; the process ends with the first step.
+# A trial as NNI runs it, but without its manager: nni is imported as well, and the process ends with the first step. What
+# does that is put in when the trial loads its optimiser, so that nothing is imported before the trial itself does it.
 FIRST_STEP = """
-import os, runpy, sys
-import nni, torch
-step = torch.optim.SGD.step
-def first_step(*arguments, **options):
-    step(*arguments, **options)
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    os._exit(0)
-torch.optim.SGD.step = first_step
+import importlib.util, os, runpy, sys
+class AtTheFirstStep:
+    def find_spec(self, name, path, target=None):
+        if name != "trial.sgd":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        def load_and_change(module):
+            load(module)
+            import nni, torch
+            step = module.SGD.step
+            def first_step(optimizer):
+                step(optimizer)
+                if torch.cuda.is_initialized():
+                    torch.cuda.synchronize()
+                os._exit(0)
+            module.SGD.step = first_step
+        spec.loader.exec_module = load_and_change
+        return spec
+sys.meta_path.insert(0, AtTheFirstStep())
 sys.argv = ["trial", *{words!r}, "--output", os.path.join({folder!r}, str(os.getpid()))]
 runpy.run_module("trial", run_name="__main__")
+sys.exit("no step was taken")
 """
 
 
