@@ -4,15 +4,16 @@
 
 The rates are the model's alone: forward, loss, backward, update (or forward and loss) on one resident batch, in images/s.
 The epoch is the trial's own: N training images read, augmented, moved, trained on and counted, M validated at once.
-Of two long times that differ by a hundredth, a shared machine shows the noise; what a step does beside the model is
-therefore timed by itself too.
+A shared machine's speed changes by tenths within seconds: on a CPU each step of the epoch is therefore followed by one of
+the model alone, timed apart. A GPU does not wait after each step, so that there whole rounds take turns. What a step does
+beside its model is timed by itself too.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,13 +27,15 @@ from trial.device import Compute
 from trial.fit import Training, start_training, train_epoch
 from trial.hyperparameters import Hyperparameters
 from trial.metrics import Counter
-from trial.micro_batch import Buffers
+from trial.micro_batch import AtOnce, Buffers
 from trial.model import build_model
 from trial.scoring import EVALUATED_AT_ONCE, evaluate
 
 SIZES = (64, 96, 224)
 BATCHES = (8, 32, 128)
 GPU_TIMES = 100  # as many images a round, for it to take seconds there too
+
+Seconds = dict[str, float]  # of a round: "training" and "validation" of the model alone, the "epoch"
 
 
 def run(report: Report, cache: Cache, compute: Compute, rounds: int) -> None:
@@ -43,68 +46,121 @@ def run(report: Report, cache: Cache, compute: Compute, rounds: int) -> None:
             report.add(f"a step beside its model, {image_px} px, batch {batch_size}", beside, "%")
 
 
+@dataclass(frozen=True)
+class Bench:
+    """A training whose epochs are measured. Nothing is learned: a network that fits one batch would slow down in
+    denormals."""
+
+    t: Training
+    train: Split
+    val: Split
+    labels: Tensor  # of train, on the device
+    h: Hyperparameters
+    compute: Compute
+
+    @property
+    def steps(self) -> int:
+        return len(self.labels) // self.h.batch_size
+
+
 def measure(
     cache: Cache, compute: Compute, image_px: int, batch_size: int, rounds: int
 ) -> tuple[list[float], list[float]]:
-    """Efficiency, and the time of a step beside its model in per cent of the model's: a value a round each.
+    """Efficiency, and the time of a step beside its model in per cent of the model's: a value a round each."""
+    bench = prepare(cache, compute, image_px, batch_size)
+    way = whole_rounds if compute.device.type == "cuda" else step_by_step
+    values = way(bench, rounds)
+    alone = [a + b for a, b in zip(values["training"], values["validation"], strict=True)]
+    return ratios(alone, values["epoch"]), [100 * share for share in ratios(values["beside"], values["training"])]
 
-    Nothing is learned: a network that fits one batch would slow down in denormals.
-    """
+
+def prepare(cache: Cache, compute: Compute, image_px: int, batch_size: int) -> Bench:
     h = Hyperparameters(batch_size=batch_size, image_px=image_px, lr=1e-8, weights="none")
     wanted = images_a_round(image_px, batch_size) * (GPU_TIMES if compute.device.type == "cuda" else 1)
     train = first(cache.split("training", store_px(image_px)), wanted, compute)
     val = first(cache.split("validation", store_px(image_px)), EVALUATED_AT_ONCE[compute.device.type], compute)
     t = start_training(compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed)), h)
-    labels = torch.from_numpy(train.labels).to(compute.device)
-
-    def epoch() -> float:
-        train_epoch(t, train, labels, h, compute)
-        evaluate(t.model, val, h.image_px, compute)
-        return 1.0
-
-    ways = {**model_alone(t, (train, val), h, compute), "epoch": timed(epoch, compute)}
-    values = alternate({**ways, "beside": timed(partial(beside_model, t, train, labels, h), compute)}, rounds)
-    alone = [a + b for a, b in zip(values["training"], values["validation"], strict=True)]
-    return ratios(alone, values["epoch"]), [100 * share for share in ratios(values["beside"], values["training"])]
+    return Bench(t, train, val, torch.from_numpy(train.labels).to(compute.device), h, compute)
 
 
-def beside_model(t: Training, train: Split, labels: Tensor, h: Hyperparameters) -> float:
-    """All that the training steps of an epoch do but forward, loss, backward and update."""
-    counter, buffers = Counter(int(train.labels.max()) + 1, labels.device), Buffers(t.model)
-    for planned in plan_epoch(len(train.labels), h.batch_size, t.generator):
-        buffers.keep()
-        images, batch_labels = training_batch(train.images, labels, planned, h.image_px)
-        counter.add(images[:, 0, 0], batch_labels, images[0, 0, 0, 0])
-    counter.score()
-    return 1.0
+def step_by_step(bench: Bench, rounds: int) -> dict[str, list[float]]:
+    """Within each epoch, a step of the trial and a step of the model alone take turns. The first round is not counted."""
+    values: dict[str, list[float]] = {name: [] for name in ("training", "validation", "epoch", "beside")}
+    training, validation = (
+        InTurns(*pair) for pair in zip((bench.t.train_at_once, bench.t.evaluate_at_once), alone(bench))
+    )
+    for number in range(rounds + 1):
+        training.seconds = validation.seconds = 0.0
+        started = time.perf_counter()
+        run_epoch(bench, training, validation)
+        wall = time.perf_counter() - started
+        beside = timed(lambda: beside_model(bench), bench.compute)()
+        if number:
+            seconds = (training.seconds, validation.seconds, wall - training.seconds - validation.seconds, beside)
+            for name, value in zip(values, seconds, strict=True):
+                values[name].append(value)
+    return values
 
 
-def model_alone(
-    t: Training, splits: tuple[Split, Split], h: Hyperparameters, compute: Compute
-) -> dict[str, Callable[[], float]]:
-    """Seconds that the training steps and the validation of an epoch take on one resident batch each."""
-    train, val = splits
-    train_labels, val_labels = (torch.from_numpy(split.labels).to(compute.device) for split in splits)
-    planned = next(plan_epoch(len(train.labels), h.batch_size, torch.Generator()))
-    images, labels = training_batch(train.images, train_labels, planned, h.image_px)
-    val_images, _ = evaluation_batch(val.images, val_labels, slice(0, len(val_labels)), h.image_px)
+class InTurns(AtOnce):
+    """The trial's own work, and after each piece of it another, whose seconds are added up."""
 
-    def training() -> float:
-        t.model.train()
-        steps = max(1, round(len(train.labels) / len(labels)))
-        for _ in range(steps):
-            bare_step(t, images, labels, compute)
-        return len(train.labels) / (steps * len(labels))
+    def __init__(self, own: AtOnce, other: Callable[[], None]) -> None:
+        super().__init__(own.images, own.least)
+        self.other, self.seconds = other, 0.0
 
-    @torch.inference_mode()
-    def validation() -> float:
-        t.model.eval()
-        with compute.autocast():
-            logits = t.model(val_images).float()
+    def run(self, work, undo):
+        result = super().run(work, undo)
+        started = time.perf_counter()
+        self.other()
+        self.seconds += time.perf_counter() - started
+        return result
+
+
+def whole_rounds(bench: Bench, rounds: int) -> dict[str, list[float]]:
+    """As many steps of the model alone as an epoch has, and whole epochs, take turns."""
+    training, validation = alone(bench)
+
+    def steps() -> None:
+        bench.t.model.train()
+        for _ in range(bench.steps):
+            training()
+
+    def score() -> None:
+        bench.t.model.eval()
+        with torch.inference_mode():
+            validation()
+
+    ways = {
+        "training": steps,
+        "validation": score,
+        "epoch": lambda: run_epoch(bench, bench.t.train_at_once, bench.t.evaluate_at_once),
+        "beside": lambda: beside_model(bench),
+    }
+    return alternate({name: timed(work, bench.compute) for name, work in ways.items()}, rounds)
+
+
+def run_epoch(bench: Bench, train_at_once: AtOnce, evaluate_at_once: AtOnce) -> None:
+    """As `fit` does it."""
+    bench.t.train_at_once = train_at_once
+    train_epoch(bench.t, bench.train, bench.labels, bench.h, bench.compute)
+    evaluate(bench.t.model, bench.val, bench.h.image_px, bench.compute, evaluate_at_once)
+
+
+def alone(bench: Bench) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A training step, and the scoring of a batch, of the model alone on a resident batch of the epoch's size."""
+    planned = next(plan_epoch(len(bench.labels), bench.h.batch_size, torch.Generator()))
+    images, labels = training_batch(bench.train.images, bench.labels, planned, bench.h.image_px)
+    val_labels = torch.from_numpy(bench.val.labels).to(bench.compute.device)
+    at_once = slice(0, min(len(val_labels), bench.t.evaluate_at_once.images))
+    val_images, val_labels = evaluation_batch(bench.val.images, val_labels, at_once, bench.h.image_px)
+
+    def score() -> None:
+        with bench.compute.autocast():
+            logits = bench.t.model(val_images).float()
         F.cross_entropy(logits, val_labels)
-        return 1.0
 
-    return {"training": timed(training, compute), "validation": timed(validation, compute)}
+    return lambda: bare_step(bench.t, images, labels, bench.compute), score
 
 
 def bare_step(t: Training, images: Tensor, labels: Tensor, compute: Compute) -> None:
@@ -116,21 +172,31 @@ def bare_step(t: Training, images: Tensor, labels: Tensor, compute: Compute) -> 
     t.optimizer.step()
 
 
-def timed(work: Callable[[], float], compute: Compute) -> Callable[[], float]:
-    """Seconds that `work` takes, times the factor that it returns: rounds of whole batches are scaled to the epoch."""
+def beside_model(bench: Bench) -> None:
+    """All that the training steps of an epoch do but forward, loss, backward and update."""
+    counter, buffers = Counter(int(bench.train.labels.max()) + 1, bench.labels.device), Buffers(bench.t.model)
+    for planned in plan_epoch(len(bench.labels), bench.h.batch_size, bench.t.generator):
+        buffers.keep()
+        images, labels = training_batch(bench.train.images, bench.labels, planned, bench.h.image_px)
+        counter.add(images[:, 0, 0], labels, images[0, 0, 0, 0])
+    counter.score()
+
+
+def timed(work: Callable[[], None], compute: Compute) -> Callable[[], float]:
+    """Seconds that `work` takes."""
 
     def run_once() -> float:
         started = time.perf_counter()
-        factor = work()
+        work()
         if compute.device.type == "cuda":
             torch.cuda.synchronize(compute.device)
-        return (time.perf_counter() - started) * factor
+        return time.perf_counter() - started
 
     return run_once
 
 
 def images_a_round(image_px: int, batch_size: int) -> int:
-    """Enough for about two seconds on two cores, and whole batches of them."""
+    """Enough for two seconds and more on two cores, and whole batches of them."""
     wanted = round(64 * (224 / image_px) ** 1.4)
     return max(batch_size, wanted // batch_size * batch_size)
 
