@@ -12,6 +12,8 @@ import json
 import os
 import shlex
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from data.errors import DataError
 from data.source import open_source
 
 FORMAT = 2  # raised when decoding or the files' meaning change: older caches are then refused
+SCALED_AT_ONCE = 64  # images a thread
 
 
 @dataclass(frozen=True)
@@ -166,20 +169,37 @@ def _write_scaled(full: np.ndarray, target: Path, store_px: int) -> np.ndarray:
 
     Trials that start at the same moment may both do the work; the rename makes the last one win with equal bytes.
     """
-    small = np.empty((len(full), store_px, store_px, 3), dtype=np.uint8)
-    for i, image in enumerate(full):
-        small[i] = np.asarray(Image.fromarray(image).resize((store_px, store_px), Image.Resampling.BICUBIC))
+    shape = (len(full), store_px, store_px, 3)
     try:
         target.parent.mkdir(exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".partial")
     except OSError:
-        return small
+        return np.concatenate([*_scaled(full, store_px)])
     try:
         with os.fdopen(handle, "wb") as file:
-            np.save(file, small)
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for part in _scaled(full, store_px):
+                file.write(part)
         os.chmod(partial, 0o644)  # mkstemp makes it private; a cache may be shared
         os.replace(partial, target)
     except OSError:
         os.unlink(partial)
-        return small
+        return np.concatenate([*_scaled(full, store_px)])
     return np.load(target, mmap_mode="r")
+
+
+def _scaled(full: np.ndarray, store_px: int) -> Iterator[np.ndarray]:
+    """The images in order, so many at a time, (B, store_px, store_px, 3) uint8; in threads, as Pillow scales without
+    Python's lock."""
+
+    def scale(start: int) -> np.ndarray:
+        images = (Image.fromarray(image) for image in full[start : start + SCALED_AT_ONCE])
+        return np.stack([image.resize((store_px, store_px), Image.Resampling.BICUBIC) for image in images])
+
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    starts = range(0, len(full), SCALED_AT_ONCE)
+    with ThreadPoolExecutor(threads) as pool:
+        for first in range(
+            0, len(starts), 4 * threads
+        ):  # few wait to be written: the memory does not grow with the images
+            yield from pool.map(scale, starts[first : first + 4 * threads])

@@ -8,24 +8,23 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
-import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import PIL
+from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from data.cache import FORMAT, check_files, read_manifest
-from data.decode import decode_image
 from data.errors import DataError
 from data.layouts import SPLITS, Layout, read_layout
+from data.rows import Rows, decode_rows, start_worker
 from data.sample import generated_by
 from data.skew import skew_like_the_lab
-from data.source import Reader, Source, open_source
+from data.source import Source, open_source
 
 CHUNK = 64  # photos a task: long enough to hide the hand-over, short enough for a smooth progress bar
 
@@ -156,13 +155,15 @@ def _decode_all(source: Source, plan: dict, partial: Path, settings: Settings, s
     total = sum(len(files) for files in plan.values())
     pool = ProcessPoolExecutor(
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
+        initializer=start_worker,
         initargs=(source.path, source.is_zip, os.getpid()),
     )
     try:
         with tqdm(total=total, unit=" photos", desc="decoding", smoothing=0.1, disable=None) as bar:
-            for split, files in plan.items():
-                failed.update(_decode_split(pool, bar, files, partial / f"{split}.images.npy", settings.image_px))
+            for task in _begin(pool, plan, partial, settings.image_px):
+                done, reasons = task.result()
+                bar.update(done)
+                failed.update(reasons)
     finally:
         pool.shutdown(cancel_futures=True)
     if failed and not settings.skip_unreadable:
@@ -177,72 +178,29 @@ def _decode_all(source: Source, plan: dict, partial: Path, settings: Settings, s
     return {"skipped": sorted(failed), "pillow": PIL.__version__}
 
 
-def _decode_split(pool, bar, files: list[tuple[str, int]], target: Path, image_px: int) -> dict[str, str]:
-    """Decode into `target`, (N, image_px, image_px, 3) uint8; workers write their own rows. Returns {path: reason}."""
-    np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=(len(files), image_px, image_px, 3)).flush()
+def _begin(pool: ProcessPoolExecutor, plan: dict, partial: Path, image_px: int) -> list[Future]:
+    """The arrays of all splits, (N, image_px, image_px, 3) uint8, and the tasks that fill them: workers write their own
+    rows."""
+    tasks = []
     # The workers that this starts inherit the block: a terminal sends Ctrl-C to them too, and it is the parent's alone.
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        tasks = [
-            pool.submit(_decode_rows, target, start, [path for path, _ in files[start : start + CHUNK]])
-            for start in range(0, len(files), CHUNK)
-        ]
+        for split, files in plan.items():
+            target, shape = partial / f"{split}.images.npy", (len(files), image_px, image_px, 3)
+            rows = Rows(target, open_memmap(target, mode="w+", dtype=np.uint8, shape=shape).offset, image_px)
+            for start in range(0, len(files), CHUNK):
+                paths = [path for path, _ in files[start : start + CHUNK]]
+                tasks.append(pool.submit(decode_rows, rows, start, paths))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-    failed = {}
-    for task in tasks:
-        done, reasons = task.result()
-        bar.update(done)
-        failed.update(reasons)
-    return failed
-
-
-_reader: Reader | None = None  # one a worker process
-
-
-def _start_worker(path: Path, is_zip: bool, parent: int) -> None:
-    """Open the source, and leave with the parent if it is killed."""
-    global _reader
-    _reader = Reader(path, is_zip)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-
-
-def _leave_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def _decode_rows(target: Path, start: int, paths: list[str]) -> tuple[int, dict[str, str]]:
-    """Decode these photos into the rows from `start` on. Raises OSError where the disk is full.
-
-    Written, not mapped: a fifth of the time (no page is faulted in), and a full disk is an error, not a signal.
-    """
-    images = np.lib.format.open_memmap(target, mode="r")
-    failed = {}
-    with target.open("r+b") as file:
-        for row, path in enumerate(paths, start):
-            try:
-                square = decode_image(_reader.read(path), images.shape[1])
-            except Exception as error:  # noqa: BLE001  Pillow's decoders raise many types; each is reported by file name
-                failed[path] = _reason(error)
-                continue
-            file.seek(images.offset + row * square.nbytes)
-            file.write(square)
-    return len(paths), failed
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, PIL.UnidentifiedImageError):
-        return "not an image"
-    return str(error).split("\n")[0] or type(error).__name__
+    return tasks
 
 
 def _keep_rows(target: Path, rows: list[int]) -> None:
     """Rewrite an array file with these rows alone, without holding it in memory."""
     full = np.load(target, mmap_mode="r")
     kept_path = target.with_suffix(".kept")
-    kept = np.lib.format.open_memmap(kept_path, mode="w+", dtype=np.uint8, shape=(len(rows), *full.shape[1:]))
+    kept = open_memmap(kept_path, mode="w+", dtype=np.uint8, shape=(len(rows), *full.shape[1:]))
     for new, old in enumerate(rows):
         kept[new] = full[old]
     kept.flush()

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from data import prepare as preparation
+from data import rows
 from data.__main__ import main
 from data.cache import Split
 from data.food11 import CLASSES, folder_name
@@ -97,7 +98,7 @@ def decode_in_process(monkeypatch) -> None:
     class InProcess:
         def __init__(self, mp_context, initializer, initargs):
             path, is_zip, _ = initargs
-            monkeypatch.setattr(preparation, "_reader", Reader(path, is_zip))
+            monkeypatch.setattr(rows, "_reader", Reader(path, is_zip))
 
         def submit(self, function, *arguments):
             done = Future()

@@ -212,6 +212,14 @@ def test_smaller_images_are_made_once_and_kept(own, monkeypatch):
     np.testing.assert_array_equal(open_cache(own / "cache").split("training", 6).images, first.images)
 
 
+def test_smaller_images_keep_their_order_in_however_many_parts_they_are_made(own, monkeypatch):
+    monkeypatch.setattr(cache_module, "SCALED_AT_ONCE", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    images = np.random.default_rng(0).integers(0, 256, (11, PX, PX, 3), dtype=np.uint8)  # more than wait to be written
+    found = cache_module._write_scaled(images, own / "cache/scaled/more.6.npy", 6)
+    np.testing.assert_array_equal(found, scale(images, 6))
+
+
 @pytest.mark.parametrize("store_px", [None, PX, PX + 1])
 def test_images_are_never_scaled_up(own, store_px):
     assert open_cache(own / "cache").split("validation", store_px).images.shape == (4, PX, PX, 3)
@@ -225,11 +233,11 @@ def fail(code):
     return failing
 
 
-@pytest.mark.parametrize("where", ["mkdir", "mkstemp", "save"])
+@pytest.mark.parametrize("where", ["mkdir", "mkstemp", "write_array_header_1_0"])
 def test_where_smaller_images_cannot_be_kept_they_are_used_all_the_same(own, monkeypatch, where):
     """A read-only folder, without and with the folder `scaled`, and a full disk. (As root, no folder is read-only.)"""
-    holder = {"mkdir": cache_module.Path, "mkstemp": cache_module.tempfile, "save": cache_module.np}[where]
-    monkeypatch.setattr(holder, where, fail(errno.ENOSPC if where == "save" else errno.EROFS))
+    holder = {"mkdir": cache_module.Path, "mkstemp": cache_module.tempfile}.get(where, np.lib.format)
+    monkeypatch.setattr(holder, where, fail(errno.EROFS if where.startswith("mk") else errno.ENOSPC))
     cache = open_cache(own / "cache")
     np.testing.assert_array_equal(cache.split("training", 6).images, scale(cache.split("training").images, 6))
     assert not list((own / "cache").glob("scaled/*"))

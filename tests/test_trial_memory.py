@@ -194,11 +194,12 @@ def test_an_address_space_that_is_really_too_small():
 FAULTS = """
 import resource, torch
 from torch.nn import functional as F
+from data import memory
 from trial import device
 from trial.fit import start_training
 from trial.hyperparameters import Hyperparameters
 from trial.model import build_model
-KEEP or setattr(device, "keep_freed_memory", lambda: None)
+KEEP or setattr(memory, "keep_freed_memory", lambda: None)
 compute = device.choose_compute("cpu", "fp32", 1)
 t = start_training(compute.place(build_model("resnet18", "none", 11, 0)), Hyperparameters(lr=0.001))
 images, labels = torch.rand(8, 3, 64, 64), torch.arange(8)

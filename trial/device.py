@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import resource
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from data import memory
 from trial.errors import TrialError
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
         torch.backends.cudnn.benchmark = True
         name = torch.cuda.get_device_name(device)
     else:
-        keep_freed_memory()
+        memory.keep_freed_memory()
         if threads:
             torch.set_num_threads(threads)
         name = f"CPU, {torch.get_num_threads()} threads"
@@ -62,34 +59,11 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
     )
 
 
-def keep_freed_memory() -> None:
-    """Let the process keep the memory that it frees; it stays within what it needed at its highest.
-
-    glibc hands large blocks back to the system at once. A step frees all its activations, so that the next one had them
-    faulted in anew, page by page: a twentieth to a tenth of its time. Other C libraries are left as they are, and so is a
-    process whose address space is limited (ulimit -v): what it keeps could not be used for anything else.
-    """
-    if any(
-        resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
-    ):
-        return
-    _mallopt(M_MMAP_MAX, 0)
-    _mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
 def give_back_freed_memory() -> None:
-    """Where memory is short: what is free goes back to the system, and large blocks do so again from here on."""
+    """Where memory is short."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-    _mallopt(M_MMAP_MAX, 65_536)  # glibc's own choice
-    _mallopt(M_TRIM_THRESHOLD, 128 * 1024)
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _mallopt(option: int, value: int) -> None:
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(option, value)
+    memory.give_back_freed_memory()
 
 
 def has_bf16(device: torch.device) -> bool:
