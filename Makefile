@@ -8,7 +8,7 @@ STUDIES := early_stopping learning_rate step_size balance distill pretrained
 SEEDS := 3
 WEIGHTS :=
 
-.PHONY: help demo studies report test test-fast calibrate bench bench-analysis gpu-check lint format clean
+.PHONY: help demo studies report test test-fast calibrate bench profile bench-analysis gpu-check lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about
 
 bench: .venv/ready  ## the figures of docs/performance.md, measured here: about 30 minutes
 	$(BIN)/python -m benchmarks
+
+profile: .venv/ready  ## where one epoch goes, by part and by operator: about a minute
+	$(BIN)/python -m benchmarks.profile_epoch
 
 gpu-check: .venv/ready  ## the same and a short search on a GPU, appended to docs/log.md
 	$(BIN)/python -m data sample data/sample_photos

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.measure import Report
 from benchmarks.setting import ROOT
 
-PARTS = ("pipeline", "plain", "startup", "search", "preparation", "memory", "accuracy")
+PARTS = ("pipeline", "peak", "plain", "startup", "search", "preparation", "memory", "accuracy")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -34,7 +34,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None, report: Report | None = None) -> int:
     """report: figures measured before, which are written with these."""
     args = parse(arguments)
-    from benchmarks import accuracy, against_plain, memory, pipeline, preparation, search, setting, startup
+    from benchmarks import accuracy, against_plain, memory, peak, pipeline, preparation, search, setting, startup
     from trial.device import choose_compute
 
     parts, report = args.parts or PARTS, report or Report()
@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None, report: Report | None = None) -> in
     print("  ".join(f"{key}: {value}" for key, value in machine.items()), flush=True)
     work = {
         "pipeline": lambda: pipeline.run(report, cache, compute, args.rounds),
+        "peak": lambda: peak.run(report, cache, compute, args.rounds),
         "plain": lambda: against_plain.run(report, photos, cache, compute, args.rounds, args.weights),
         "startup": lambda: startup.run(report, cache, str(compute.device), args.rounds),
         "search": lambda: search.run(report, cache, str(compute.device)),

@@ -22,7 +22,7 @@ import torch
 from analysis.judging.paired import paired
 from benchmarks.measure import Report, ratios
 from benchmarks.plain import PlainEpoch, train_plainly
-from benchmarks.setting import ROOT
+from benchmarks.setting import scratch
 from data.cache import Cache
 from trial.device import Compute
 from trial.hyperparameters import Hyperparameters
@@ -77,7 +77,7 @@ def our_training(cache: Cache, compute: Compute, h: Hyperparameters) -> tuple[li
     """(seconds of each epoch, best validation accuracy) of a whole trial, its checkpoints and files among them."""
     marks = [time.perf_counter()]
     precision = "bf16" if compute.autocast_dtype else "fp32"
-    with tempfile.TemporaryDirectory(dir=ROOT / "data") as folder, contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory(dir=scratch()) as folder, contextlib.redirect_stdout(io.StringIO()):
         settings = Settings(Path(folder), str(compute.device), precision, 0)
         final = run_trial(h, cache, settings, lambda _: marks.append(time.perf_counter()))
     return [b - a for a, b in zip(marks, marks[1:])], final["default"]

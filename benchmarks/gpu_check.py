@@ -5,22 +5,17 @@ from __future__ import annotations
 import datetime
 import subprocess
 import sys
-import time
+import warnings
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import __main__ as benchmarks
-from benchmarks.measure import Figure, Report, alternate, line
-from benchmarks.pipeline import bare_step, first
+from benchmarks.measure import Figure, Report, line
+from benchmarks.pipeline import prepare
 from benchmarks.setting import ROOT, cache_of, machine, photos
-from trial.batches import plan_epoch, store_px, training_batch
 from trial.device import Compute, choose_compute
-from trial.fit import start_training, train_epoch
-from trial.hyperparameters import Hyperparameters
-from trial.model import build_model
+from trial.fit import train_epoch
 
-MATRIX = 8192
 LOG = ROOT / "docs" / "log.md"
 HEAD = "stays.\n"  # of the log's introduction; entries follow, newest first
 
@@ -35,7 +30,6 @@ def main(parts: list[str]) -> int:
     compute = choose_compute("cuda", "auto", 0)
     report = Report()
     check_no_waiting(report, compute)
-    check_peak(report, compute)
     out = ROOT / "benchmarks" / "latest.json"
     if code := benchmarks.main([*parts, "--device", "cuda", "--out", str(out)], report):
         return code
@@ -47,21 +41,13 @@ def main(parts: list[str]) -> int:
     return done.returncode
 
 
-def one_epoch(compute: Compute, batch_size: int = 128):
-    """A function that trains one epoch at 224 px, and the images in it."""
-    cache = cache_of(photos(None))
-    h = Hyperparameters(batch_size=batch_size, weights="none", lr=1e-8)
-    split = first(cache.split("training", store_px(h.image_px)), 10 * batch_size, compute)
-    labels = torch.from_numpy(split.labels).to(compute.device)
-    t = start_training(compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed)), h)
-    return (lambda: train_epoch(t, split, labels, h, compute)), (t, split, labels, h)
-
-
 def check_no_waiting(report: Report, compute: Compute) -> None:
     """How often the host waits for the GPU within an epoch: only where its result is read, four numbers."""
-    import warnings
+    bench = prepare(cache_of(photos(None)), compute, 224, 128)
 
-    epoch, _ = one_epoch(compute)
+    def epoch() -> None:
+        train_epoch(bench.t, bench.train, bench.labels, bench.h, compute)
+
     epoch()
     torch.cuda.set_sync_debug_mode("warn")
     try:
@@ -72,41 +58,6 @@ def check_no_waiting(report: Report, compute: Compute) -> None:
         torch.cuda.set_sync_debug_mode("default")
     waits = sum("synchroniz" in str(warning.message) for warning in caught)
     report.add("waits for the GPU in an epoch", [float(waits)], "", "<= 4")
-
-
-def check_peak(report: Report, compute: Compute, rounds: int = 5) -> None:
-    """The share of the device's own matrix rate (bfloat16, measured here) that a training step reaches."""
-    a, b = (torch.randn(MATRIX, MATRIX, device=compute.device, dtype=torch.bfloat16) for _ in range(2))
-    _, (t, split, labels, h) = one_epoch(compute)
-    images, targets = training_batch(
-        split.images, labels, next(plan_epoch(len(labels), h.batch_size, t.generator)), 224
-    )
-
-    def step() -> None:
-        bare_step(t, images, targets, compute)
-
-    with FlopCounterMode(display=False) as counter:
-        step()
-    ways = {"matrix": lambda: seconds(lambda: a @ b, 20), "step": lambda: seconds(step, 20)}
-    taken = alternate(ways, rounds)
-    peak = [2 * MATRIX**3 / each for each in taken["matrix"]]
-    reached = [counter.get_total_flops() / each for each in taken["step"]]
-    name = torch.cuda.get_device_name(compute.device)
-    report.add("matrix peak, bfloat16", [value / 1e12 for value in peak], "TFLOP/s", note=name)
-    report.add("training step, 224 px", [value / 1e12 for value in reached], "TFLOP/s", note=f"batch {len(targets)}")
-    report.add("training step / matrix peak", [a / b for a, b in zip(reached, peak, strict=True)], "")
-
-
-def seconds(work, times: int) -> float:
-    """Of one call, over `times` calls after three others."""
-    for _ in range(3):
-        work()
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    for _ in range(times):
-        work()
-    torch.cuda.synchronize()
-    return (time.perf_counter() - started) / times
 
 
 def append_entry(about: dict[str, str], figures: list[Figure], search: str) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import Report, alternate, ratios
-from benchmarks.setting import ROOT
+from benchmarks.setting import ROOT, scratch
 
 LINKS = (
     32  # the photos are linked so many times over: as many as Food-11 has, so that starts weigh what they weigh there
@@ -18,7 +18,7 @@ LINKS = (
 
 def run(report: Report, photos: Path, rounds: int) -> None:
     """Both over the same files, in memory's file cache; the starts of their processes are part of both."""
-    with tempfile.TemporaryDirectory(dir=ROOT / "data") as folder:
+    with tempfile.TemporaryDirectory(dir=scratch()) as folder:
         few, many = link(photos, Path(folder, "few"), 1), link(photos, Path(folder, "many"), LINKS)
         ways = {"decoder": lambda: command_seconds("benchmarks.decoder", many), "prepare": lambda: prepare(many)[0]}
         values = alternate(ways, rounds)

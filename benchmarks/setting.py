@@ -35,6 +35,13 @@ def cache_of(source: Path, image_px: int = 256) -> Cache:
     return open_cache(folder)
 
 
+def scratch() -> Path:
+    """For folders that last as long as a measurement: on the disk that trials write to, not tracked."""
+    folder = ROOT / "runs"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def machine(compute: Compute) -> dict[str, str]:
     return {
         "device": compute.name,

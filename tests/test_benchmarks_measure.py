@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import gpu_check, plain, preparation
+from benchmarks import gpu_check, plain, preparation, table
 from benchmarks.__main__ import parse
 from benchmarks.measure import Figure, Report, alternate, line, ratios, short
 from trial.hyperparameters import Hyperparameters
@@ -89,3 +89,23 @@ def test_the_newest_entry_stands_first_and_the_others_stay(tmp_path, monkeypatch
     text = log.read_text()
     assert text.index("gpu-check on a card") < text.index("## older") and "torch 2." in text
     assert "n = 3" in text and "experiment x DONE" in text
+
+
+def test_the_page_shows_what_was_measured(tmp_path, monkeypatch, capsys):
+    report = Report()
+    report.add("pipeline efficiency, 64 px, batch 8", [0.96, 0.9, 0.97], "", ">= 0.97")
+    report.add("a step beside its model, 64 px, batch 8", [1.0, 2.0, 1.5], "%")
+    report.add("peak of a trial, 96 px, batch 32", [1.1], "times", "<= 1.2", "a note")
+    latest, page = tmp_path / "latest.json", tmp_path / "page.md"
+    report.write(latest, {"device": "CPU, fp32", "torch": "2", "load": "1.0"})
+    page.write_text(f"head\n{table.BEGIN}\nold\n{table.END}\ntail\n")
+    monkeypatch.setattr(table, "LATEST", latest)
+    monkeypatch.setattr(table, "PAGE", page)
+    assert table.main() == 0
+    text = page.read_text()
+    assert text.startswith("head\n") and text.endswith("tail\n") and "old" not in text
+    assert "Measured on CPU, fp32, torch 2. Median" in text
+    assert "| 64 px | **0.96 (0.9 to 0.97), n = 3 missed**; 1.5 % (1 to 2), n = 3 |" in text
+    assert "| peak of a trial, 96 px, batch 32 | 1.1 times, n = 1 | at most 1.2: met | a note |" in text
+    latest.write_text("[]")
+    assert table.main() == 1 and "make bench" in capsys.readouterr().err
