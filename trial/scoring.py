@@ -15,7 +15,7 @@ from trial.metrics import Counter, Score
 from trial.micro_batch import AtOnce
 
 # Images. On a GPU enough for its kernels to last longer than their launches; halved where memory is short.
-EVALUATED_AT_ONCE = {"cpu": 64, "cuda": 512}
+EVALUATED_AT_ONCE = {"cpu": 32, "cuda": 512}
 
 
 @torch.inference_mode()
