@@ -94,9 +94,11 @@ def test_plain_tuner_dies_of_a_second_final_result_while_nni_says_running(plain_
     run.call("stop", run.id)
 
 
-def test_the_trial_inherits_nothing_of_the_repairs(runs):
-    environment = json.loads(next(runs["tpe"].trials.glob("*/env.json")).read_text())
-    assert environment == {"gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "node": os.environ.get("NODE_OPTIONS", "")}
+def test_the_trial_inherits_nothing_of_the_repairs_but_that_they_are_there(runs):
+    plain, repaired = (json.loads(next(runs[name].trials.glob("*/env.json")).read_text()) for name in ("plain", "tpe"))
+    gpus, node = (os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "NODE_OPTIONS"))
+    assert repaired == {"gpus": gpus, "node": node or "", "repaired": "1"}  # the trial need not wait after its result
+    assert plain == {"gpus": gpus, "node": node, "repaired": None}
 
 
 def test_the_tensorboard_button_opens_the_trials_own_folder(runs):
