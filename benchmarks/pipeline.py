@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,9 +42,18 @@ Seconds = dict[str, float]  # of a round: "training" and "validation" of the mod
 def run(report: Report, cache: Cache, compute: Compute, rounds: int) -> None:
     for image_px in SIZES:
         for batch_size in BATCHES:
-            efficiency, beside = measure(cache, compute, image_px, batch_size, rounds)
-            report.add(f"pipeline efficiency, {image_px} px, batch {batch_size}", efficiency, "", ">= 0.97")
-            report.add(f"a step beside its model, {image_px} px, batch {batch_size}", beside, "%")
+            found = measure(cache, compute, image_px, batch_size, rounds)
+            report.add(f"pipeline efficiency, {image_px} px, batch {batch_size}", found.efficiency, "", ">= 0.97")
+            report.add(f"a step beside its model, {image_px} px, batch {batch_size}", found.beside, "%")
+            report.add(f"the model alone, {image_px} px, batch {batch_size}", found.rate, "images/s")
+
+
+class Measured(NamedTuple):
+    """A value a round each."""
+
+    efficiency: list[float]
+    beside: list[float]  # the time of a step beside its model in per cent of the model's
+    rate: list[float]  # of the model alone in training, images/s
 
 
 @dataclass(frozen=True)
@@ -63,15 +73,14 @@ class Bench:
         return len(self.labels) // self.h.batch_size
 
 
-def measure(
-    cache: Cache, compute: Compute, image_px: int, batch_size: int, rounds: int
-) -> tuple[list[float], list[float]]:
-    """Efficiency, and the time of a step beside its model in per cent of the model's: a value a round each."""
+def measure(cache: Cache, compute: Compute, image_px: int, batch_size: int, rounds: int) -> Measured:
     bench = prepare(cache, compute, image_px, batch_size)
     way = whole_rounds if compute.device.type == "cuda" else step_by_step
     values = way(bench, rounds)
     alone = [a + b for a, b in zip(values["training"], values["validation"], strict=True)]
-    return ratios(alone, values["epoch"]), [100 * share for share in ratios(values["beside"], values["training"])]
+    beside = [100 * share for share in ratios(values["beside"], values["training"])]
+    rate = [bench.steps * bench.h.batch_size / seconds for seconds in values["training"]]
+    return Measured(ratios(alone, values["epoch"]), beside, rate)
 
 
 def prepare(cache: Cache, compute: Compute, image_px: int, batch_size: int) -> Bench:

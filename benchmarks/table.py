@@ -14,7 +14,11 @@ from benchmarks.setting import ROOT
 LATEST = ROOT / "benchmarks" / "latest.json"
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: python -m benchmarks.table -->", "<!-- end of figures -->"
-EFFICIENCY = re.compile(r"pipeline efficiency, (\d+) px, batch (\d+)")
+GRIDS = {
+    "efficiency (goal 0.97); a step beside its model": ("pipeline efficiency", "a step beside its model"),
+    "the model alone in training": ("the model alone",),
+}
+CELL = re.compile(rf"(?:{'|'.join(name for names in GRIDS.values() for name in names)}), (\d+) px, batch (\d+)")
 
 
 def main() -> int:
@@ -53,12 +57,13 @@ def replaced(page: str, tables: str) -> str:
 
 
 def markdown(figures: list[tuple[Figure, dict[str, str]]]) -> str:
-    """The machines, the efficiencies as a table of size and batch, and all other figures in the order measured."""
+    """The machines, what was measured by size and batch as tables of these, and all other figures in the order measured."""
     machines = list(dict.fromkeys(_machine(machine) for _, machine in figures))
     known = {figure.name: figure for figure, _ in figures}
-    rest = [figure for figure in known.values() if "px, batch" not in figure.name or not _in_grid(figure.name)]
+    rest = [figure for figure in known.values() if not CELL.fullmatch(figure.name)]
     lines = [f"Measured on {'; and on '.join(machines)}. Median (range); n counts rounds, seeds or experiments.", ""]
-    lines += _grid(known)
+    for title, names in GRIDS.items():
+        lines += _grid(known, title, names)
     lines += ["| figure | median (range) | goal | |", "|---|---|---|---|"]
     lines += [f"| {figure.name} | {_value(figure)} | {_goal(figure)} | {figure.note} |" for figure in rest]
     return "\n".join(lines)
@@ -69,27 +74,24 @@ def _machine(machine: dict[str, str]) -> str:
     return ", ".join(value if key == "device" else f"{key} {value}" for key, value in machine.items() if key != "load")
 
 
-def _in_grid(name: str) -> bool:
-    return bool(EFFICIENCY.fullmatch(name)) or name.startswith("a step beside its model")
-
-
-def _grid(known: dict[str, Figure]) -> list[str]:
-    cells = [tuple(map(int, found.groups())) for name in known if (found := EFFICIENCY.fullmatch(name))]
+def _grid(known: dict[str, Figure], title: str, names: tuple[str, ...]) -> list[str]:
+    cells = [
+        tuple(map(int, found.groups())) for name in known if name.startswith(names) and (found := CELL.fullmatch(name))
+    ]
     if not cells:
         return []
     sizes, batches = (sorted(set(values)) for values in zip(*cells))
     heads = " | ".join(f"batch {batch}" for batch in batches)
-    lines = [f"| efficiency (goal 0.97); a step beside its model | {heads} |", f"|{'---|' * (len(batches) + 1)}"]
+    lines = [f"| {title} | {heads} |", f"|{'---|' * (len(batches) + 1)}"]
     for size in sizes:
-        cell = " | ".join(_cell(known, size, batch) for batch in batches)
+        cell = " | ".join(_cell(known, names, size, batch) for batch in batches)
         lines.append(f"| {size} px | {cell} |")
     return [*lines, ""]
 
 
-def _cell(known: dict[str, Figure], size: int, batch: int) -> str:
-    of = f"{size} px, batch {batch}"
-    both = [known.get(f"{name}, {of}") for name in ("pipeline efficiency", "a step beside its model")]
-    told = [f"{'**' if figure.meets_goal is False else ''}{_value(figure)}" for figure in both if figure]
+def _cell(known: dict[str, Figure], names: tuple[str, ...], size: int, batch: int) -> str:
+    figures = [known.get(f"{name}, {size} px, batch {batch}") for name in names]
+    told = [f"{'**' if figure.meets_goal is False else ''}{_value(figure)}" for figure in figures if figure]
     return "; ".join(f"{text}{' missed**' if text.startswith('**') else ''}" for text in told) or "-"
 
 

@@ -95,6 +95,7 @@ def test_the_page_shows_what_was_measured(tmp_path, monkeypatch, capsys):
     report = Report()
     report.add("pipeline efficiency, 64 px, batch 8", [0.96, 0.9, 0.97], "", ">= 0.97")
     report.add("a step beside its model, 64 px, batch 8", [1.0, 2.0, 1.5], "%")
+    report.add("the model alone, 64 px, batch 8", [100.0, 90.0], "images/s")
     report.add("peak of a trial, 96 px, batch 32", [1.1], "times", "<= 1.2", "a note")
     latest, page = tmp_path / "latest.json", tmp_path / "page.md"
     report.write(latest, {"device": "CPU, fp32", "torch": "2", "load": "1.0"})
@@ -106,6 +107,7 @@ def test_the_page_shows_what_was_measured(tmp_path, monkeypatch, capsys):
     assert text.startswith("head\n") and text.endswith("tail\n") and "old" not in text
     assert "Measured on CPU, fp32, torch 2. Median" in text
     assert "| 64 px | **0.96 (0.9 to 0.97), n = 3 missed**; 1.5 % (1 to 2), n = 3 |" in text
+    assert "| 64 px | 95 images/s (90 to 100), n = 2 |" in text
     assert "| peak of a trial, 96 px, batch 32 | 1.1 times, n = 1 | at most 1.2: met | a note |" in text
     latest.write_text("[]")
     assert table.main() == 1 and "make bench" in capsys.readouterr().err

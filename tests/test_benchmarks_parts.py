@@ -24,8 +24,8 @@ BF16 = Compute(torch.device("cpu"), torch.bfloat16, "CPU, bf16")
 
 def test_a_pipeline_is_measured(tiny_cache, monkeypatch):
     monkeypatch.setattr(pipeline, "images_a_round", lambda image_px, batch_size: 2 * batch_size)
-    efficiency, beside = pipeline.measure(open_cache(tiny_cache), FP32, image_px=32, batch_size=32, rounds=2)
-    assert len(efficiency) == len(beside) == 2
+    efficiency, beside, rate = pipeline.measure(open_cache(tiny_cache), FP32, image_px=32, batch_size=32, rounds=2)
+    assert len(efficiency) == len(beside) == len(rate) == 2
     # Wide: another process beside this one may slow one of the two alternating halves many times over.
     assert all(0.01 < value < 100 for value in efficiency) and all(0 < value < 100 for value in beside)
 
