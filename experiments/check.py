@@ -25,6 +25,7 @@ from experiments.tuner_check import tuner_problems
 
 # Disk that a finished trial takes, MiB: the best weights of its network and its event files, rounded up.
 TRIAL_MIB = {"resnet18": 50, "resnet50": 100}
+CHECKPOINTS = 4  # times that much more while a trial runs: two of weights and momentum
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,8 @@ def _machine_findings(experiment: Experiment, described: dict | None) -> list[Fi
         )
     folder = Path(experiment.config["experimentWorkingDirectory"])
     free_mib = shutil.disk_usage(existing(folder)).free // 2**20
-    needed = _trial_mib(experiment, described) * (experiment.config.get("maxTrialNumber") or 1)
+    trials = (experiment.config.get("maxTrialNumber") or 1) + CHECKPOINTS * experiment.config["trialConcurrency"]
+    needed = _trial_mib(experiment, described) * trials
     if free_mib < needed:
         findings.append(
             Finding("error", f"{folder}: {free_mib} MiB free, about {needed} needed for the trials' weights")

@@ -71,7 +71,7 @@ def findings(file, cache, *pairs, **more):
 
 def test_the_disk_that_the_trials_need_is_that_of_their_largest_network(tiny_cache, monkeypatch):
     name = ROOT / "experiments" / "study.yml"  # two trials
-    mib = 150
+    mib = 400
     monkeypatch.setattr("experiments.check.shutil.disk_usage", lambda _: SimpleNamespace(free=mib * 2**20))
     assert errors(findings(name, tiny_cache)) == []
     for arch in ("--set", "searched"):
@@ -82,7 +82,7 @@ def test_the_disk_that_the_trials_need_is_that_of_their_largest_network(tiny_cac
         else:
             found = findings(name, tiny_cache, "arch=resnet50")
         (error,) = errors(found)
-        assert "150 MiB free, about 200 needed for the trials' weights" in error
+        assert "400 MiB free, about 600 needed for the trials' weights" in error
 
 
 def errors(found):
