@@ -78,8 +78,8 @@ def wait_for(what: Callable[[], object], timeout_s: float = 90) -> object:
 
 def trials(folder: Path) -> list[Path]:
     """Output folders in the order of their start."""
-    found = (folder / "environments/local-env/trials").glob("*")
-    return sorted(found, key=lambda place: (place / "trial.stdout").stat().st_ctime)
+    logs = (folder / "environments/local-env/trials").glob("*/trial.stdout")  # NNI makes it after the folder
+    return [log.parent for log in sorted(logs, key=lambda log: log.stat().st_ctime)]
 
 
 def epochs(trial: Path) -> int:
