@@ -12,6 +12,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
+
+from trial.device import Compute
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -83,6 +87,12 @@ def alternate(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, li
             if number:
                 values[name].append(value)
     return values
+
+
+def wait_for(compute: Compute) -> None:
+    """Until a GPU has done what it was given; a CPU has."""
+    if compute.device.type == "cuda":
+        torch.cuda.synchronize(compute.device)
 
 
 def ratios(above: list[float], below: list[float]) -> list[float]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import Report, alternate, ratios
+from benchmarks.measure import Report, alternate, ratios, wait_for
 from benchmarks.pipeline import alone, prepare
 from data.cache import Cache
 from trial.device import Compute
@@ -48,10 +48,9 @@ def seconds(work: Callable[[], object], times: int, compute: Compute) -> float:
     if compute.device.type == "cuda":
         for _ in range(3):
             work()
-        torch.cuda.synchronize(compute.device)
+    wait_for(compute)
     started = time.perf_counter()
     for _ in range(times):
         work()
-    if compute.device.type == "cuda":
-        torch.cuda.synchronize(compute.device)
+    wait_for(compute)
     return (time.perf_counter() - started) / times

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.measure import Report, alternate, ratios
+from benchmarks.measure import Report, alternate, ratios, wait_for
 from data.cache import Cache, Split
 from trial.batches import evaluation_batch, place_split, plan_epoch, store_px, training_batch
 from trial.device import Compute
@@ -197,8 +197,7 @@ def timed(work: Callable[[], None], compute: Compute) -> Callable[[], float]:
     def run_once() -> float:
         started = time.perf_counter()
         work()
-        if compute.device.type == "cuda":
-            torch.cuda.synchronize(compute.device)
+        wait_for(compute)
         return time.perf_counter() - started
 
     return run_once

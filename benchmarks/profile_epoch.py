@@ -16,6 +16,7 @@ from unittest.mock import patch
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.measure import wait_for
 from benchmarks.pipeline import Bench, prepare, run_epoch
 from benchmarks.setting import cache_of, machine, photos
 from trial import fit, metrics, micro_batch
@@ -55,8 +56,7 @@ def timed(function, name: str, seconds: dict[str, float], compute: Compute):
     def call(*arguments, **options):
         started = time.perf_counter()
         result = function(*arguments, **options)
-        if compute.device.type == "cuda":
-            torch.cuda.synchronize(compute.device)
+        wait_for(compute)
         seconds[name] += time.perf_counter() - started
         return result
 

@@ -197,9 +197,7 @@ def _scaled(full: np.ndarray, store_px: int) -> Iterator[np.ndarray]:
         return np.stack([image.resize((store_px, store_px), Image.Resampling.BICUBIC) for image in images])
 
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    starts = range(0, len(full), SCALED_AT_ONCE)
+    starts, waiting = range(0, len(full), SCALED_AT_ONCE), 4 * threads  # few: the memory does not grow with the images
     with ThreadPoolExecutor(threads) as pool:
-        for first in range(
-            0, len(starts), 4 * threads
-        ):  # few wait to be written: the memory does not grow with the images
-            yield from pool.map(scale, starts[first : first + 4 * threads])
+        for first in range(0, len(starts), waiting):
+            yield from pool.map(scale, starts[first : first + waiting])

@@ -13,7 +13,7 @@ import torch
 from data.cache import Cache
 from trial.checkpoint_files import best_file, checkpoint_file, checkpoints
 from trial.device import Compute
-from trial.fit import EpochMetrics, Training, best_epoch
+from trial.fit import EpochMetrics, Training, best_epoch, overwrite
 from trial.hyperparameters import Hyperparameters
 from trial.metrics import Score
 from trial.outputs import write_over, write_weights
@@ -117,8 +117,7 @@ def _apply(t: Training, state: dict[str, Any], best: dict[str, torch.Tensor]) ->
     t.optimizer.load_state_dict(state["optimizer"])
     t.schedule.load_state_dict(state["schedule"])
     t.generator.set_state(state["generator"])
-    for name, value in best.items():
-        t.best_weights[name].copy_(value)
+    overwrite(t.best_weights, best)
     t.best_epoch, t.best_validation = state["best_epoch"], Score(**state["best_validation"])
     t.train_at_once.images, t.evaluate_at_once.images = state["at_once"]
 

@@ -108,8 +108,7 @@ def fit(
         t.epochs.append(EpochMetrics(epoch, lr, *shown))
         if best_epoch(t.epochs) == epoch:
             t.best_epoch, t.best_validation = epoch, validated
-            for name, value in t.model.state_dict().items():
-                t.best_weights[name].copy_(value)
+            overwrite(t.best_weights, t.model.state_dict())
         on_epoch(t)
     t.model.load_state_dict(t.best_weights)
     return Fitted(t.epochs, t.best_epoch, stopped_by, t.best_validation)
@@ -159,6 +158,12 @@ def train_step(t: Training, make_batch, objective: Objective, planned, compute: 
 def best_epoch(epochs: list[EpochMetrics]) -> int:
     """Of the highest validation accuracy; of equals the first. 0 where there is none."""
     return max((epoch.epoch for epoch in epochs), key=lambda number: epochs[number - 1].val_accuracy, default=0)
+
+
+def overwrite(kept: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
+    """Where `kept` lies: no memory is asked for."""
+    for name, value in weights.items():
+        kept[name].copy_(value)
 
 
 def copy_weights(model: nn.Module) -> dict[str, Tensor]:
