@@ -43,7 +43,7 @@ def main(parts: list[str]) -> int:
 
 def check_no_waiting(report: Report, compute: Compute) -> None:
     """How often the host waits for the GPU within an epoch: only where its result is read, four numbers."""
-    bench = prepare(cache_of(photos(None)), compute, 224, 128)
+    bench = prepare(cache_of(photos(None)), compute, 224, 128, steps=20)
 
     def epoch() -> None:
         train_epoch(bench.t, bench.train, bench.labels, bench.h, compute)

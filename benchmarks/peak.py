@@ -27,7 +27,7 @@ def run(report: Report, cache: Cache, compute: Compute, rounds: int) -> None:
     side, calls = SIDES[kind], CALLS[kind]
     dtype = compute.autocast_dtype or torch.float32
     a, b = (torch.randn(side, side, device=compute.device, dtype=dtype) for _ in range(2))
-    step, _ = alone(prepare(cache, compute, IMAGE_PX, BATCH[kind]))
+    step, _ = alone(prepare(cache, compute, IMAGE_PX, BATCH[kind], steps=1))
     with FlopCounterMode(display=False) as counter:
         step()
     ways = {

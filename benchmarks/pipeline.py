@@ -34,7 +34,8 @@ from trial.scoring import EVALUATED_AT_ONCE, evaluate
 
 SIZES = (64, 96, 224)
 BATCHES = (8, 32, 128)
-GPU_TIMES = 100  # as many images a round, for it to take seconds there too
+LEAST_STEPS = 4  # a round
+GPU_STEPS, GPU_IMAGES = 400, 12_800  # at most, a round
 
 Seconds = dict[str, float]  # of a round: "training" and "validation" of the model alone, the "epoch"
 
@@ -74,7 +75,7 @@ class Bench:
 
 
 def measure(cache: Cache, compute: Compute, image_px: int, batch_size: int, rounds: int) -> Measured:
-    bench = prepare(cache, compute, image_px, batch_size)
+    bench = prepare(cache, compute, image_px, batch_size, steps_a_round(image_px, batch_size, compute.device.type))
     way = whole_rounds if compute.device.type == "cuda" else step_by_step
     values = way(bench, rounds)
     alone = [a + b for a, b in zip(values["training"], values["validation"], strict=True)]
@@ -83,10 +84,10 @@ def measure(cache: Cache, compute: Compute, image_px: int, batch_size: int, roun
     return Measured(ratios(alone, values["epoch"]), beside, rate)
 
 
-def prepare(cache: Cache, compute: Compute, image_px: int, batch_size: int) -> Bench:
+def prepare(cache: Cache, compute: Compute, image_px: int, batch_size: int, steps: int) -> Bench:
+    """steps: an epoch's."""
     h = Hyperparameters(batch_size=batch_size, image_px=image_px, lr=1e-8, weights="none")
-    wanted = images_a_round(image_px, batch_size) * (GPU_TIMES if compute.device.type == "cuda" else 1)
-    train = first(cache.split("training", store_px(image_px)), wanted, compute)
+    train = first(cache.split("training", store_px(image_px)), steps * batch_size, compute)
     val = first(cache.split("validation", store_px(image_px)), EVALUATED_AT_ONCE[compute.device.type], compute)
     t = start_training(compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed)), h)
     return Bench(t, train, val, torch.from_numpy(train.labels).to(compute.device), h, compute)
@@ -203,10 +204,12 @@ def timed(work: Callable[[], None], compute: Compute) -> Callable[[], float]:
     return run_once
 
 
-def images_a_round(image_px: int, batch_size: int) -> int:
-    """Enough for two seconds and more on two cores, and whole batches of them."""
-    wanted = round(64 * (224 / image_px) ** 1.4)
-    return max(batch_size, wanted // batch_size * batch_size)
+def steps_a_round(image_px: int, batch_size: int, kind: str) -> int:
+    """Enough for two seconds and more on two cores, or on a GPU that takes 8 ms to launch a step; several in any case:
+    one disturbed step would be a round's figure."""
+    if kind == "cuda":
+        return max(LEAST_STEPS, min(GPU_STEPS, GPU_IMAGES // batch_size))
+    return max(LEAST_STEPS, round(64 * (224 / image_px) ** 1.4) // batch_size)
 
 
 def first(split: Split, n: int, compute: Compute) -> Split:

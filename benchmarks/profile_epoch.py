@@ -17,7 +17,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measure import wait_for
-from benchmarks.pipeline import Bench, prepare, run_epoch
+from benchmarks.pipeline import Bench, prepare, run_epoch, steps_a_round
 from benchmarks.setting import cache_of, machine, photos
 from trial import fit, metrics, micro_batch
 from trial.device import Compute, choose_compute
@@ -95,7 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--operators", type=int, default=12, metavar="N", help="how many are shown")
     args = parser.parse_args(arguments)
     compute = choose_compute(args.device, args.precision, 0)
-    bench = prepare(cache_of(photos(None)), compute, args.image_px, args.batch_size)
+    steps = steps_a_round(args.image_px, args.batch_size, compute.device.type)
+    bench = prepare(cache_of(photos(None)), compute, args.image_px, args.batch_size, steps)
     epoch_parts(bench)  # warms up
     seconds = epoch_parts(bench)
     whole = sum(seconds.values())

@@ -23,16 +23,15 @@ BF16 = Compute(torch.device("cpu"), torch.bfloat16, "CPU, bf16")
 
 
 def test_a_pipeline_is_measured(tiny_cache, monkeypatch):
-    monkeypatch.setattr(pipeline, "images_a_round", lambda image_px, batch_size: 2 * batch_size)
+    monkeypatch.setattr(pipeline, "steps_a_round", lambda *_: 2)
     efficiency, beside, rate = pipeline.measure(open_cache(tiny_cache), FP32, image_px=32, batch_size=32, rounds=2)
     assert len(efficiency) == len(beside) == len(rate) == 2
     # Wide: another process beside this one may slow one of the two alternating halves many times over.
     assert all(0.01 < value < 100 for value in efficiency) and all(0 < value < 100 for value in beside)
 
 
-def test_an_epochs_parts_are_all_of_it(tiny_cache, monkeypatch):
-    monkeypatch.setattr(pipeline, "images_a_round", lambda image_px, batch_size: 2 * batch_size)
-    bench = pipeline.prepare(open_cache(tiny_cache), FP32, image_px=32, batch_size=8)
+def test_an_epochs_parts_are_all_of_it(tiny_cache):
+    bench = pipeline.prepare(open_cache(tiny_cache), FP32, image_px=32, batch_size=8, steps=2)
     seconds = profile_epoch.epoch_parts(bench)
     assert set(seconds) == {*profile_epoch.parts_of(bench), "rest of the training", "validation"}
     assert all(value > 0 for value in seconds.values())
