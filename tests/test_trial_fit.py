@@ -35,10 +35,10 @@ def train(splits, compute=CPU, **values):
     return fitted, model
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_same_seed_gives_the_same_curve_and_another_seed_another(splits, precision):
+@pytest.mark.parametrize("precision, epochs", [("fp32", 2), ("bf16", 1)])  # emulated, bfloat16 takes ten times as long
+def test_the_same_seed_gives_the_same_curve_and_another_seed_another(splits, precision, epochs):
     compute = choose_compute("cpu", precision, 1)
-    first, again, other = (train(splits, compute, lr=0.01, epochs=2, seed=seed)[0] for seed in (1, 1, 2))
+    first, again, other = (train(splits, compute, lr=0.01, epochs=epochs, seed=seed)[0] for seed in (1, 1, 2))
     assert first.epochs == again.epochs
     assert [e.train_loss for e in first.epochs] != [e.train_loss for e in other.epochs]
 
