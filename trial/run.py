@@ -75,7 +75,8 @@ def run_trial(
         compute.place(teacher.model)
     run = Run(h, cache, settings.output, compute, splits, progress or Progress(), teacher=teacher)
     print(f"{h.arch} ({h.weights}) on {compute.name}: {len(splits['training'].labels)} training images at "
-          f"{h.image_px} px, {len(splits['validation'].labels)} validation, {len(cache.classes)} classes")  # fmt: skip
+          f"{h.image_px} px, {len(splits['validation'].labels)} validation, {len(cache.classes)} classes"
+          f"{'; ' if compute.why else ''}{compute.why}")  # fmt: skip
     print("".join(f"{note}\n" for note in teacher.notes) if teacher else "", end="")
     t = _start_or_continue(run, settings.may_replace)
     with run.progress.lock:
