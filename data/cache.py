@@ -157,7 +157,7 @@ def _rebuild_of(folder: Path) -> str:
 def _check_source(directory: Path, manifest: dict) -> None:
     """A source that is gone cannot have changed: the cache is enough. One that differs is a stale cache."""
     source = Path(manifest["source"])
-    if source.exists() and open_source(source).digest() != manifest["source_digest"]:
+    if source.exists() and open_source(source).digest != manifest["source_digest"]:
         raise DataError(
             f"{directory}: the photos in {source} have changed since this cache was made; "
             f"make it again with: {rebuild_command(directory, manifest)}"

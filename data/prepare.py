@@ -144,7 +144,7 @@ def _manifest(source: Source, layout: Layout, settings: Settings, train_split: s
         "is_food11": layout.is_food11,
         "layout": layout.kind,
         "source": str(source.path),
-        "source_digest": source.digest(),
+        "source_digest": source.digest,
         **({"generated": generated} if generated else {}),
     }
 

@@ -14,23 +14,18 @@ from data.layouts import is_junk
 
 @dataclass(frozen=True)
 class Source:
-    """What `open_source` found. `files` maps a relative posix path to a stamp that changes when the file does."""
+    """What `open_source` found."""
 
     path: Path
     is_zip: bool
-    files: dict[str, str]
-
-    def digest(self) -> str:
-        """SHA-256 over all names, sizes and stamps but junk's: cheap enough to compare at every start of a trial."""
-        kept = (item for item in sorted(self.files.items()) if not is_junk(PurePosixPath(item[0]).parts))
-        lines = (f"{path}\0{stamp}\n" for path, stamp in kept)
-        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    files: list[str]  # relative posix paths
+    digest: str  # SHA-256 over all names, sizes and stamps but junk's: cheap enough to compare at every start of a trial
 
 
 def open_source(path: Path) -> Source:
     """List a folder (symbolic links followed) or a zip. Raises DataError where it is neither."""
     if path.is_dir():
-        return Source(path, False, _list_folder(path))
+        return _source(path, False, _list_folder(path))
     if not path.exists():
         raise DataError(f"{path}: no such folder or zip; expected the photos' folder or zip file as SOURCE.")
     try:
@@ -38,9 +33,18 @@ def open_source(path: Path) -> Source:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if any(entry.flag_bits & 1 for entry in entries):
                 raise DataError(f"{path}: the zip is encrypted; unpack it with its password and give the folder.")
-            return Source(path, True, {entry.filename: f"{entry.file_size} {entry.CRC}" for entry in entries})
+            return _source(path, True, {entry.filename: f"{entry.file_size} {entry.CRC}" for entry in entries})
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{path}: not a folder and not a readable zip ({error}); download it again.") from error
+
+
+def _source(path: Path, is_zip: bool, stamps: dict[str, str]) -> Source:
+    """stamps: of each relative path something that changes when the file does; not kept, as there may be many."""
+    digest = hashlib.sha256()
+    for name in sorted(stamps):
+        if not is_junk(PurePosixPath(name).parts):
+            digest.update(f"{name}\0{stamps[name]}\n".encode("utf-8", "surrogateescape"))
+    return Source(path, is_zip, list(stamps), digest.hexdigest())
 
 
 def _list_folder(path: Path) -> dict[str, str]:
