@@ -20,7 +20,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="measurements a figure (default: 5)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of `pipeline` and `plain`"
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of `pipeline`, `peak`, `plain` and `accuracy`",
     )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "latest.json", metavar="FILE")
     args = parser.parse_args(arguments)

@@ -19,7 +19,9 @@ class Source:
     path: Path
     is_zip: bool
     files: list[str]  # relative posix paths
-    digest: str  # SHA-256 over all names, sizes and stamps but junk's: cheap enough to compare at every start of a trial
+    digest: (
+        str  # SHA-256 over all names, sizes and stamps but junk's: cheap enough to compare at every start of a trial
+    )
 
 
 def open_source(path: Path) -> Source:
