@@ -158,21 +158,23 @@ def test_the_record_says_so_and_a_continued_trial_keeps_to_it(tiny_cache, tmp_pa
     assert "micro-batches of 8 images for batches of 16" in said
 
 
-# A step of 256 images of 64 px needs some 700 MB beside the weights: this process gets 500. (With 400 one run in nine found no room at all.)
+# A batch of 512 images of 224 px takes 294 MiB: this process gets 280. The network needs next to nothing and none of oneDNN, which crashes in one run of a few where memory ends
+# within its own work (docs/log.md): what has to be seen here is torch's real allocator at a real limit.
 SHORT = """
 import resource, torch
+from torch import nn
 from trial import fit
 from trial.device import choose_compute
 from trial.hyperparameters import Hyperparameters
-from trial.model import build_model
 import numpy as np
 from data.cache import Split
-h = Hyperparameters().merged({"weights": "none", "image_px": 64, "batch_size": 256, "lr": 0.01})
+h = Hyperparameters().merged({"weights": "none", "image_px": 224, "batch_size": 512, "lr": 0.01})
 resource.setrlimit(resource.RLIMIT_AS, (2**40, -1))  # that there is a limit is known from the start, its size follows
 compute = choose_compute("cpu", "fp32", 1)
-t = fit.start_training(compute.place(build_model("resnet18", "none", 11, 0)), h)
-images = np.random.default_rng(0).integers(0, 255, (256, 73, 73, 3), dtype=np.uint8)
-split = Split(images, np.arange(256) % 11)
+network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 11))
+t = fit.start_training(compute.place(network), h)
+images = np.random.default_rng(0).integers(0, 255, (512, 256, 256, 3), dtype=np.uint8)
+split = Split(images, np.arange(512) % 11)
 used = int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmSize"))) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + MORE, used + MORE))
 score = fit.train_epoch(t, split, torch.from_numpy(split.labels), h, compute)
@@ -181,13 +183,13 @@ print("trained on", score.n, "at once", t.train_at_once.images)
 
 
 def test_an_address_space_that_is_really_too_small():
-    code = SHORT.replace("MORE", str(500 * 2**20))
+    code = SHORT.replace("MORE", str(280 * 2**20))
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    at_once = int(re.search(r"trained on 256 at once (\d+)", done.stdout)[1])
-    assert at_once < 256 and done.stdout.count("images at once from here on") >= 1
+    assert "256 images at once from here on" in done.stdout
+    assert 1 < int(re.search(r"trained on 512 at once (\d+)", done.stdout)[1]) < 512
 
 
 # Page faults of five steps, after ten that let the allocator find its places.
