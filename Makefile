@@ -41,7 +41,7 @@ calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about
 	$(BIN)/python -m analysis.calibrate
 	$(BIN)/python -m analysis.calibrate_confirm
 
-bench: .venv/ready  ## the figures of docs/performance.md, measured here: about 30 minutes
+bench: .venv/ready  ## the figures of docs/performance.md, measured here: 1 to 2 hours on 2 cores
 	$(BIN)/python -m benchmarks
 
 profile: .venv/ready  ## where one epoch goes, by part and by operator: about a minute
