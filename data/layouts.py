@@ -11,12 +11,13 @@ A top folder around the splits is looked through. Class numbers are ordered as n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from data import food11
 from data.errors import DataError
+from data.names import Photos
 
 SPLITS = ("training", "validation", "evaluation")  # what the cache holds, whatever the source calls them
 
@@ -43,17 +44,21 @@ class Layout:
     kind: str  # "flat", "named", "numbered" or "folders"
     is_food11: bool
     classes: tuple[str, ...]
-    files: dict[str, list[tuple[str, int]]]
+    files: dict[str, Photos]
     strays: list[str]  # in a flat split, names without a class number; in a class tree, files beside the folders
 
 
 def read_layout(paths: Iterable[str], source: str) -> Layout:
     """Understand a tree from its relative file paths (posix, as in a zip). Raises DataError where it cannot."""
     by_split = _by_split(paths, source)
-    flat = {name: all(len(parts) == 1 for parts in files) for name, files in by_split.items()}
-    if all(flat.values()):
+    if all(len(below) == 1 for split in by_split.values() for _, below in split):
         return _flat_layout(by_split, source)
     return _folder_layout(by_split, source)
+
+
+def parts_of(path: str) -> tuple[str, ...]:
+    """The folders and the name. Not pathlib's: Python would keep each of many names in a table of its own."""
+    return tuple(part for part in path.split("/") if part not in ("", "."))
 
 
 def is_junk(parts: tuple[str, ...]) -> bool:
@@ -61,25 +66,37 @@ def is_junk(parts: tuple[str, ...]) -> bool:
     return any(part.startswith(".") or part.lower() in _JUNK for part in parts)
 
 
-def _by_split(paths: Iterable[str], source: str) -> dict[str, dict[tuple[str, ...], str]]:
-    """{source split: {path below the split folder, in parts: whole path}}."""
-    found: dict[str, dict[tuple[str, ...], str]] = {}
-    tops: dict[str, str] = {}
+class _Split:
+    """The paths below one split folder."""
+
+    def __init__(self, top: tuple[str, ...]) -> None:
+        self.top = top
+        self.paths: list[str] = []
+
+    def __iter__(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Whole path, and what is below the split folder in parts."""
+        return ((path, parts_of(path)[len(self.top) :]) for path in self.paths)
+
+
+def _by_split(paths: Iterable[str], source: str) -> dict[str, _Split]:
+    """What each source split holds, sorted."""
+    found: dict[str, _Split] = {}
     for path in sorted(paths):
-        parts = PurePosixPath(path).parts
+        parts = parts_of(path)
         if is_junk(parts):
             continue
         # The split folder is the first part that names one; what is above it is a top folder.
         depth = next((i for i, part in enumerate(parts[:-1]) if part.lower() in _SPLIT_NAMES), None)
         if depth is None:
             continue
-        split, top = _SPLIT_NAMES[parts[depth].lower()], "/".join(parts[: depth + 1])
-        if tops.setdefault(split, top) != top:
+        name, top = _SPLIT_NAMES[parts[depth].lower()], parts[: depth + 1]
+        split = found.setdefault(name, _Split(top))
+        if split.top != top:
             raise DataError(
-                f"{source}: two folders for the {split} split, {tops[split]!r} and {top!r}; expected one. "
-                "Name the folder that holds just one of them."
+                f"{source}: two folders for the {name} split, {'/'.join(split.top)!r} and {'/'.join(top)!r}; expected "
+                "one. Name the folder that holds just one of them."
             )
-        found.setdefault(split, {})[parts[depth + 1 :]] = path
+        split.paths.append(path)
     if not found:
         raise DataError(
             f"{source}: found no folder named training, validation or evaluation; expected Food-11 in one of its "
@@ -88,17 +105,13 @@ def _by_split(paths: Iterable[str], source: str) -> dict[str, dict[tuple[str, ..
     return found
 
 
-def _flat_layout(by_split: dict, source: str) -> Layout:
-    files: dict[str, list[tuple[str, int]]] = {}
+def _flat_layout(by_split: dict[str, _Split], source: str) -> Layout:
+    files: dict[str, Photos] = {}
     strays: list[str] = []
-    for split, entries in by_split.items():
-        files[split] = []
-        for parts, path in entries.items():
-            match = _FLAT_NAME.match(parts[0])
-            if match and int(match[1]) < len(food11.CLASSES):
-                files[split].append((path, int(match[1])))
-            else:
-                strays.append(path)
+    for name, split in by_split.items():
+        numbers = {path: _class_number(below[0]) for path, below in split}
+        files[name] = Photos((path, number) for path, number in numbers.items() if number is not None)
+        strays += [path for path, number in numbers.items() if number is None]
     if not any(files.values()):
         raise DataError(
             f"{source}: the files of {next(iter(by_split))!r} lie without class folders and without Food-11's class "
@@ -107,14 +120,19 @@ def _flat_layout(by_split: dict, source: str) -> Layout:
     return Layout("flat", True, food11.CLASSES, files, strays)
 
 
-def _folder_layout(by_split: dict, source: str) -> Layout:
-    folders = {parts[0] for entries in by_split.values() for parts in entries if len(parts) > 1}
+def _class_number(name: str) -> int | None:
+    match = _FLAT_NAME.match(name)
+    return int(match[1]) if match and int(match[1]) < len(food11.CLASSES) else None
+
+
+def _folder_layout(by_split: dict[str, _Split], source: str) -> Layout:
+    folders = {below[0] for split in by_split.values() for _, below in split if len(below) > 1}
     kind, is_food11, classes, id_of = _classes_of_folders(folders, source)
-    files: dict[str, list[tuple[str, int]]] = {}
-    strays: list[str] = []
-    for split, entries in by_split.items():
-        files[split] = [(path, id_of[parts[0]]) for parts, path in entries.items() if len(parts) > 1]
-        strays += [path for parts, path in entries.items() if len(parts) == 1]
+    files = {
+        name: Photos((path, id_of[below[0]]) for path, below in split if len(below) > 1)
+        for name, split in by_split.items()
+    }
+    strays = [path for split in by_split.values() for path, below in split if len(below) == 1]
     return Layout(kind, is_food11, classes, files, strays)
 
 

@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import tempfile
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -21,12 +23,14 @@ from tqdm import tqdm
 from data.cache import FORMAT, check_files, read_manifest
 from data.errors import DataError
 from data.layouts import SPLITS, Layout, read_layout
+from data.names import Photos
 from data.rows import Rows, decode_rows, start_worker
 from data.sample import generated_by
 from data.skew import skew_like_the_lab
 from data.source import Source, open_source
 
 CHUNK = 64  # photos a task: long enough to hide the hand-over, short enough for a smooth progress bar
+WAITING = 4 * (os.cpu_count() or 1)  # tasks: enough that no worker waits for one, few enough to weigh nothing
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
     return {**manifest, "reused": False}
 
 
-def _plan(layout: Layout, settings: Settings, source: str) -> tuple[dict[str, list[tuple[str, int]]], str]:
+def _plan(layout: Layout, settings: Settings, source: str) -> tuple[dict[str, Photos], str]:
     """The files of each split of the cache, and which source split trains."""
     available = [name for name in ("skewed_training", "training") if layout.files.get(name)]
     train_split = settings.train_split
@@ -98,9 +102,9 @@ def _plan(layout: Layout, settings: Settings, source: str) -> tuple[dict[str, li
             )
         training = skew_like_the_lab(training)
     plan = {"training": training, "validation": layout.files["validation"], "evaluation": layout.files["evaluation"]}
-    trained = {class_id for _, class_id in training}
+    trained = set(training.class_ids)
     for split in ("validation", "evaluation"):
-        if unseen := sorted({class_id for _, class_id in plan[split]} - trained):
+        if unseen := sorted(set(plan[split].class_ids) - trained):
             names = ", ".join(layout.classes[class_id] for class_id in unseen)
             raise DataError(f"{source}: {split} has images of {names}, but {train_split} has none to learn from.")
     return plan, train_split
@@ -149,7 +153,7 @@ def _manifest(source: Source, layout: Layout, settings: Settings, train_split: s
     }
 
 
-def _decode_all(source: Source, plan: dict, partial: Path, settings: Settings, strays: list[str]) -> dict:
+def _decode_all(source: Source, plan: dict[str, Photos], partial: Path, settings: Settings, strays: list[str]) -> dict:
     """Fill the arrays of all splits. Returns the manifest's remaining keys."""
     failed: dict[str, str] = dict.fromkeys(strays, "no class in its name or folder")
     total = sum(len(files) for files in plan.values())
@@ -158,42 +162,52 @@ def _decode_all(source: Source, plan: dict, partial: Path, settings: Settings, s
         initializer=start_worker,
         initargs=(source.path, source.is_zip, os.getpid()),
     )
+
+    def advance(task: Future) -> None:
+        done, reasons = task.result()
+        bar.update(done)
+        failed.update(reasons)
+
     try:
         with tqdm(total=total, unit=" photos", desc="decoding", smoothing=0.1, disable=None) as bar:
-            for task in _begin(pool, plan, partial, settings.image_px):
-                done, reasons = task.result()
-                bar.update(done)
-                failed.update(reasons)
+            waiting: deque[Future] = deque()
+            for rows, start, paths in _tasks(plan, partial, settings.image_px):
+                waiting.append(_submit(pool, decode_rows, rows, start, paths))
+                if len(waiting) > WAITING:
+                    advance(waiting.popleft())
+            while waiting:
+                advance(waiting.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
     if failed and not settings.skip_unreadable:
         raise _unreadable_error(failed)
     for split, files in plan.items():
-        kept = [i for i, (path, _) in enumerate(files) if path not in failed]
+        kept = [i for i, path in enumerate(files.paths) if path not in failed]
         if not kept:
             raise DataError(f"{source.path}: none of the {len(files)} files of {split} could be read.")
         if len(kept) < len(files):
             _keep_rows(partial / f"{split}.images.npy", kept)
-        np.save(partial / f"{split}.labels.npy", np.array([files[i][1] for i in kept], dtype=np.int64))
+        np.save(partial / f"{split}.labels.npy", np.array(files.class_ids, dtype=np.int64)[kept])
     return {"skipped": sorted(failed), "pillow": PIL.__version__}
 
 
-def _begin(pool: ProcessPoolExecutor, plan: dict, partial: Path, image_px: int) -> list[Future]:
-    """The arrays of all splits, (N, image_px, image_px, 3) uint8, and the tasks that fill them: workers write their own
+def _tasks(plan: dict[str, Photos], partial: Path, image_px: int) -> Iterator[tuple[Rows, int, list[str]]]:
+    """Make the arrays of all splits, (N, image_px, image_px, 3) uint8, and say which photos belong in which of their
     rows."""
-    tasks = []
-    # The workers that this starts inherit the block: a terminal sends Ctrl-C to them too, and it is the parent's alone.
+    for split, files in plan.items():
+        target, shape = partial / f"{split}.images.npy", (len(files), image_px, image_px, 3)
+        rows = Rows(target, open_memmap(target, mode="w+", dtype=np.uint8, shape=shape).offset, image_px)
+        for start in range(0, len(files), CHUNK):
+            yield rows, start, files.paths[start : start + CHUNK]
+
+
+def _submit(pool: ProcessPoolExecutor, *task: object) -> Future:
+    """The worker that this may start inherits the block: a terminal sends Ctrl-C to it too, and it is the parent's alone."""
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        for split, files in plan.items():
-            target, shape = partial / f"{split}.images.npy", (len(files), image_px, image_px, 3)
-            rows = Rows(target, open_memmap(target, mode="w+", dtype=np.uint8, shape=shape).offset, image_px)
-            for start in range(0, len(files), CHUNK):
-                paths = [path for path, _ in files[start : start + CHUNK]]
-                tasks.append(pool.submit(decode_rows, rows, start, paths))
+        return pool.submit(*task)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-    return tasks
 
 
 def _keep_rows(target: Path, rows: list[int]) -> None:

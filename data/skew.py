@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from data import food11
 from data.errors import DataError
+from data.names import Photos
 
 
-def skew_like_the_lab(files: list[tuple[str, int]]) -> list[tuple[str, int]]:
+def skew_like_the_lab(files: Iterable[tuple[str, int]]) -> Photos:
     """Keep food11.SKEWED[c] files of each class c, the same ones on every machine.
 
     files: (path, class id) pairs of the full training split. Files are ranked by the SHA-256 of their name without the
@@ -28,7 +30,7 @@ def skew_like_the_lab(files: list[tuple[str, int]]) -> list[tuple[str, int]]:
             )
         ranked = sorted(paths, key=lambda path, prefix=f"{class_id}_": _rank(path, prefix))
         kept += [(path, class_id) for path in ranked[:wanted]]
-    return sorted(kept)
+    return Photos(sorted(kept))
 
 
 def _rank(path: str, prefix: str) -> str:

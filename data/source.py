@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from data.errors import DataError
-from data.layouts import is_junk
+from data.layouts import is_junk, parts_of
+from data.names import Names
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Source:
 
     path: Path
     is_zip: bool
-    files: list[str]  # relative posix paths
+    files: Names  # relative posix paths, sorted
     digest: (
         str  # SHA-256 over all names, sizes and stamps but junk's: cheap enough to compare at every start of a trial
     )
@@ -35,33 +37,53 @@ def open_source(path: Path) -> Source:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if any(entry.flag_bits & 1 for entry in entries):
                 raise DataError(f"{path}: the zip is encrypted; unpack it with its password and give the folder.")
-            return _source(path, True, {entry.filename: f"{entry.file_size} {entry.CRC}" for entry in entries})
+            stamps = {entry.filename: f"{entry.file_size} {entry.CRC}" for entry in entries}
+            return _source(path, True, sorted(stamps.items()))
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{path}: not a folder and not a readable zip ({error}); download it again.") from error
 
 
-def _source(path: Path, is_zip: bool, stamps: dict[str, str]) -> Source:
-    """stamps: of each relative path something that changes when the file does; not kept, as there may be many."""
+def _source(path: Path, is_zip: bool, stamps: Iterable[tuple[str, str]]) -> Source:
+    """stamps: each relative path, sorted, and something that changes when the file does; not kept, as there may be
+    many."""
     digest = hashlib.sha256()
-    for name in sorted(stamps):
-        if not is_junk(PurePosixPath(name).parts):
-            digest.update(f"{name}\0{stamps[name]}\n".encode("utf-8", "surrogateescape"))
-    return Source(path, is_zip, list(stamps), digest.hexdigest())
+
+    def names() -> Iterator[str]:
+        for name, stamp in stamps:
+            if not is_junk(parts_of(name)):
+                digest.update(f"{name}\0{stamp}\n".encode("utf-8", "surrogateescape"))
+            yield name
+
+    files = Names(names())
+    return Source(path, is_zip, files, digest.hexdigest())
 
 
-def _list_folder(path: Path) -> dict[str, str]:
-    files = {}
-    for folder, _, names in os.walk(path, followlinks=True):
-        below = os.path.relpath(folder, path).replace(os.sep, "/")
-        prefix = "" if below == "." else below + "/"
-        for name in names:
-            try:
-                stat = os.stat(os.path.join(folder, name))
-            except OSError:  # a dangling link: listed, so that the preparation names it as unreadable
-                files[prefix + name] = "unreadable"
-                continue
-            files[prefix + name] = f"{stat.st_size} {stat.st_mtime_ns}"
-    return files
+def _list_folder(folder: Path | str, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The files below, sorted by their whole path, one folder at a time in memory; unreadable folders are left out."""
+    try:
+        with os.scandir(folder) as found:
+            # A folder's slash counts: "a-b" is before "a/b".
+            entries = sorted((entry.name + "/" if _is_folder(entry) else entry.name) for entry in found)
+    except OSError:
+        return
+    for name in entries:
+        below = os.path.join(folder, name)
+        if name.endswith("/"):
+            yield from _list_folder(below, prefix + name)
+            continue
+        try:
+            stat = os.stat(below)
+        except OSError:  # a dangling link: listed, so that the preparation names it as unreadable
+            yield prefix + name, "unreadable"
+            continue
+        yield prefix + name, f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 class Reader:
