@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import tracemalloc
 
 import pytest
 from fixtures_data import food11_files, two_dishes, write_tree, write_zip
@@ -11,6 +12,7 @@ from fixtures_data import food11_files, two_dishes, write_tree, write_zip
 from data import food11
 from data.errors import DataError
 from data.layouts import read_layout
+from data.names import Photos
 from data.skew import skew_like_the_lab
 from data.source import Reader, open_source
 
@@ -184,3 +186,33 @@ def test_an_encrypted_zip_is_refused(tmp_path):
     (tmp_path / "s.zip").write_bytes(raw)
     with pytest.raises(DataError, match="the zip is encrypted; unpack it"):
         open_source(tmp_path / "s.zip")
+
+
+def test_a_folder_is_listed_in_the_order_of_whole_paths_and_its_digest_is_of_names_sizes_and_times(tmp_path):
+    names = ["a/1.jpg", "a-b/2.jpg", "a.c/3.jpg", "a0.jpg", "a!.jpg", "a/b/4.jpg", "a/b-c.jpg", ".hidden/5.jpg"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "a" / "gone.jpg").symlink_to("nowhere")
+    (tmp_path / "round").symlink_to("round")  # leads to itself
+    (tmp_path / "linked").symlink_to(tmp_path / "a.c")
+    stamps = {name: f"{(s := (tmp_path / name).stat()).st_size} {s.st_mtime_ns}" for name in [*names, "linked/3.jpg"]}
+    stamps |= {"a/gone.jpg": "unreadable", "round": "unreadable"}
+    source = open_source(tmp_path)
+    assert list(source.files) == sorted(stamps)
+    kept = [name for name in sorted(stamps) if name != ".hidden/5.jpg"]
+    assert source.digest == hashlib.sha256("".join(f"{n}\0{stamps[n]}\n" for n in kept).encode()).hexdigest()
+
+
+def test_names_are_a_list_in_little_memory():
+    names = [f"training/Noodles-Pasta/{i}-\udcff-ü.jpg" for i in range(10_000)]
+    tracemalloc.start()
+    found = Photos((name, i % 11) for i, name in enumerate(names))
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert found == [(name, i % 11) for i, name in enumerate(names)]
+    assert held < 70 * len(names)  # 38 of the path, 16 of its end and class, what the arrays grew ahead
+    assert (found[-1], found[9:3:-2]) == ((names[-1], 9999 % 11), [(names[i], i) for i in (9, 7, 5)])
+    assert "training/Noodles-Pasta/7-\udcff-ü.jpg" in found.paths
+    with pytest.raises(IndexError):
+        found[10_000]
