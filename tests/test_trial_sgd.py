@@ -15,22 +15,24 @@ from trial.sgd import SGD, memory_order
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
-def test_a_network_moves_to_where_torchs_plain_loop_moves_it_to():
+def test_a_network_moves_to_the_bits_that_torchs_plain_loop_moves_it_to():
     ours = build_model("resnet18", "none", 5, 0).to(memory_format=torch.channels_last)
     theirs = copy.deepcopy(ours)
-    our_sgd = SGD(ours, 0.01, 0.9, 0.001)
-    their_sgd = torch.optim.SGD(theirs.parameters(), 0.01, 0.9, weight_decay=0.001, foreach=False)
+    pair = (
+        (ours, SGD(ours, 0.01, 0.9, 0.001)),
+        (theirs, torch.optim.SGD(theirs.parameters(), 0.01, 0.9, weight_decay=0.001, foreach=False)),
+    )
     images = torch.rand(4, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     for _ in range(3):
-        our_sgd.zero_grad()
-        F.cross_entropy(ours(images), torch.arange(4)).backward()
-        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-            b.grad = a.grad.clone()  # a second backward pass may differ in its last bits, by the processor
-        our_sgd.step()
-        their_sgd.step()
-    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-        # The same bits with AVX2; with AVX-512 the fused kernel multiplies and adds in one rounding.
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+        for model, optimizer in pair:
+            optimizer.zero_grad()
+            F.cross_entropy(model(images), torch.arange(4)).backward()
+            optimizer.step()
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        if a.numel() % 16 == 0:
+            assert torch.equal(a, b), name
+        else:  # the 5 elements of fc.bias fill no vector: of those the fused kernel may round the last bit otherwise
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
     assert all(
         weight.is_contiguous(memory_format=torch.channels_last) for weight in ours.parameters() if weight.dim() == 4
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class SGD(torch.optim.SGD):
-    """torch's, fused: one pass over the weights, to the same bits as unfused.
+    """torch's, fused: one pass over the weights, to the same bits as unfused (but the last of those that fill no vector).
 
     It allocates nothing after the first step, and there before it changes anything, so that a step that ran out of memory
     can be repeated. Its state is in memory's order too: (512, 3, 3, 256) for a weight of (512, 256, 3, 3), channels last.
