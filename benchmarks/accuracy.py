@@ -12,8 +12,9 @@ import torch
 
 from benchmarks.against_plain import interval_note
 from benchmarks.measure import Report
+from benchmarks.pipeline import resident
 from data.cache import Cache
-from trial.batches import place_split, store_px
+from trial.batches import store_px
 from trial.device import Compute
 from trial.fit import Training, fit, start_training
 from trial.hyperparameters import Hyperparameters
@@ -38,8 +39,8 @@ def run(report: Report, cache: Cache, compute: Compute) -> None:
 def both_ways(cache: Cache, compute: Compute, h: Hyperparameters) -> tuple[float, float]:
     """Best validation accuracies of one seed in per cent: the fast way's, the slow one's."""
     model = build_model(h.arch, h.weights, len(cache.classes), h.seed)
-    fast = best_accuracy(start_training(compute.place(model), h), cache, h, compute)
-    exact = replace(compute, autocast_dtype=None)
+    fast = best_accuracy(start_training(compute.place(model), h, None, compute.precision), cache, h, compute)
+    exact = replace(compute, precision="fp32")
     return fast, best_accuracy(start_slowly(cache, exact, h), cache, h, exact)
 
 
@@ -58,6 +59,6 @@ def start_slowly(cache: Cache, compute: Compute, h: Hyperparameters) -> Training
 def best_accuracy(t: Training, cache: Cache, h: Hyperparameters, compute: Compute) -> float:
     """Of its epochs on the validation split, in per cent."""
     splits = (cache.split(name, store_px(h.image_px)) for name in ("training", "validation"))
-    train, val = (place_split(split, compute.device) for split in splits)
+    train, val = (resident(split, compute) for split in splits)
     fitted = fit(t, (train, val), h, compute, lambda _: None)
     return 100 * max(epoch.val_accuracy for epoch in fitted.epochs)

@@ -76,9 +76,8 @@ def one_seed(photos: Path, cache: Cache, compute: Compute, h: Hyperparameters, w
 def our_training(cache: Cache, compute: Compute, h: Hyperparameters) -> tuple[list[float], float]:
     """(seconds of each epoch, best validation accuracy) of a whole trial, its checkpoints and files among them."""
     marks = [time.perf_counter()]
-    precision = "bf16" if compute.autocast_dtype else "fp32"
     with tempfile.TemporaryDirectory(dir=scratch()) as folder, contextlib.redirect_stdout(io.StringIO()):
-        settings = Settings(Path(folder), str(compute.device), precision, 0)
+        settings = Settings(Path(folder), str(compute.device), compute.precision, 0)
         final = run_trial(h, cache, settings, lambda _: marks.append(time.perf_counter()))
     return [b - a for a, b in zip(marks, marks[1:])], final["default"]
 

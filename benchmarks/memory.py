@@ -27,10 +27,10 @@ import sys, json
 sys.path.insert(0, {root!r})
 import torch, torchvision, nni
 from torch.nn import functional as F
-from trial.device import Compute, prefers_bf16
+from trial.device import Compute, choose_precision
 from trial.model import build_model
 device = torch.device({device!r})
-compute = Compute(device, torch.bfloat16 if prefers_bf16(device)[0] else None, "")  # its freed memory goes back to the system
+compute = Compute(device, choose_precision(device)[0], "")  # its freed memory goes back to the system
 model = compute.place(build_model("resnet18", "none", 11, 0))
 optimizer = torch.optim.SGD(model.parameters(), 0.001, 0.9)
 images = torch.rand({batch}, 3, {px}, {px}).to(compute.device, memory_format=torch.channels_last)

@@ -37,8 +37,7 @@ def run(report: Report, cache: Cache, compute: Compute, rounds: int) -> None:
     taken = alternate(ways, rounds)
     matrix = [2 * side**3 / each / 1e9 for each in taken["matrix"]]
     reached = [counter.get_total_flops() / each / 1e9 for each in taken["step"]]
-    name = str(dtype).removeprefix("torch.")
-    report.add("matrix product", matrix, "GFLOP/s", note=f"{name}, {side} x {side}")
+    report.add("matrix product", matrix, "GFLOP/s", note=f"{compute.precision}, {side} x {side}")
     report.add(f"training step, {IMAGE_PX} px", reached, "GFLOP/s", note=f"batch {BATCH[kind]}")
     report.add("training step / matrix product", ratios(reached, matrix), "")
 

@@ -23,10 +23,11 @@ from torch.nn import functional as F
 
 from benchmarks.measure import Report, alternate, ratios, wait_for
 from data.cache import Cache, Split
-from trial.batches import evaluation_batch, place_split, plan_epoch, store_px, training_batch
+from trial.batches import evaluation_batch, plan_epoch, store_px, training_batch
 from trial.device import Compute
 from trial.fit import Training, start_training, train_epoch
 from trial.hyperparameters import Hyperparameters
+from trial.images import place_images, to_device
 from trial.metrics import Counter
 from trial.micro_batch import AtOnce, Buffers
 from trial.model import build_model
@@ -89,7 +90,8 @@ def prepare(cache: Cache, compute: Compute, image_px: int, batch_size: int, step
     h = Hyperparameters(batch_size=batch_size, image_px=image_px, lr=1e-8, weights="none")
     train = first(cache.split("training", store_px(image_px)), steps * batch_size, compute)
     val = first(cache.split("validation", store_px(image_px)), EVALUATED_AT_ONCE[compute.device.type], compute)
-    t = start_training(compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed)), h)
+    model = compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed))
+    t = start_training(model, h, None, compute.precision)
     return Bench(t, train, val, torch.from_numpy(train.labels).to(compute.device), h, compute)
 
 
@@ -178,8 +180,9 @@ def bare_step(t: Training, images: Tensor, labels: Tensor, compute: Compute) -> 
     with compute.autocast():
         loss = F.cross_entropy(t.model(images).float(), labels)
     t.optimizer.zero_grad()
-    loss.backward()
-    t.optimizer.step()
+    t.scaler.scale(loss).backward()
+    t.scaler.step(t.optimizer)
+    t.scaler.update()
 
 
 def beside_model(bench: Bench) -> None:
@@ -215,6 +218,14 @@ def steps_a_round(image_px: int, batch_size: int, kind: str) -> int:
 def first(split: Split, n: int, compute: Compute) -> Split:
     """n of its images, mapped from the cache; where it has fewer, all of them over and over, in memory."""
     if n <= len(split.labels):
-        return place_split(Split(split.images[:n], split.labels[:n]), compute.device)
+        return resident(Split(split.images[:n], split.labels[:n]), compute)
     rows = np.arange(n) % len(split.labels)
-    return place_split(Split(split.images[rows], split.labels[rows]), compute.device)
+    return resident(Split(split.images[rows], split.labels[rows]), compute)
+
+
+def resident(split: Split, compute: Compute) -> Split:
+    """On a GPU with its images in its memory where they take at most half of what is free."""
+    placed = to_device(split, compute.device)
+    if placed is not split:
+        place_images([placed.images], torch.cuda.mem_get_info()[0] // 2)
+    return placed

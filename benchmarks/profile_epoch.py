@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--image-px", type=int, default=96, metavar="N")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "fp32", "tf32", "bf16", "fp16"), default="auto")
     parser.add_argument("--operators", type=int, default=12, metavar="N", help="how many are shown")
     args = parser.parse_args(arguments)
     compute = choose_compute(args.device, args.precision, 0)

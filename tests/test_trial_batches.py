@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pretended_gpu import PretendedGpu
 
 from trial import batches
-from trial.prefetch import Prefetched, read_ahead
+from trial.images import GpuImages, read_ahead
 
 
 @pytest.fixture
@@ -94,14 +95,21 @@ def test_256_are_stored_for_224():
     assert batches.store_px(224) == 256 and batches.store_px(96) == 110
 
 
-def test_images_on_the_device_give_the_same_batches_as_mapped_ones():
+@pytest.mark.parametrize("is_resident", [True, False])
+def test_images_of_a_gpu_give_the_same_batches_as_mapped_ones(is_resident):
     noise = np.random.default_rng(0).integers(0, 256, (6, 20, 20, 3), dtype=np.uint8)
-    resident = torch.from_numpy(noise)  # as place_split makes it on a GPU; on a CPU the images stay mapped
-    for (a, a_labels), (b, b_labels) in zip(training(noise, 4), training(resident, 4), strict=True):
-        assert torch.equal(a, b) and torch.equal(a_labels, b_labels)
-    rows, labels = slice(1, 4), torch.arange(6)
-    mapped, placed = (batches.evaluation_batch(images, labels, rows, 16) for images in (noise, resident))
-    assert torch.equal(mapped[0], placed[0]) and placed[1].tolist() == [1, 2, 3]
+    expected, middle = training(noise, 4), batches.evaluation_batch(noise, torch.arange(6), slice(1, 4), 16)
+    with PretendedGpu():
+        images = GpuImages(noise, torch.device("cuda", 0))
+        if is_resident:
+            images.place()
+        labels = torch.arange(6).to("cuda")
+        plan = batches.plan_epoch(6, 4, torch.Generator().manual_seed(0))
+        found = [batches.training_batch(images, labels, planned, 16) for planned in plan]
+        filled = batches.evaluation_batch(images, labels, slice(1, 4), 16, size=5)
+        for (a, a_labels), (b, b_labels) in zip(expected, found, strict=True):
+            assert torch.equal(a, b.cpu()) and torch.equal(a_labels, b_labels.cpu())
+        assert torch.equal(filled[0].cpu(), middle[0][[0, 1, 2, 2, 2]]) and filled[1].tolist() == [1, 2, 3]
 
 
 def test_a_batch_is_the_same_in_however_many_parts_it_is_made(monkeypatch):
@@ -127,24 +135,35 @@ def test_boxes_lie_where_affine_grid_puts_them(monkeypatch):
 
 
 def test_reading_ahead_gives_the_same_batches_also_in_parts():
-    images = np.random.default_rng(0).integers(0, 256, (23, 36, 36, 3), dtype=np.uint8)
-    labels = torch.arange(23)
-    wanted = list(batches.plan_epoch(23, 8, torch.Generator().manual_seed(3)))
-    prefetched = Prefetched(images, pinned=False)
-    plan = prefetched.ahead(batches.plan_epoch(23, 8, torch.Generator().manual_seed(3)))
-    count = 0
-    for planned, expected in zip(plan, wanted, strict=True):
-        for part in (slice(None), slice(2, 5)):
-            some = planned[0][part], planned[1][:, part]
-            found, _ = batches.training_batch(prefetched, labels, some, 32)
-            same, _ = batches.training_batch(images, labels, (expected[0][part], expected[1][:, part]), 32)
-            assert torch.equal(found, same)
-        count += 1
-    prefetched.close()
+    noise = np.random.default_rng(0).integers(0, 256, (23, 36, 36, 3), dtype=np.uint8)
+    wanted, parts, count = (
+        list(batches.plan_epoch(23, 8, torch.Generator().manual_seed(3))),
+        (slice(None), slice(2, 5)),
+        0,
+    )
+    expected = [
+        [batches.training_batch(noise, torch.arange(23), (rows[part], draw[:, part]), 32)[0] for part in parts]
+        for rows, draw in wanted
+    ]
+    with PretendedGpu():
+        images, labels = GpuImages(noise, torch.device("cuda", 0)), torch.arange(23).to("cuda")
+        with read_ahead(images, batches.plan_epoch(23, 8, torch.Generator().manual_seed(3))) as plan:
+            for (rows, draw), same in zip(plan, expected, strict=True):
+                for part, batch in zip(parts, same, strict=True):
+                    found, _ = batches.training_batch(images, labels, (rows[part], draw[:, part]), 32)
+                    assert torch.equal(found.cpu(), batch)
+                count += 1
     assert count == 3
 
 
 def test_a_cpu_reads_for_itself():
     images, plan = np.zeros((1, 8, 8, 3), np.uint8), iter(())
-    with read_ahead(images, plan, torch.device("cpu")) as given:
-        assert given == (images, plan)
+    with read_ahead(images, plan) as given:
+        assert given is plan
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 17, 100])
+@pytest.mark.parametrize("batch_size", [2, 3, 7])
+def test_a_batch_has_at_least_two_images_and_an_epoch_two_sizes(n, batch_size):
+    sizes = [len(rows) for rows, _ in batches.plan_epoch(n, batch_size, torch.Generator())]
+    assert sum(sizes) == n and min(sizes) >= 2 and len(set(sizes)) <= 2 and max(sizes) <= max(batch_size, 3)

@@ -39,7 +39,7 @@ def test_measuring_leaves_the_threads_as_they_are():
 def test_the_choice_is_right_for_a_whole_training_step():
     """In one thread's own time, so that a busy machine changes nothing; a third slower would be a wrong choice."""
     chosen = choose_compute("cpu", "auto", 1)
-    other = replace(chosen, autocast_dtype=None if chosen.autocast_dtype else torch.bfloat16)
+    other = replace(chosen, precision="fp32" if chosen.autocast_dtype else "bf16")
     model = chosen.place(build_model("resnet18", "none", 11, 0))
     images = torch.randn(4, 3, 64, 64).to(memory_format=torch.channels_last)
 

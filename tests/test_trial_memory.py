@@ -111,6 +111,20 @@ def test_evaluation_in_parts_counts_every_image(split, monkeypatch):
     assert (found.n, found.per_class) == (expected.n, expected.per_class) and found.loss == pytest.approx(expected.loss)
 
 
+def test_what_can_be_given_back_is_so_before_a_part_is_made_smaller():
+    sizes, splits = [], iter([True, True])
+    at_once = AtOnce(8, give_back=lambda: next(splits, False))
+
+    def work(images):
+        sizes.append(images)
+        if len(sizes) < 5:
+            raise MemoryError
+        return "done"
+
+    assert at_once.run(work, undo=lambda: None) == "done"
+    assert sizes == [8, 8, 8, 4, 2]
+
+
 def test_less_than_one_image_is_a_clear_error(split, monkeypatch):
     model = plain_net()
     limit(monkeypatch, model, 0)

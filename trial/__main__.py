@@ -124,7 +124,7 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     parser.add_argument("--cache", type=Path, default=ROOT / "data" / "cache", help="made by python -m data prepare")
     parser.add_argument("--output", type=Path, help="default: NNI's trial folder, or runs/TIME when alone")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "tf32", "bf16", "fp16"))
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
     parser.add_argument(
         "--describe", action="store_true", help="print what this trial knows and lacks as JSON, and leave"

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.cache import Split, require_whole
-from trial.prefetch import Prefetched, read_rows
+from trial.images import GpuImages, read_rows, sent
 
 # The statistics that torchvision's ImageNet weights were trained with.
 MEAN = (0.485, 0.456, 0.406)
@@ -23,7 +22,6 @@ STD = (0.229, 0.224, 0.225)
 CROP_SCALE = (0.5, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 
-COPIED_AT_ONCE = 1024  # images on their way to a GPU's memory
 AT_ONCE = 32  # images that a CPU prepares at once: what lies between two steps of it stays in the processor's caches
 
 
@@ -32,30 +30,11 @@ def store_px(image_px: int) -> int:
     return round(image_px * 256 / 224)
 
 
-def place_split(split: Split, device: torch.device) -> Split:
-    """The split with its images on the GPU where they take at most half of the memory that is free there: then no batch
-    waits for the host. Else, and on a CPU, as it is: mapped from the cache. Raises DataError."""
-    if device.type != "cuda" or split.images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
-        return split
-    require_whole(split.images)
-    images = torch.empty(split.images.shape, dtype=torch.uint8, device=device)
-    for start in range(0, len(images), COPIED_AT_ONCE):
-        part = slice(start, start + COPIED_AT_ONCE)
-        images[part] = torch.from_numpy(np.array(split.images[part]))
-    return Split(images, split.labels)
-
-
-def to_uint8_batch(images: np.ndarray | Tensor | Prefetched, rows: np.ndarray, device: torch.device) -> Tensor:
+def to_uint8_batch(images: np.ndarray | GpuImages, rows: np.ndarray, device: torch.device) -> Tensor:
     """Rows of (N, S, S, 3) uint8 -> (B, 3, S, S) uint8 on the device, channels last in memory. Raises DataError."""
-    if isinstance(images, Tensor):
-        return images[sent(torch.from_numpy(rows), device)].permute(0, 3, 1, 2)
-    batch = images.take(rows) if isinstance(images, Prefetched) else read_rows(images, rows)
-    return sent(batch, device).permute(0, 3, 1, 2)
-
-
-def sent(values: Tensor, device: torch.device) -> Tensor:
-    """On the device. From pageable memory the host would wait until the GPU has come to the copy."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+    if isinstance(images, GpuImages):
+        return images.take(rows)
+    return sent(read_rows(images, rows), device).permute(0, 3, 1, 2)
 
 
 def plan_epoch(
@@ -65,16 +44,22 @@ def plan_epoch(
 
     `generator` decides all that is random in an epoch, and decides it here, so that a step can be repeated.
 
-    Yields rows (B,) int64 and what `crop_and_flip` needs, (5, B) float32. The batches are as equal as they can be, B at
-    most batch_size: a last batch of two or three images would throw batch normalisation's statistics far off.
+    Yields rows (B,) int64 and what `crop_and_flip` needs, (5, B) float32. The batches are as equal as they can be, so of
+    two sizes at most, B at most batch_size: a last batch of two or three images would throw batch normalisation's
+    statistics far off.
     """
     if weights is None:
         order = torch.randperm(n, generator=generator)
     else:
         order = torch.multinomial(weights, n, replacement=True, generator=generator)
-    for rows in order.tensor_split(math.ceil(n / batch_size)):
+    for rows in order.tensor_split(batches_per_epoch(n, batch_size)):
         rows = rows.sort().values  # the memory map is read forward
         yield rows, torch.rand(5, len(rows), generator=generator)  # on the CPU: the same on any device
+
+
+def batches_per_epoch(n: int, batch_size: int) -> int:
+    """None is of one image, which has no variance: an odd number in pairs begins with a batch of three."""
+    return max(1, min(math.ceil(n / batch_size), n // 2))
 
 
 def balancing_weights(labels: np.ndarray) -> Tensor:
@@ -83,7 +68,7 @@ def balancing_weights(labels: np.ndarray) -> Tensor:
 
 
 def training_batch(
-    images: np.ndarray | Tensor | Prefetched, labels: Tensor, planned: tuple[Tensor, Tensor], image_px: int
+    images: np.ndarray | GpuImages, labels: Tensor, planned: tuple[Tensor, Tensor], image_px: int
 ) -> tuple[Tensor, Tensor]:
     """A planned batch, or some of its images, cropped and flipped at random.
 
@@ -101,9 +86,13 @@ def training_batch(
     return batch, labels[sent(rows, labels.device)]
 
 
-def evaluation_batch(images: np.ndarray | Tensor, labels: Tensor, rows: slice, image_px: int) -> tuple[Tensor, Tensor]:
-    """Some images in order, the middle of each cut out: the same pixels every time. Shapes as in `training_batch`."""
-    numbers = np.arange(rows.start, rows.stop)
+def evaluation_batch(
+    images: np.ndarray | GpuImages, labels: Tensor, rows: slice, image_px: int, size: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Some images in order, the middle of each cut out: the same pixels every time. Shapes as in `training_batch`.
+
+    size: of the batch of images at least; the last one is repeated, and has no label."""
+    numbers = np.minimum(np.arange(rows.start, max(rows.stop, rows.start + size)), rows.stop - 1)
 
     def part(images_of: slice) -> Tensor:
         return crop_center(to_uint8_batch(images, numbers[images_of], labels.device), image_px).float()

@@ -20,14 +20,24 @@ from trial.errors import TrialError
 LEAST_SPEEDUP = 1.2
 
 
+# What convolutions and matrix products are computed in; weights and updates are float32 throughout. On NVIDIA's Ampere and
+# later torch computes float32 convolutions in TF32 (10 bits of 23) unless told otherwise: here only as "tf32".
+AUTOCAST = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 @dataclass(frozen=True)
 class Compute:
-    """A device and the type that matrix products are computed in."""
+    """A device and the precision that matrix products are computed in."""
 
     device: torch.device
-    autocast_dtype: torch.dtype | None  # None: float32 throughout
+    precision: str  # a key of AUTOCAST
     name: str
-    why: str = ""  # the precision was chosen, where that was measured
+    why: str = ""  # the precision was chosen, where that needs a word
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """None: float32 throughout."""
+        return AUTOCAST[self.precision]
 
     def autocast(self) -> AbstractContextManager:
         """Mixed precision where it pays; weights and updates stay float32."""
@@ -41,11 +51,10 @@ class Compute:
 
 
 def choose_compute(device: str, precision: str, threads: int) -> Compute:
-    """device: "auto", "cpu", "cuda" or "cuda:1"; precision: "auto", "fp32" or "bf16"; threads: 0 leaves torch's choice.
+    """device: "auto", "cpu", "cuda" or "cuda:1"; precision: "auto" or a key of AUTOCAST; threads: 0 leaves torch's choice.
 
-    On a GPU "auto" is bfloat16 where the card computes in it (else float16 would need loss scaling: float32 is used);
-    on a CPU it is bfloat16 where the processor has instructions for it and is measured to be faster with them. Raises
-    TrialError for a device not there.
+    "auto" is what the device computes fastest in: see `choose_precision`. Raises TrialError for a device or a precision that
+    is not there.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -62,12 +71,15 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
         if threads:
             torch.set_num_threads(threads)
         name = f"CPU, {torch.get_num_threads()} threads"
-    use_bf16, why = precision == "bf16", ""
+    place, why = torch.device(device), ""
     if precision == "auto":
-        use_bf16, why = prefers_bf16(torch.device(device))
-    return Compute(
-        torch.device(device), torch.bfloat16 if use_bf16 else None, f"{name}, {'bf16' if use_bf16 else 'fp32'}", why
-    )
+        precision, why = choose_precision(place)
+    else:
+        require_precision(place, precision)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    return Compute(place, precision, f"{name}, {precision}", why)
 
 
 def give_back_freed_memory() -> None:
@@ -77,15 +89,50 @@ def give_back_freed_memory() -> None:
     memory.give_back_freed_memory()
 
 
-def prefers_bf16(device: torch.device) -> tuple[bool, str]:
-    """Whether it computes faster in bfloat16 than in float32, and what that was read from where it was measured."""
-    if device.type != "cpu":
-        with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False), ""
+def choose_precision(device: torch.device) -> tuple[str, str]:
+    """The fastest that trains well, and what that was read from where it needs a word.
+
+    On a GPU bfloat16 where the card computes in it (Ampere and later); else float16, with loss scaling, where it has fast
+    units for that (Volta, Turing: V100, T4, RTX 20). On a CPU bfloat16 where the processor has instructions for it and is
+    measured to be faster with them. Else float32.
+    """
+    if device.type == "cuda":
+        return _choose_on_gpu(device)
     if not cpu_has_bf16():
-        return False, ""
+        return "fp32", ""
     speedup = cpu_bf16_speedup()
-    return speedup >= LEAST_SPEEDUP, f"bfloat16 measured {speedup:.1f} times as fast as float32 in a convolution"
+    why = f"bfloat16 measured {speedup:.1f} times as fast as float32 in a convolution"
+    return "bf16" if speedup >= LEAST_SPEEDUP else "fp32", why
+
+
+def _choose_on_gpu(device: torch.device) -> tuple[str, str]:
+    if _has_bf16(device):
+        return "bf16", ""
+    if torch.cuda.get_device_capability(device) < (7, 0):
+        return "fp32", "this card has no fast 16-bit units"
+    if "GTX 16" in torch.cuda.get_device_name(device):  # ultralytics/yolov5 #7908: NaN from its float16 convolutions
+        return "fp32", "cards of the GTX 16 series give NaN in float16"
+    return "fp16", "this card has no bfloat16: float16 with loss scaling"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def require_precision(device: torch.device, precision: str) -> None:
+    """Raises TrialError where the device does not compute in it, or only emulates it."""
+    if device.type != "cuda":
+        missing = "computes in fp32 and bf16" if precision in ("fp16", "tf32") else ""
+    elif precision == "bf16" and not _has_bf16(device):
+        missing = "has no bfloat16"
+    elif precision == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
+        missing = "has no TF32"
+    else:
+        missing = ""
+    if missing:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
+        raise TrialError(f"--precision {precision}: {name} {missing}; use --precision auto or fp32")
 
 
 def cpu_has_bf16() -> bool:

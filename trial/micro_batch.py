@@ -1,6 +1,6 @@
-"""Where memory does not suffice for a step, it is computed in parts; the batch size stays what it was.
+"""Where memory does not suffice for a step, a GPU's images make room; then it is computed in parts.
 
-A step that failed is repeated whole, with the same images and crops, from the state before it. The gradients of the
+The batch size stays what it was. A step that failed is repeated whole, with the same images and crops, from the state before it. The gradients of the
 parts add up to the batch's own (each is weighted by its share of the images), but batch normalisation sees only its part.
 """
 
@@ -27,23 +27,31 @@ HOST_MESSAGES = (
 )
 GPU_MESSAGES = (
     "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_NOT_INITIALIZED",  # its handle's own workspace did not fit
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUDA out of memory",
     "CUDA error: out of memory",  # of pinned host memory too
-    "unable to find an engine",  # cuDNN: of those that fit, none (pytorch issue 108645)
 )
+# Want of memory only where there is little: else a fault of the driver, or of what the libraries were built for.
+AMBIGUOUS_MESSAGES = (
+    "unable to find an engine",  # cuDNN: of those that fit, none (pytorch issue 108645)
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # its handle's own workspace did not fit
+)
+LITTLE = 0.25  # of the GPU's memory; a search for the fastest convolution may want gigabytes
 
 
 class AtOnce:
-    """How many images are computed at once; halved for good where memory does not suffice."""
+    """How many images are computed at once; halved for good where memory does not suffice.
 
-    def __init__(self, images: int, least: int = 1) -> None:
-        self.images, self.least = images, min(least, images)
+    give_back: frees memory that nothing depends on, such as that of images on a GPU; False where there is none left. It comes
+    first: smaller parts change what batch normalisation sees, and so the result.
+    """
+
+    def __init__(self, images: int, least: int = 1, give_back: Callable[[], bool] = lambda: False) -> None:
+        self.images, self.least, self.give_back = images, min(least, images), give_back
 
     def run(self, work: Callable[[int], T], undo: Callable[[], None]) -> T:
-        """The result of work(images), repeated with fewer where that ran out of memory; `undo` is called before each
-        repetition. Raises TrialError where the least does not fit either."""
+        """The result of work(images), repeated where that ran out of memory: with as many as long as something can be given
+        back, then with fewer. `undo` is called before each repetition. Raises TrialError where the least does not fit."""
         while True:
             try:
                 return work(self.images)
@@ -52,22 +60,41 @@ class AtOnce:
                     raise
                 reason = (str(error).strip() or "MemoryError").splitlines()[0]
             # Outside of the handler: until here the error holds on to the failed step's tensors.
+            undo()
+            gave_back = self.give_back()
+            give_back_freed_memory()
+            if gave_back:
+                print(f"out of memory ({reason}): images leave the GPU, and are read from the cache from here on")
+                continue
             if self.images <= self.least:
                 raise TrialError(
                     f"out of memory with {self.images} image(s) at once ({reason}); choose a smaller image_px or arch, "
                     "or end what else uses the memory"
                 )
-            undo()
-            give_back_freed_memory()
             self.images = max(self.least, self.images // 2)
             print(f"out of memory ({reason}): {self.images} images at once from here on")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of the GPU or of the host; any other error is not cured by smaller parts."""
+    """Of the GPU or of the host; any other error is not cured by smaller parts. Raises TrialError for one that says nothing
+    of memory, of which there is enough."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
+    if any(text in str(error) for text in AMBIGUOUS_MESSAGES):
+        free, total = free_gpu_memory()
+        if free > LITTLE * total:
+            raise TrialError(
+                f"{str(error).strip().splitlines()[0]}, with {free >> 20} of {total >> 20} MiB of the GPU free: not for want "
+                "of memory; try --precision fp32, or another build of torch (python -m experiments doctor)"
+            ) from error
+        return True
     return any(text in str(error) for text in (*HOST_MESSAGES, *GPU_MESSAGES))
+
+
+def free_gpu_memory() -> tuple[int, int]:
+    """Bytes that a step could still have, those that torch keeps for reuse among them; and all of the GPU's."""
+    free, total = torch.cuda.mem_get_info()
+    return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated(), total
 
 
 def split_planned(planned: tuple[Tensor, Tensor], at_once: int, least: int) -> list[tuple[Tensor, Tensor]]:

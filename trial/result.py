@@ -67,6 +67,7 @@ def write_result(
         "best_epoch": fitted.best_epoch,
         "stopped_by": fitted.stopped_by,
         "micro_batch": micro_batch_note(t, h),
+        "loss_scaling": loss_scaling_note(t),
         "duration_s": final["duration_s"],
         "cache": str(cache.directory),
         "source_digest": cache.manifest["source_digest"],
@@ -119,4 +120,15 @@ def micro_batch_note(t: Training, h: Hyperparameters) -> dict[str, Any] | None:
         "batch_size": h.batch_size,
         "note": "memory did not suffice for a batch at once: gradients were added up over its parts, batch "
         "normalisation saw a part at a time",
+    }
+
+
+def loss_scaling_note(t: Training) -> dict[str, Any] | None:
+    """None but for float16."""
+    if not t.scaler.is_enabled():
+        return None
+    return {
+        "skipped_steps": int(t.optimizer.skipped),
+        "scale": t.scaler.get_scale(),
+        "note": "a step whose gradients are not finite is skipped and the loss scale halved; a few at the start are normal",
     }

@@ -1,4 +1,4 @@
-"""SGD over the weights as they lie in memory.
+"""SGD: on a CPU over the weights as they lie in memory, on a GPU torch's own.
 
 A network that is channels last has gradients that are channels last, and torch 2.14's fused SGD copies each of them
 before it reads it, on a CPU: half of an update's time. Worse, where the layouts of a weight and its gradient differ, it
@@ -11,6 +11,30 @@ import torch
 from torch import Tensor, nn
 
 
+def make_sgd(model: nn.Module, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
+    """model: on its device and in its layout, which it keeps."""
+    is_on_gpu = next(model.parameters()).device.type == "cuda"
+    return (GpuSGD if is_on_gpu else SGD)(model, lr, momentum, weight_decay)
+
+
+class GpuSGD(torch.optim.SGD):
+    """torch's, fused. With float16 the kernel itself divides by the loss scale, and leaves the weights as they are where a
+    gradient is not finite: the host does not wait to know of it."""
+
+    def __init__(self, model: nn.Module, lr: float, momentum: float, weight_decay: float) -> None:
+        super().__init__(model.parameters(), lr, momentum, weight_decay=weight_decay, fused=True)
+        self.skipped = torch.zeros((), device=next(model.parameters()).device)  # steps; read once, at the end
+        if (
+            momentum
+        ):  # else made by the first step; where that is skipped, torch 2.14 leaves in it whatever was in memory
+            self.state.update({weight: {"momentum_buffer": torch.zeros_like(weight)} for weight in model.parameters()})
+
+    def step(self) -> None:
+        if getattr(self, "found_inf", None) is not None:  # set by GradScaler.step for as long as this lasts
+            self.skipped += self.found_inf
+        super().step()
+
+
 class SGD(torch.optim.SGD):
     """torch's, fused: one pass over the weights, to the same bits as unfused (but the last of those that fill no vector).
 
@@ -19,7 +43,6 @@ class SGD(torch.optim.SGD):
     """
 
     def __init__(self, model: nn.Module, lr: float, momentum: float, weight_decay: float) -> None:
-        """model: on its device and in its layout, which it keeps."""
         self._weights = list(model.parameters())
         self._orders = [memory_order(weight) for weight in self._weights]
         views = [weight.detach().permute(order) for weight, order in zip(self._weights, self._orders, strict=True)]
