@@ -21,9 +21,9 @@ from trial.fit import start_training
 from trial.hyperparameters import Hyperparameters
 from trial.model import build_model
 
-FP32 = Compute(torch.device("cpu"), None, "CPU, fp32")
+FP32 = Compute(torch.device("cpu"), "fp32", "CPU, fp32")
 SMALL = {"training": (8,) * 11, "validation": (2,) * 11, "evaluation": (1,) * 11}
-BF16 = Compute(torch.device("cpu"), torch.bfloat16, "CPU, bf16")
+BF16 = Compute(torch.device("cpu"), "bf16", "CPU, bf16")
 
 
 def test_a_pipeline_is_measured(tiny_cache, monkeypatch):
