@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
+import zlib
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,14 @@ from pathlib import Path
 from data.errors import DataError
 from data.layouts import is_junk, parts_of
 from data.names import Names
+
+DIGEST_BYTES = 16
+UNREAD = bytes(DIGEST_BYTES)  # in a digest's place
+
+
+def digest_of(raw: bytes) -> bytes:
+    """By which photos are compared; of SHA-256, as processors compute it themselves."""
+    return hashlib.sha256(raw).digest()[:DIGEST_BYTES]
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,7 @@ class Source:
     digest: (
         str  # SHA-256 over all names, sizes and stamps but junk's: cheap enough to compare at every start of a trial
     )
+    stamps: array  # (N,) uint32, of each file: another number after a change of its size or time
 
 
 def open_source(path: Path) -> Source:
@@ -46,16 +57,18 @@ def open_source(path: Path) -> Source:
 def _source(path: Path, is_zip: bool, stamps: Iterable[tuple[str, str]]) -> Source:
     """stamps: each relative path, sorted, and something that changes when the file does; not kept, as there may be
     many."""
-    digest = hashlib.sha256()
+    digest, sums = hashlib.sha256(), array("I")
 
     def names() -> Iterator[str]:
         for name, stamp in stamps:
+            line = f"{name}\0{stamp}\n".encode("utf-8", "surrogateescape")
             if not is_junk(parts_of(name)):
-                digest.update(f"{name}\0{stamp}\n".encode("utf-8", "surrogateescape"))
+                digest.update(line)
+            sums.append(zlib.crc32(line))
             yield name
 
     files = Names(names())
-    return Source(path, is_zip, files, digest.hexdigest())
+    return Source(path, is_zip, files, digest.hexdigest(), sums)
 
 
 def _list_folder(folder: Path | str, prefix: str = "") -> Iterator[tuple[str, str]]:
