@@ -59,11 +59,12 @@ class Changes:
 
 def contents_of(source: Source, plan: dict[str, Photos], digests: np.ndarray) -> Contents:
     """digests: (U, DIGEST_BYTES) uint8, of the plan's photos in its order."""
-    places = [bisect_left(source.files, path) for split in SPLITS for path in plan[split].paths]
+    paths = chain.from_iterable(plan[split].paths for split in SPLITS)
+    places = np.fromiter((bisect_left(source.files, path) for path in paths), np.int64)
     unused = np.ones(len(source.files), bool)
     unused[places] = False
     others = [i for i in np.flatnonzero(unused) if not is_junk(parts_of(source.files[i]))]
-    order = np.array([*places, *others], np.int64)
+    order = np.concatenate([places, np.array(others, np.int64)])
     names, sizes = Names(source.files[i] for i in order), tuple(len(plan[split]) for split in SPLITS)
     return Contents(names, sizes, np.array(source.stamps, np.uint32)[order], digests, source.digest)
 

@@ -18,7 +18,7 @@ MAX_PIXELS = 178_956_970
 """Decoded at once, at 4 bytes each and as much again to turn them: more is a bomb to Pillow too. A JPEG counts as it is decoded,
 with down to 1/64 of its pixels; where all its coefficients have to be kept meanwhile, they may take those 8 bytes a pixel."""
 
-_STRIP_ROWS = 1024
+_STRIP_ROWS = 256
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _UPRIGHT = {  # by EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -134,11 +134,14 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 def _develop(raw: bytes, image_px: int) -> Image.Image:
     """A camera's raw file by LibRaw, upright, with the camera's own white balance; at half its size where that suffices."""
     rawpy = formats.load_module(formats.RAW)
-    with rawpy.imread(io.BytesIO(raw)) as photo:
-        size = photo.sizes.width, photo.sizes.height
-        is_large = min(size) >= 2 * image_px
-        _require_room(size, size[0] * size[1] // (4 if is_large else 1))
-        return Image.fromarray(photo.postprocess(use_camera_wb=True, half_size=is_large))
+    try:
+        with rawpy.imread(io.BytesIO(raw)) as photo:
+            size = photo.sizes.width, photo.sizes.height
+            is_large = min(size) >= 2 * image_px
+            _require_room(size, size[0] * size[1] // (4 if is_large else 1))
+            return Image.fromarray(photo.postprocess(use_camera_wb=True, half_size=is_large))
+    except rawpy.LibRawError as error:
+        raise UnidentifiedImageError(f"camera raw file that rawpy cannot read ({error.args[0]!r})") from error
 
 
 def _square(upright: Image.Image, image_px: int) -> Image.Image:
@@ -179,7 +182,8 @@ def _without_metadata(raw: bytes) -> bytes:
     """A JPEG or PNG with what its pixels need alone; any other file, and one whose parts cannot be told, as it is."""
     if raw.startswith(_JPEG):  # without APP1 to APP15 and comments, but with Adobe's APP14: how colours are stored
         dropped = {0xFE, *range(0xE1, 0xF0)} - {0xEE}
-        return _JPEG[:2] + b"".join(raw[start:end] for marker, start, end in _segments(raw) if marker not in dropped)
+        kept = [raw[start:end] for marker, start, end in _segments(raw) if marker not in dropped]
+        return _JPEG[:2] + b"".join(part for part in kept if part[1] not in (0xE0, 0xEE) or len(part) >= 16)
     if raw.startswith(_PNG):
         return _PNG + b"".join(_png_chunks(raw))
     return raw
