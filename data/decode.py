@@ -55,14 +55,11 @@ def decode_square(raw: bytes, image_px: int, name: str = "") -> Image.Image:
             return _square(_read(raw, image_px, name), image_px)
         except (TooLargeError, ImportError):
             raise
-        except Exception as error:
+        except Exception:  # of many types; without metadata once more, what is then raised is of the pixels
             bare = _without_metadata(raw)
             if len(bare) == len(raw):
                 raise
-            try:
-                return _square(_read(bare, image_px, name), image_px)
-            except Exception:  # noqa: BLE001  Pillow's decoders raise many types: the pixels are damaged too
-                raise error from None
+        return _square(_read(bare, image_px, name), image_px)
 
 
 def _read(raw: bytes, image_px: int, name: str) -> Image.Image:

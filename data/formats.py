@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 import struct
+from collections.abc import Iterable
+from contextlib import suppress
 from types import ModuleType
 from typing import NamedTuple
 
@@ -103,6 +105,16 @@ def load_module(codec: Codec) -> ModuleType | None:
     if codec is HEIC:
         module.register_heif_opener()
     return module
+
+
+def can_read_now(reasons: Iterable[str]) -> bool:
+    """Whether a package that was missing, as `load_module` said in one of these reasons, has been installed since."""
+    for codec in (HEIC, AVIF, JXL, RAW):
+        if any(f"pip install {codec.package}" in reason for reason in reasons):
+            with suppress(ImportError):
+                load_module(codec)
+                return True
+    return False
 
 
 def describe(raw: bytes, name: str = "") -> str:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from data.cache import FORMAT, check_files, read_manifest, write_manifest
 from data.contents import contents_of, has_same_photos, in_two_splits, save_contents
 from data.errors import DataError
+from data.formats import can_read_now
 from data.layouts import SPLITS, Layout, read_layout
 from data.names import Photos
 from data.rows import Rows, decode_rows, start_worker
@@ -62,6 +63,7 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
         old
         and all(old.get(key) == value for key, value in manifest.items() if key not in ("source", "source_digest"))
         and (settings.skip_unreadable or not old["skipped"])
+        and not can_read_now(old.get("why_skipped", {}).values())
         and _is_whole(cache, old)
         and (old["source_digest"] == source.digest or has_same_photos(cache, old, source, plan, layout.strays))
     ):
