@@ -88,7 +88,7 @@ def save_contents(folder: Path, contents: Contents) -> None:
 def read_contents(folder: Path) -> Contents | None:
     """None where an earlier version made the cache, or the file is damaged."""
     try:
-        with np.load(folder / FILE, allow_pickle=False) as file:
+        with (folder / FILE).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             names = Names.unpacked(file["text"].tobytes(), memoryview(file["ends"]))
             sizes = tuple(file["sizes"].tolist())
             found = Contents(names, sizes, file["stamps"], file["digests"], str(file["source_digest"]))
@@ -109,7 +109,7 @@ def compare(contents: Contents, source: Source, skipped: Iterable[str]) -> Chang
             continue
         i = known.pop(name, None)
         if i is None:
-            added.append(name)
+            (added if source.is_zip or os.path.exists(source.path / name) else unread).append(name)
         elif i < contents.used and contents.stamps[i] != stamp:
             reader = reader or Reader(source.path, source.is_zip)
             try:
