@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
@@ -57,7 +59,7 @@ def decode_square(raw: bytes, image_px: int, name: str = "") -> Image.Image:
             raise
         except Exception:  # of many types; without metadata once more, what is then raised is of the pixels
             bare = _without_metadata(raw)
-            if len(bare) == len(raw):
+            if bare == raw:
                 raise
         return _square(_read(bare, image_px, name), image_px)
 
@@ -176,14 +178,23 @@ def _strip_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _without_metadata(raw: bytes) -> bytes:
-    """A JPEG or PNG with what its pixels need alone; any other file, and one whose parts cannot be told, as it is."""
+    """A JPEG, PNG or TIFF with what its pixels need alone; any other file, and one whose parts cannot be told, as it is."""
     if raw.startswith(_JPEG):  # without APP1 to APP15 and comments, but with Adobe's APP14: how colours are stored
         dropped = {0xFE, *range(0xE1, 0xF0)} - {0xEE}
         kept = [raw[start:end] for marker, start, end in _segments(raw) if marker not in dropped]
         return _JPEG[:2] + b"".join(part for part in kept if part[1] not in (0xE0, 0xEE) or len(part) >= 16)
     if raw.startswith(_PNG):
         return _PNG + b"".join(_png_chunks(raw))
-    return raw
+    return _tiff_without_texts(raw) if raw.startswith((b"II*\0", b"MM\0*")) else raw
+
+
+def _tiff_without_texts(raw: bytes) -> bytes:
+    """Their type becomes one that readers pass over: a damaged one hides all entries after it."""
+    bare = bytearray(raw)
+    with suppress(struct.error):
+        for at, _, kind, _ in formats.tiff_entries(raw):
+            bare[at + 2 : at + 4] = bytes(2) if kind == 2 else raw[at + 2 : at + 4]
+    return bytes(bare)
 
 
 def _segments(raw: bytes) -> Iterator[tuple[int, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from types import ModuleType
 from typing import NamedTuple
@@ -78,16 +78,23 @@ def _brands(raw: bytes) -> set[bytes]:
 
 def _is_raw_tiff(raw: bytes) -> bool:
     """By the first directory: DNG's version, a sensor's own pixels, or a reduced picture beside which others are."""
-    order, tags = ("<", {}) if raw[:2] == b"II" else (">", {})
     try:
-        (start,) = struct.unpack_from(f"{order}L", raw, 4)
-        for i in range(*struct.unpack_from(f"{order}H", raw, start)):
-            tag, kind, _ = struct.unpack_from(f"{order}HHL", raw, start + 2 + 12 * i)
-            (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "L"), raw, start + 10 + 12 * i)
+        tags = {tag: value for _, tag, _, value in tiff_entries(raw)}
     except struct.error:  # damaged: Pillow says how
         return False
     # DNGVersion; PhotometricInterpretation: colour filter array, linear raw; NewSubfileType with SubIFDs
     return 0xC612 in tags or tags.get(0x106) in (32803, 34892) or (tags.get(0xFE) == 1 and 0x14A in tags)
+
+
+def tiff_entries(raw: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Where each entry of the first directory begins, its tag, type, and first value or offset. Raises struct.error."""
+    order = "<" if raw[:2] == b"II" else ">"
+    (start,) = struct.unpack_from(f"{order}L", raw, 4)
+    (entries,) = struct.unpack_from(f"{order}H", raw, start)
+    for at in range(start + 2, start + 2 + 12 * entries, 12):
+        tag, kind, _ = struct.unpack_from(f"{order}HHL", raw, at)
+        (value,) = struct.unpack_from(order + ("H" if kind == 3 else "L"), raw, at + 8)
+        yield at, tag, kind, value
 
 
 def load_module(codec: Codec) -> ModuleType | None:

@@ -240,6 +240,11 @@ def test_reasons_of_failures_come_from_the_logs(pair):
     log.write_text("[x] INFO fine\n[x] ERROR (nni) failed\nTraceback (most recent call last):\nKeyError: 7\n")
     experiment = load_experiment(first.folder)
     assert failure_reason(experiment.trials[1]) == "RuntimeError: out of memory"
+    (first.output("t0001") / "trial.stderr").write_text(
+        "warning: /photos is not there; /cache is used as it was made\n"
+    )
+    (first.output("t0001") / "trial.log").write_text("epoch 3/30\n")
+    assert failure_reason(experiment.trials[1]) == "epoch 3/30"
     assert tuner_errors(experiment) == ["the tuner's log has an error: KeyError: 7"]
 
 

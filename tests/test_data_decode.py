@@ -230,6 +230,18 @@ def test_damaged_metadata_refuses_no_png(damaged, place):
     np.testing.assert_array_equal(decode_image(raw[:place] + damaged + raw[place:], 24), decode_image(raw, 24))
 
 
+@pytest.mark.parametrize("field, value", [(8, 9_999_999), (4, 0x7FFFFFFF)], ids=["offset", "count"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_damaged_text_refuses_no_tiff(compression, field, value):
+    """The camera's maker: all that Pillow needs comes after it."""
+    raw = bytearray(
+        encode(Image.new("RGB", (20, 20), (9, 99, 199)), "TIFF", tiffinfo={271: "a maker"}, compression=compression)
+    )
+    at = next(at for at, tag, _, _ in formats.tiff_entries(raw) if tag == 271)
+    struct.pack_into("<L", raw, at + field, value)
+    assert decode_flat(bytes(raw)) == [9, 99, 199]
+
+
 def with_size(raw: bytes, width: int, height: int, marker: bytes) -> bytes:
     """A JPEG whose frame header, of that marker, says another size."""
     at = raw.index(marker) + 5
