@@ -102,16 +102,16 @@ def compare(contents: Contents, source: Source, skipped: Iterable[str]) -> Chang
     """What is not as it was, by the bytes of those files whose stamps are others. skipped: photos that are not in the cache; that
     one of them is removed changes nothing, and neither does what was not decoded.
     """
-    known, reader = {name: i for i, name in enumerate(contents.names)}, None
+    known, reader = {name: i for i, name in enumerate(contents.names)}, Reader(source.path, source.is_zip)
+    is_folder = source.path.is_dir()
     changed, added, unread, skipped = [], [], [], set(skipped)
     for name, stamp in zip(source.files, source.stamps):
         if is_junk(parts_of(name)):
             continue
         i = known.pop(name, None)
         if i is None:
-            (added if source.is_zip or os.path.exists(source.path / name) else unread).append(name)
+            (unread if is_folder and not os.path.exists(source.path / name) else added).append(name)
         elif i < contents.used and contents.stamps[i] != stamp:
-            reader = reader or Reader(source.path, source.is_zip)
             try:
                 is_same = digest_of(reader.read(name)) == contents.digests[i].tobytes()
             except Exception:  # noqa: BLE001  of the disk or of the archive: many types
@@ -119,7 +119,7 @@ def compare(contents: Contents, source: Source, skipped: Iterable[str]) -> Chang
             else:
                 changed += [] if is_same else [name]
     missing = [(name, i) for name, i in known.items() if i < contents.used and name not in skipped]
-    gone = {i: name for name, i in missing if source.is_zip or _is_gone(source.path, name)}
+    gone = {i: name for name, i in missing if not is_folder or _is_gone(source.path, name)}
     unread += [name for name, i in missing if i not in gone]
     lost = None if _has_photos(added, contents) else _lost_split(contents, gone)
     return Changes(changed, added, list(gone.values()), unread, lost)

@@ -15,6 +15,7 @@ from data.errors import DataError
 from data.layouts import is_junk, parts_of
 from data.names import Names
 
+MAX_FILE_BYTES = 2**30  # of a photo; a film or a bomb would fill the memory of every decoding process
 DIGEST_BYTES = 16
 UNREAD = bytes(DIGEST_BYTES)  # in a digest's place
 
@@ -107,5 +108,8 @@ class Reader:
         self._archive = zipfile.ZipFile(path) if is_zip else None
 
     def read(self, path: str) -> bytes:
-        """The file's bytes. Raises OSError or zipfile.BadZipFile (a bad checksum) where it cannot be read."""
+        """The file's bytes. Raises OSError or zipfile.BadZipFile (a bad checksum) where it cannot be read or is no photo."""
+        size = self._archive.getinfo(path).file_size if self._archive else os.stat(self._folder / path).st_size
+        if size > MAX_FILE_BYTES:
+            raise OSError(f"not a photo: {size / 1e6:.0f} MB")
         return self._archive.read(path) if self._archive else (self._folder / path).read_bytes()

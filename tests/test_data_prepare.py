@@ -28,6 +28,7 @@ from fixtures_data import (
 from data import cache as cache_module
 from data import food11
 from data import prepare as preparation
+from data import source as source_module
 from data.cache import open_cache
 from data.decode import decode_image
 from data.errors import DataError
@@ -189,6 +190,14 @@ def test_a_bad_checksum_in_a_zip_is_an_unreadable_file(tmp_path):
     line = refusal(tmp_path / "s.zip", tmp_path / "cache")
     assert line.startswith("1 unreadable file: training/pho/1.jpg (Bad CRC-32")
     assert make(tmp_path / "s.zip", tmp_path / "cache", skip_unreadable=True)["skipped"] == ["training/pho/1.jpg"]
+
+
+@pytest.mark.parametrize("write", [write_tree, write_zip])
+def test_a_file_too_large_for_a_photo_is_not_read_into_memory(tmp_path, monkeypatch, write):
+    monkeypatch.setattr(source_module, "MAX_FILE_BYTES", 50_000)
+    source = write(tmp_path / "s", two_dishes() | {"training/pho/film.jpg": noise_jpeg(1) + bytes(2_000_000)})
+    line = refusal(source, tmp_path / "cache")
+    assert line.startswith("1 unreadable file: training/pho/film.jpg (not a photo: 2 MB)")
 
 
 def test_a_split_without_one_readable_file_is_refused_even_then(dishes, tmp_path):
