@@ -66,10 +66,20 @@ def run_prepare(args: argparse.Namespace) -> None:
     manifest = prepare(args.source, args.cache, settings)
     print(counts_table(manifest))
     if manifest["skipped"]:
-        print(f"skipped {len(manifest['skipped'])} unreadable: {', '.join(manifest['skipped'])}")
+        reasons = manifest.get("why_skipped", {})  # an earlier version did not keep them
+        names = [f"{path} ({reasons[path]})" if path in reasons else path for path in manifest["skipped"]]
+        print(f"skipped {len(names)} unreadable: {'; '.join(names)}")
+    print_warnings(args.cache, manifest)
     if _could_be_skewed(manifest):
         print("this is Food-11's full training split; the report trained on a skewed one: --skew lab derives it")
     print(f"{'up to date' if manifest['reused'] else 'wrote'}: {args.cache} ({manifest['image_px']} px)")
+
+
+def print_warnings(cache: Path, manifest: dict) -> None:
+    from data.contents import warnings_of
+
+    for line in warnings_of(cache, manifest):
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _could_be_skewed(manifest: dict) -> bool:
@@ -94,6 +104,7 @@ def run_show(args: argparse.Namespace) -> None:
     cache = open_cache(args.cache)
     target = args.out or args.cache / "contact_sheet.png"
     print(counts_table(cache.manifest))
+    print_warnings(args.cache, cache.manifest)
     save_contact_sheet(cache, target)
     print(f"contact sheet: {target}")
 

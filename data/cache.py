@@ -1,6 +1,7 @@
 """The cache: one folder of uint8 arrays that says what it is, and is refused where it is not what was asked for.
 
 manifest.json            format, image size, classes, counts, the source and its digest; of drawings which generator
+photos.npz               the source's files, by content: data/contents.py
 SPLIT.images.npy         (N, image_px, image_px, 3) uint8
 SPLIT.labels.npy         (N,) int64
 scaled/SPLIT.PX.npy      the same images, smaller: made when a trial first asks for them
@@ -11,20 +12,24 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from data.contents import compare, listed, read_contents, remember
 from data.errors import DataError
-from data.source import open_source
+from data.layouts import is_junk, parts_of
+from data.source import Source, open_source
 
 FORMAT = 2  # raised when decoding or the files' meaning change: older caches are then refused
 SCALED_AT_ONCE = 64  # images a thread
+_NOTES = {".txt", ".md", ".pdf", ".html", ".json", ".csv", ".log", ".url"}  # what people leave in a mount point
 
 
 @dataclass(frozen=True)
@@ -74,12 +79,12 @@ def open_cache(directory: Path, image_px: int = 1) -> Cache:
     if manifest.get("format") != FORMAT:
         raise DataError(
             f"{directory}: the cache has format {manifest.get('format')}, this version reads format {FORMAT}; "
-            f"make it again with: {rebuild_command(directory, manifest)}"
+            f"{rebuild_hint(directory, manifest)}"
         )
     if manifest["image_px"] < image_px:
         raise DataError(
             f"{directory}: the cache holds {manifest['image_px']} px images, {image_px} px were asked for; "
-            f"make it again with: {rebuild_command(directory, manifest, image_px=image_px)}"
+            f"{rebuild_hint(directory, manifest, image_px)}"
         )
     check_files(directory, manifest)
     _check_source(directory, manifest)
@@ -101,14 +106,26 @@ def read_manifest(directory: Path) -> dict | None:
     return manifest
 
 
-def rebuild_command(directory: Path, manifest: dict, image_px: int | None = None) -> str:
-    """The command that makes this cache again, with the settings it was made with."""
-    words = ["python", "-m", "data", "prepare", str(manifest.get("source", "SOURCE")), "--cache", str(directory)]
-    words += ["--image-px", str(image_px or manifest.get("image_px", 256))]
+def write_manifest(directory: Path, manifest: dict) -> None:
+    """Raises OSError."""
+    partial = directory / f"manifest.json.{os.getpid()}.partial"
+    partial.write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+    os.replace(partial, directory / "manifest.json")
+
+
+def rebuild_hint(directory: Path, manifest: dict, image_px: int | None = None) -> str:
+    """The command that makes this cache again, with the settings it was made with; of photos that are not there now, that they
+    have to be found first."""
+    source, reason = manifest.get("source"), ""
+    if source:
+        _, reason = _open_source(Path(source))
+    words = ["python", "-m", "data", "prepare", "SOURCE" if reason or not source else source]
+    words += ["--cache", str(directory), "--image-px", str(image_px or manifest.get("image_px", 256))]
     words += ["--train-split", str(manifest.get("train_split", "auto"))]
     words += ["--skew", "lab"] if manifest.get("skew") == "lab" else []
     words += ["--skip-unreadable"] if manifest.get("skipped") else []
-    return shlex.join(words)
+    first = f"{source} {reason}: bring its photos back and " if reason else ""
+    return f"{first}make it again with: {shlex.join(words)}"
 
 
 def check_files(directory: Path, manifest: dict) -> None:
@@ -124,7 +141,7 @@ def check_files(directory: Path, manifest: dict) -> None:
             if found != str(shape):
                 raise DataError(
                     f"{directory}: {name}.{part}.npy should hold an array of shape {shape}, found {found}; "
-                    f"make the cache again with: {rebuild_command(directory, manifest)}"
+                    f"{rebuild_hint(directory, manifest)}"
                 )
 
 
@@ -142,26 +159,55 @@ def require_whole(images: np.ndarray) -> None:
     if found < expected:
         raise DataError(
             f"{images.filename}: {found} bytes, expected {expected}: the cache was cut while it was read; "
-            f"make it again with: {_rebuild_of(Path(images.filename).parent)}"
+            f"{_rebuild_of(Path(images.filename).parent)}"
         )
 
 
 def _rebuild_of(folder: Path) -> str:
     directory = folder.parent if folder.name == "scaled" else folder
     try:
-        return rebuild_command(directory, read_manifest(directory) or {})
+        return rebuild_hint(directory, read_manifest(directory) or {})
     except DataError:
-        return rebuild_command(directory, {})
+        return rebuild_hint(directory, {})
 
 
 def _check_source(directory: Path, manifest: dict) -> None:
-    """A source that is gone cannot have changed: the cache is enough. One that differs is a stale cache."""
-    source = Path(manifest["source"])
-    if source.exists() and open_source(source).digest != manifest["source_digest"]:
-        raise DataError(
-            f"{directory}: the photos in {source} have changed since this cache was made; "
-            f"make it again with: {rebuild_command(directory, manifest)}"
-        )
+    """A source that cannot be looked at cannot have changed: the cache is enough. One with other photos is a stale cache."""
+    path = Path(manifest["source"])
+    source, reason = _open_source(path)
+    contents = None
+    if source and source.digest != manifest["source_digest"]:
+        contents = read_contents(directory)
+        if contents and contents.source_digest == source.digest:
+            return
+        found = compare(contents, source, manifest["skipped"]) if contents else None
+        if found is None or ((found.changed or found.added or found.removed) and not found.lost_split):
+            raise DataError(
+                f"{directory}: the photos in {path} have changed since this cache was made{f' ({found})' if found else ''}; "
+                f"{rebuild_hint(directory, manifest)}"
+            )
+        if found.lost_split:
+            reason = f"has none of the photos of {found.lost_split}"
+        elif found.unread:
+            reason = f"cannot be read in part ({listed(found.unread)})"
+        else:
+            remember(directory, contents, source)
+    if reason:
+        print(f"warning: {path} {reason}; {directory} is used as it was made", file=sys.stderr)
+
+
+def _open_source(path: Path) -> tuple[Source | None, str]:
+    """The source; or None, and why no photos can be found there now."""
+    try:
+        if not path.exists():
+            return None, "is not there"
+        source = open_source(path)
+    except (OSError, DataError) as error:
+        return None, f"cannot be read ({str(error).removeprefix(f'{path}: ').partition('; ')[0]})"
+    has_photos = any(
+        PurePosixPath(name).suffix.lower() not in _NOTES and not is_junk(parts_of(name)) for name in source.files
+    )
+    return (source, "") if has_photos else (None, "has no photos")
 
 
 def _write_scaled(full: np.ndarray, target: Path, store_px: int) -> np.ndarray:

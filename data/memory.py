@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import resource
 from contextlib import suppress
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -29,8 +30,21 @@ def give_back_freed_memory() -> None:
     """What is free goes back to the system, and large blocks do so again from here on."""
     _mallopt(M_MMAP_MAX, 65_536)  # glibc's own choice
     _mallopt(M_TRIM_THRESHOLD, 128 * 1024)
+    trim()
+
+
+def trim() -> None:
+    """What is free goes back to the system, this once."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident_bytes() -> int:
+    """Of this process; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def _mallopt(option: int, value: int) -> None:

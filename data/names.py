@@ -17,6 +17,17 @@ class Names(Sequence[str]):
             self._ends.append(len(text))
         self._text = bytes(text)
 
+    @classmethod
+    def unpacked(cls, text: bytes, ends: array) -> Names:
+        """From what `packed` returned."""
+        names = cls()
+        names._text, names._ends = text, ends
+        return names
+
+    def packed(self) -> tuple[bytes, array]:
+        """All names in one, and where each begins; the last number is where the last one ends."""
+        return self._text, self._ends
+
     def __len__(self) -> int:
         return len(self._ends) - 1
 

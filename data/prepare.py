@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -12,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,14 +20,16 @@ import PIL
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
-from data.cache import FORMAT, check_files, read_manifest
+from data.cache import FORMAT, check_files, read_manifest, write_manifest
+from data.contents import contents_of, has_same_photos, in_two_splits, save_contents
 from data.errors import DataError
+from data.formats import can_read_now
 from data.layouts import SPLITS, Layout, read_layout
 from data.names import Photos
 from data.rows import Rows, decode_rows, start_worker
 from data.sample import generated_by
 from data.skew import skew_like_the_lab
-from data.source import Source, open_source
+from data.source import DIGEST_BYTES, Source, open_source
 
 CHUNK = 64  # photos a task: long enough to hide the hand-over, short enough for a smooth progress bar
 WAITING = 4 * (os.cpu_count() or 1)  # tasks: enough that no worker waits for one, few enough to weigh nothing
@@ -48,7 +50,10 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
 
     Raises DataError where the source is not understood, a photo cannot be read, or `cache` is no cache of ours.
     """
-    source = open_source(source_path.resolve())
+    try:
+        source = open_source(source_path.resolve())
+    except OSError as error:
+        raise DataError(f"{source_path}: cannot be read ({error}); connect or mount it again, then repeat.") from error
     layout = read_layout(source.files, str(source_path))
     plan, train_split = _plan(layout, settings, str(source_path))
     cache = cache.resolve()  # a link to a bigger disk stays a link
@@ -56,11 +61,13 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
     manifest = _manifest(source, layout, settings, train_split)
     if (
         old
-        and all(old.get(key) == value for key, value in manifest.items())
+        and all(old.get(key) == value for key, value in manifest.items() if key not in ("source", "source_digest"))
         and (settings.skip_unreadable or not old["skipped"])
+        and not can_read_now(old.get("why_skipped", {}).values())
         and _is_whole(cache, old)
+        and (old["source_digest"] == source.digest or has_same_photos(cache, old, source, plan, layout.strays))
     ):
-        return {**old, "reused": True}
+        return {**_moved(cache, old, source), "reused": True}
     partial = None
     try:
         partial = _partial_folder(cache)
@@ -69,7 +76,7 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
             split: np.bincount(np.load(partial / f"{split}.labels.npy"), minlength=len(layout.classes)).tolist()
             for split in SPLITS
         }
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+        write_manifest(partial, manifest)
         _replace(partial, cache)
     except OSError as error:
         raise DataError(
@@ -126,6 +133,15 @@ def _is_whole(cache: Path, manifest: dict) -> bool:
     return True
 
 
+def _moved(cache: Path, manifest: dict, source: Source) -> dict:
+    """The manifest, which names the folder in which its photos are now."""
+    moved = {**manifest, "source": str(source.path)}
+    if moved != manifest:
+        with suppress(OSError):  # a cache of somebody else
+            write_manifest(cache, moved)
+    return moved
+
+
 def _partial_folder(cache: Path) -> Path:
     """A new folder beside the cache; those of preparations that were killed are removed first."""
     cache.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +172,7 @@ def _manifest(source: Source, layout: Layout, settings: Settings, train_split: s
 def _decode_all(source: Source, plan: dict[str, Photos], partial: Path, settings: Settings, strays: list[str]) -> dict:
     """Fill the arrays of all splits. Returns the manifest's remaining keys."""
     failed: dict[str, str] = dict.fromkeys(strays, "no class in its name or folder")
-    total = sum(len(files) for files in plan.values())
+    total, digests = sum(len(files) for files in plan.values()), bytearray()
     pool = ProcessPoolExecutor(
         mp_context=multiprocessing.get_context("spawn"),
         initializer=start_worker,
@@ -164,9 +180,10 @@ def _decode_all(source: Source, plan: dict[str, Photos], partial: Path, settings
     )
 
     def advance(task: Future) -> None:
-        done, reasons = task.result()
+        done, reasons, of_these = task.result()
         bar.update(done)
         failed.update(reasons)
+        digests.extend(of_these)
 
     try:
         with tqdm(total=total, unit=" photos", desc="decoding", smoothing=0.1, disable=None) as bar:
@@ -188,7 +205,15 @@ def _decode_all(source: Source, plan: dict[str, Photos], partial: Path, settings
         if len(kept) < len(files):
             _keep_rows(partial / f"{split}.images.npy", kept)
         np.save(partial / f"{split}.labels.npy", np.array(files.class_ids, dtype=np.int64)[kept])
-    return {"skipped": sorted(failed), "pillow": PIL.__version__}
+    contents = contents_of(source, plan, np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES))
+    save_contents(partial, contents)
+    twice = {pair: len(names) for pair, names in in_two_splits(contents, failed).items()}
+    return {
+        "skipped": sorted(failed),
+        **({"why_skipped": failed} if failed else {}),
+        **({"photos_in_two_splits": twice} if twice else {}),
+        "pillow": PIL.__version__,
+    }
 
 
 def _tasks(plan: dict[str, Photos], partial: Path, image_px: int) -> Iterator[tuple[Rows, int, list[str]]]:

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import PIL
-
 from data.decode import decode_square
-from data.memory import keep_freed_memory
-from data.source import Reader
+from data.memory import keep_freed_memory, resident_bytes, trim
+from data.source import UNREAD, Reader, digest_of
+
+KEPT_BYTES = 2**28  # several times what a process with photos of 24 megapixels holds
 
 
 class Rows(NamedTuple):
@@ -43,26 +43,26 @@ def _leave_with(parent: int) -> None:
     os._exit(1)
 
 
-def decode_rows(target: Rows, start: int, paths: list[str]) -> tuple[int, dict[str, str]]:
-    """Decode these photos into the rows from `start` on: how many, and why some failed. Raises OSError where the disk is
-    full.
+def decode_rows(target: Rows, start: int, paths: list[str]) -> tuple[int, dict[str, str], bytes]:
+    """Decode these photos into the rows from `start` on: how many, why some failed, and the digests of all, DIGEST_BYTES each.
+    Raises OSError where the disk is full.
 
     Written, not mapped: a fifth of the time (no page is faulted in), and a full disk is an error, not a signal.
     """
-    failed = {}
+    failed, digests = {}, bytearray()
     with target.path.open("r+b") as file:
         for row, path in enumerate(paths, start):
+            digest = UNREAD
             try:
-                square = decode_square(_reader.read(path), target.image_px).tobytes()
+                raw = _reader.read(path)
+                digest = digest_of(raw)
+                square = decode_square(raw, target.image_px, path).tobytes()
             except Exception as error:  # noqa: BLE001  Pillow's decoders raise many types; each is reported by file name
-                failed[path] = _reason(error)
-                continue
-            file.seek(target.offset + row * len(square))
-            file.write(square)
-    return len(paths), failed
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, PIL.UnidentifiedImageError):
-        return "not an image"
-    return str(error).split("\n")[0] or type(error).__name__
+                failed[path] = str(error).split("\n")[0] or type(error).__name__
+            else:
+                file.seek(target.offset + row * len(square))
+                file.write(square)
+            digests += digest
+    if resident_bytes() > KEPT_BYTES:  # after a huge photo
+        trim()
+    return len(paths), failed, bytes(digests)

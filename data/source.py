@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
+import zlib
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,15 @@ from pathlib import Path
 from data.errors import DataError
 from data.layouts import is_junk, parts_of
 from data.names import Names
+
+MAX_FILE_BYTES = 2**30  # of a photo; a film or a bomb would fill the memory of every decoding process
+DIGEST_BYTES = 16
+UNREAD = bytes(DIGEST_BYTES)  # in a digest's place
+
+
+def digest_of(raw: bytes) -> bytes:
+    """By which photos are compared; of SHA-256, as processors compute it themselves."""
+    return hashlib.sha256(raw).digest()[:DIGEST_BYTES]
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,7 @@ class Source:
     digest: (
         str  # SHA-256 over all names, sizes and stamps but junk's: cheap enough to compare at every start of a trial
     )
+    stamps: array  # (N,) uint32, of each file: another number after a change of its size or time
 
 
 def open_source(path: Path) -> Source:
@@ -46,16 +58,18 @@ def open_source(path: Path) -> Source:
 def _source(path: Path, is_zip: bool, stamps: Iterable[tuple[str, str]]) -> Source:
     """stamps: each relative path, sorted, and something that changes when the file does; not kept, as there may be
     many."""
-    digest = hashlib.sha256()
+    digest, sums = hashlib.sha256(), array("I")
 
     def names() -> Iterator[str]:
         for name, stamp in stamps:
+            line = f"{name}\0{stamp}\n".encode("utf-8", "surrogateescape")
             if not is_junk(parts_of(name)):
-                digest.update(f"{name}\0{stamp}\n".encode("utf-8", "surrogateescape"))
+                digest.update(line)
+            sums.append(zlib.crc32(line))
             yield name
 
     files = Names(names())
-    return Source(path, is_zip, files, digest.hexdigest())
+    return Source(path, is_zip, files, digest.hexdigest(), sums)
 
 
 def _list_folder(folder: Path | str, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -94,5 +108,8 @@ class Reader:
         self._archive = zipfile.ZipFile(path) if is_zip else None
 
     def read(self, path: str) -> bytes:
-        """The file's bytes. Raises OSError or zipfile.BadZipFile (a bad checksum) where it cannot be read."""
+        """The file's bytes. Raises OSError or zipfile.BadZipFile (a bad checksum) where it cannot be read or is no photo."""
+        size = self._archive.getinfo(path).file_size if self._archive else os.stat(self._folder / path).st_size
+        if size > MAX_FILE_BYTES:
+            raise OSError(f"not a photo: {size / 1e6:.0f} MB")
         return self._archive.read(path) if self._archive else (self._folder / path).read_bytes()

@@ -65,7 +65,7 @@ def recorded(home: Path, part: Part, result: Callable[[Any, int], dict[str, Any]
             "generated": found.get("generated"),
             "hyperparameters": SETTINGS | cell,
         }
-        content |= {key: found[key] for key in ("teacher",) if key in found}
+        content |= {key: found[key] for key in ("teacher", "photos_in_two_splits") if key in found}
         (recorder.output(trial) / "result.json").write_text(json.dumps(content))
     entry = {"id": recorder.id, "experimentName": part.experiment, "logDir": str(folder), "status": "STOPPED", "pid": 0}
     file = folder / ".experiment"

@@ -354,7 +354,10 @@ def test_the_command_goes_on_where_it_was_cut_off(plan, nni, capsys):
 def test_the_command_ends_with_verdict_table_and_files(plan, nni, capsys):
     folder = nni.parent / "here"
     write_plan(folder, plan)
-    train(confirming(nni, plan), plan, SCORES)
+    recorder = confirming(nni, plan)
+    train(recorder, plan, SCORES)
+    shared = {"photos_in_two_splits": {"training/evaluation": 12}}
+    (recorder.output("t0000") / "result.json").write_text(json.dumps(shared))
     assert main(["confirm", "search01", "--top", "2", "--seeds", "3", "--out", str(folder)]) == 0
     said = capsys.readouterr().out
     assert said.startswith("verdict: difference_shown\nThe tuned configuration is better than the default.")
@@ -366,6 +369,7 @@ def test_the_command_ends_with_verdict_table_and_files(plan, nni, capsys):
     assert len(rows) == 9 and rows[1]["configuration"] == "no. 2" and float(rows[1]["val_accuracy"]) == 0.84
     page = (folder / "report.html").read_text()
     assert "The tuned configuration is better than the default." in page and page.count('class="figure"') == 2
+    assert "<li>12 photos are in both training and evaluation: the evaluation accuracy is too optimistic</li>" in page
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
 
 

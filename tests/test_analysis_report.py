@@ -18,6 +18,7 @@ from analysis.__main__ import main
 from analysis.page import figures, series
 from analysis.page.arms import per_class_rows
 from analysis.reading.logs import failure_reason, tuner_errors
+from analysis.reading.provenance import best_result, shared_photos
 from analysis.reading.reader import load_experiment
 
 EVIL = "<script>alert(1)</script>"
@@ -239,6 +240,11 @@ def test_reasons_of_failures_come_from_the_logs(pair):
     log.write_text("[x] INFO fine\n[x] ERROR (nni) failed\nTraceback (most recent call last):\nKeyError: 7\n")
     experiment = load_experiment(first.folder)
     assert failure_reason(experiment.trials[1]) == "RuntimeError: out of memory"
+    (first.output("t0001") / "trial.stderr").write_text(
+        "warning: /photos is not there; /cache is used as it was made\n"
+    )
+    (first.output("t0001") / "trial.log").write_text("epoch 3/30\n")
+    assert failure_reason(experiment.trials[1]) == "epoch 3/30"
     assert tuner_errors(experiment) == ["the tuner's log has an error: KeyError: 7"]
 
 
@@ -276,6 +282,31 @@ def test_per_class_rows_come_from_the_best_trials_own_file(pair):
         (pair[0].output(name) / "result.json").write_text(text)
     experiments = [load_experiment(recorder.folder) for recorder in pair]
     assert per_class_rows(experiments) == [("Bread", ["32 / 40 (80.0 %)", "–"])]
+
+
+def test_photos_in_two_splits_are_a_warning_of_the_comparison(pair, tmp_path, capsys):
+    counts = {"training/evaluation": 12, "training/validation": 1}
+    for recorder, trial in ((pair[0], "t0002"), (pair[1], "t0001")):  # the best of each: said once
+        (recorder.output(trial) / "result.json").write_text(json.dumps({"photos_in_two_splits": counts}))
+    folders = [str(recorder.folder) for recorder in pair]
+    assert main(["compare", *folders, "--out", str(tmp_path / "out")]) == 0
+    notes = [
+        "12 photos are in both training and evaluation: the evaluation accuracy is too optimistic",
+        "1 photo is in both training and validation: the validation accuracy is too optimistic",
+    ]
+    summary = json.loads((tmp_path / "out/summary.json").read_text(encoding="utf-8"))
+    page, printed = (tmp_path / "out/report.html").read_text(encoding="utf-8"), capsys.readouterr().out
+    for note in notes:
+        assert summary["comparison"]["notes"].count(note) == 1
+        assert page.count(f"<li>{note}</li>") == 1 and f"note: {note}" in printed
+    assert main(["show", folders[0]]) == 0
+    assert notes[0] in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("counts", [None, {}, [], 3, "training/evaluation"])
+def test_without_photos_in_two_splits_nothing_is_said(pair, counts):
+    (pair[0].output("t0002") / "result.json").write_text(json.dumps({"photos_in_two_splits": counts}))
+    assert shared_photos(best_result(load_experiment(pair[0].folder).best)) == []
 
 
 def test_chosen_follows_the_parameters_that_a_trial_ran_with(tmp_path):

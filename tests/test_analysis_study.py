@@ -83,6 +83,17 @@ def test_early_stopping_is_told_by_hand_made_trainings(home):
     )
 
 
+def test_photos_in_two_splits_are_a_warning_of_the_study(home):
+    part = part_of("early_stopping", 2)
+    plan_in(home / "out", "early_stopping", part)
+    recorded(home, part, lambda value, seed: early(value, seed) | {"photos_in_two_splits": {"training/evaluation": 12}})
+    _, page = study("early_stopping", home / "out")
+    assert (
+        "<li>12 photos are in both training and evaluation: the evaluation accuracy is too optimistic</li>"
+        in page.read_text()
+    )
+
+
 def test_a_stopped_training_that_is_no_beginning_is_told(home):
     part = part_of("early_stopping", 2)
 

@@ -11,16 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from fixtures_data import SPLITS, decode_in_process, food11_files, photo, run_data, two_dishes, write_tree
+from fixtures_data import SPLITS, decode_in_process, food11_files, photo, run_data, two_dishes, write_tree, write_zip
 from PIL import Image
 
 from data import cache as cache_module
+from data import contents as contents_module
 from data import food11
 from data.cache import FORMAT, open_cache
 from data.decode import decode_image
 from data.errors import DataError
 from data.prepare import Settings, prepare
 from data.show import COLUMNS, LABEL_PX, contact_sheet, counts_table
+from data.source import open_source
 
 PX = 16
 
@@ -39,6 +41,13 @@ def own(tmp_path, monkeypatch):
     decode_in_process(monkeypatch)
     prepare(write_tree(tmp_path / "photos", two_dishes()), tmp_path / "cache", Settings(PX))
     return tmp_path
+
+
+def fail(code):
+    def failing(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    return failing
 
 
 def test_a_cache_holds_uint8_squares_and_their_labels(made):
@@ -118,9 +127,18 @@ def changed_photo(own):
     (own / "photos/evaluation/pho/0.jpg").write_bytes(photo("evaluation", "pho", 9))
 
 
-def touched_photo(own):
-    """Other bytes of the same length change nothing but the time."""
-    os.utime(own / "photos/evaluation/pho/0.jpg", ns=(1, 1))
+def other_bytes(own):
+    """Of the same length: only the time tells."""
+    path = own / "photos/evaluation/pho/0.jpg"
+    raw = path.read_bytes()
+    path.write_bytes(raw[:300] + bytes([raw[300] ^ 1]) + raw[301:])
+    os.utime(path, ns=(1, 1))
+
+
+def changed_in_three_ways(own):
+    added_photo(own)
+    removed_photo(own)
+    changed_photo(own)
 
 
 SPOILT = [
@@ -130,10 +148,14 @@ SPOILT = [
     (no_images, "evaluation.images.npy should hold an array of shape (4, 16, 16, 3), found nothing readable"),
     (fewer_images, "training.images.npy should hold an array of shape (4, 16, 16, 3), found (3, 16, 16, 3)"),
     (not_an_array, "training.labels.npy should hold an array of shape (4,), found nothing readable"),
-    (added_photo, "have changed since this cache was made"),
-    (removed_photo, "have changed since this cache was made"),
-    (changed_photo, "have changed since this cache was made"),
-    (touched_photo, "have changed since this cache was made"),
+    (added_photo, "have changed since this cache was made (1 added: training/pho/new.jpg); make it again with"),
+    (removed_photo, "have changed since this cache was made (1 removed: training/pho/1.jpg); make it again with"),
+    (changed_photo, "have changed since this cache was made (1 changed: evaluation/pho/0.jpg); make it again with"),
+    (other_bytes, "have changed since this cache was made (1 changed: evaluation/pho/0.jpg); make it again with"),
+    (
+        changed_in_three_ways,
+        "(1 changed: evaluation/pho/0.jpg; 1 added: training/pho/new.jpg; 1 removed: training/pho/1.jpg); make it again",
+    ),
 ]
 
 
@@ -188,9 +210,205 @@ def test_a_manifest_that_is_none_of_ours_is_refused(tmp_path, raw, words):
         open_cache(tmp_path)
 
 
-def test_a_cache_is_enough_where_its_photos_are_gone(own):
+def folder_gone(own, monkeypatch):
     shutil.rmtree(own / "photos")
-    assert open_cache(own / "cache").split("evaluation").images.shape == (4, PX, PX, 3)
+
+
+def folder_empty(own, monkeypatch):
+    folder_gone(own, monkeypatch)
+    (own / "photos").mkdir()
+
+
+def mount_point(own, monkeypatch):
+    folder_empty(own, monkeypatch)
+    write_tree(own, {"photos/README.txt": b"mount the disk here", "photos/.hidden": b""})
+
+
+def bare_mount_point(own, monkeypatch):
+    folder_empty(own, monkeypatch)
+    write_tree(own, {"photos/README": b"mount the disk here"})
+
+
+def split_gone(own, monkeypatch):
+    shutil.rmtree(own / "photos/evaluation")
+
+
+def split_empty(own, monkeypatch):
+    for path in (own / "photos/evaluation").rglob("*.jpg"):
+        path.unlink()
+
+
+def class_on_another_disk(own, monkeypatch):
+    shutil.rmtree(own / "photos/training/pho")
+    (own / "photos/training/pho").symlink_to("/nowhere/pho")
+
+
+def no_folder_can_be_listed(own, monkeypatch):
+    monkeypatch.setattr(os, "scandir", fail(errno.EIO))
+
+
+def a_folder_that_cannot_be_listed(own, monkeypatch):
+    scandir, denied = os.scandir, fail(errno.EACCES)
+    monkeypatch.setattr(os, "scandir", lambda path: (denied if str(path).endswith("pho/") else scandir)(path))
+
+
+def stale_handle(own, monkeypatch):
+    monkeypatch.setattr(cache_module, "open_source", fail(errno.ESTALE))
+
+
+UNPLUGGED = [
+    (folder_gone, "is not there"),
+    (folder_empty, "has no photos"),
+    (mount_point, "has no photos"),
+    (bare_mount_point, "has none of the photos of training"),
+    (split_gone, "has none of the photos of evaluation"),
+    (split_empty, "has none of the photos of evaluation"),
+    (class_on_another_disk, "cannot be read in part (training/pho, training/pho/0.jpg, training/pho/1.jpg)"),
+    (no_folder_can_be_listed, ""),
+    (a_folder_that_cannot_be_listed, "cannot be read"),
+    (stale_handle, "cannot be read ([Errno 116] Stale file handle)"),
+]
+
+
+@pytest.mark.parametrize("unplug, words", UNPLUGGED)
+def test_a_cache_is_enough_where_its_photos_cannot_be_looked_at(own, monkeypatch, capsys, unplug, words):
+    unplug(own, monkeypatch)
+    cache = open_cache(own / "cache")
+    assert cache.split("evaluation").images.shape == (4, PX, PX, 3)
+    warning = capsys.readouterr().err
+    assert warning.startswith(f"warning: {own / 'photos'} {words}") and warning.count("\n") == 1
+    assert "prepare" not in warning
+
+
+@pytest.mark.parametrize("raw", [b"", b"PK\x03\x04 half a download"])
+def test_a_cache_of_a_zip_is_enough_where_the_zip_is_damaged(tmp_path, monkeypatch, capsys, raw):
+    decode_in_process(monkeypatch)
+    prepare(write_zip(tmp_path / "photos.zip", two_dishes()), tmp_path / "cache", Settings(PX))
+    (tmp_path / "photos.zip").write_bytes(raw)
+    assert open_cache(tmp_path / "cache").manifest["counts"]["training"] == [2, 2]
+    assert f"warning: {tmp_path / 'photos.zip'} cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("unplug", [folder_gone, folder_empty, mount_point])
+@pytest.mark.parametrize("spoil", [other_format, no_images, empty_labels])
+def test_nobody_is_advised_to_prepare_from_photos_that_are_not_there(own, monkeypatch, spoil, unplug):
+    spoil(own)
+    unplug(own, monkeypatch)
+    with pytest.raises(DataError) as error:
+        open_cache(own / "cache")
+    assert f"; {own / 'photos'} " in str(error.value) and "bring its photos back and make it again with" in str(
+        error.value
+    )
+    assert f"prepare SOURCE --cache {own / 'cache'}" in str(error.value)
+
+
+def touch_all(own):
+    for i, path in enumerate(sorted((own / "photos").rglob("*.jpg"))):
+        os.utime(path, ns=(i, i))
+
+
+def copied(own):
+    """cp -r, and the copy in the old one's place."""
+    shutil.copytree(own / "photos", own / "copy", copy_function=shutil.copyfile)
+    shutil.rmtree(own / "photos")
+    (own / "copy").rename(own / "photos")
+
+
+@pytest.mark.parametrize("change", [touch_all, copied])
+def test_other_times_alone_cost_one_look(own, monkeypatch, capsys, change):
+    before = open_cache(own / "cache").manifest
+    change(own)
+    assert open_cache(own / "cache").manifest == before
+    monkeypatch.setattr(cache_module, "compare", None)  # looking again would fail
+    assert open_cache(own / "cache").manifest == before
+    assert capsys.readouterr() == ("", "")
+
+
+def test_only_what_has_another_time_is_read(own, monkeypatch):
+    read, seen = contents_module.Reader.read, []
+    monkeypatch.setattr(contents_module.Reader, "read", lambda reader, path: seen.append(path) or read(reader, path))
+    touched = ["evaluation/pho/0.jpg", "training/pho/1.jpg"]
+    for path in touched:
+        os.utime(own / "photos" / path, ns=(1, 1))
+    open_cache(own / "cache")
+    open_cache(own / "cache")
+    assert seen == touched
+
+
+def test_a_photo_that_cannot_be_read_now_is_taken_as_it_was(own, monkeypatch, capsys):
+    touch_all(own)
+    read = contents_module.Reader.read
+    monkeypatch.setattr(
+        contents_module.Reader,
+        "read",
+        lambda reader, path: fail(errno.EIO)() if "pho/1" in path else read(reader, path),
+    )
+    open_cache(own / "cache")
+    names = "evaluation/pho/1.jpg, training/pho/1.jpg, validation/pho/1.jpg"
+    assert f"cannot be read in part ({names}); {own / 'cache'} is used as it was made" in capsys.readouterr().err
+    changed_photo(own)
+    with pytest.raises(DataError, match="1 changed: evaluation/pho/0.jpg"):
+        open_cache(own / "cache")
+
+
+def test_a_cache_that_cannot_be_written_is_used_all_the_same(own, monkeypatch, capsys):
+    touch_all(own)
+    monkeypatch.setattr(contents_module.tempfile, "mkstemp", fail(errno.EROFS))
+    for _ in range(2):
+        assert open_cache(own / "cache").manifest["counts"]["training"] == [2, 2]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_trials_that_start_together_may_all_look_at_the_photos(own):
+    touch_all(own)
+    with ThreadPoolExecutor(4) as threads:
+        caches = list(threads.map(lambda _: open_cache(own / "cache"), range(8)))
+    assert all(cache.manifest == caches[0].manifest for cache in caches)
+    assert not list((own / "cache").glob("*.partial"))
+    assert contents_module.read_contents(own / "cache").source_digest == open_source(own / "photos").digest
+
+
+def earlier(own):
+    (own / "cache/photos.npz").unlink()
+
+
+def damaged(own):
+    os.truncate(own / "cache/photos.npz", 300)
+
+
+@pytest.mark.parametrize("made_by", [earlier, damaged])
+def test_a_cache_without_its_photos_digests_goes_by_their_times(own, capsys, made_by):
+    made_by(own)
+    assert open_cache(own / "cache").manifest["counts"]["training"] == [2, 2]
+    touch_all(own)
+    with pytest.raises(DataError, match=r"have changed since this cache was made; make it again with: python -m data"):
+        open_cache(own / "cache")
+    folder_empty(own, None)
+    open_cache(own / "cache")
+    assert "has no photos" in capsys.readouterr().err
+
+
+def test_photos_that_were_not_used_may_change(tmp_path, monkeypatch):
+    decode_in_process(monkeypatch)
+    files = food11_files("flat", each=2) | food11_files("flat", splits=("skewed_training",))
+    prepare(write_tree(tmp_path / "photos", files), tmp_path / "cache", Settings(PX))
+    write_tree(tmp_path / "photos", {"training/3_1.jpg": b"another"})
+    (tmp_path / "photos/training/4_1.jpg").unlink()
+    open_cache(tmp_path / "cache")
+    write_tree(tmp_path / "photos", {"skewed_training/3_0.jpg": b"another"})
+    with pytest.raises(DataError, match="1 changed: skewed_training/3_0.jpg"):
+        open_cache(tmp_path / "cache")
+
+
+def test_a_skipped_photo_may_be_removed_but_not_mended(tmp_path, monkeypatch):
+    decode_in_process(monkeypatch)
+    source = write_tree(tmp_path / "photos", two_dishes() | {f"training/pho/x{i}.jpg": b"broken" for i in range(2)})
+    prepare(source, tmp_path / "cache", Settings(PX, skip_unreadable=True))
+    (source / "training/pho/x0.jpg").unlink()
+    open_cache(tmp_path / "cache")
+    (source / "training/pho/x1.jpg").write_bytes(photo("training", "pho", 9))
+    with pytest.raises(DataError, match=r"\(1 changed: training/pho/x1.jpg\)"):
+        open_cache(tmp_path / "cache")
 
 
 def test_junk_beside_the_photos_does_not_spoil_a_cache(own):
@@ -224,13 +442,6 @@ def test_smaller_images_keep_their_order_in_however_many_parts_they_are_made(own
 def test_images_are_never_scaled_up(own, store_px):
     assert open_cache(own / "cache").split("validation", store_px).images.shape == (4, PX, PX, 3)
     assert not (own / "cache/scaled").exists()
-
-
-def fail(code):
-    def failing(*_, **__):
-        raise OSError(code, os.strerror(code))
-
-    return failing
 
 
 @pytest.mark.parametrize("where", ["mkdir", "mkstemp", "write_array_header_1_0"])

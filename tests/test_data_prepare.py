@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -23,8 +25,10 @@ from fixtures_data import (
     write_zip,
 )
 
+from data import cache as cache_module
 from data import food11
 from data import prepare as preparation
+from data import source as source_module
 from data.cache import open_cache
 from data.decode import decode_image
 from data.errors import DataError
@@ -167,7 +171,9 @@ def test_unreadable_files_are_skipped_and_recorded_on_request(broken, tmp_path):
     manifest = make(broken, tmp_path / "cache", skip_unreadable=True)
     assert manifest["skipped"] == sorted(REASONS)
     assert manifest["counts"] == dict.fromkeys(preparation.SPLITS, [2, 2])
-    assert json.loads((tmp_path / "cache/manifest.json").read_text())["skipped"] == sorted(REASONS)
+    written = json.loads((tmp_path / "cache/manifest.json").read_text())
+    assert written["skipped"] == sorted(written["why_skipped"]) == sorted(REASONS)
+    assert all(words in written["why_skipped"][path] for path, words in REASONS.items())
     make(write_tree(tmp_path / "whole", two_dishes()), tmp_path / "clean")
     for split in preparation.SPLITS:
         with_gaps, clean = load(tmp_path / "cache", split), load(tmp_path / "clean", split)
@@ -184,6 +190,14 @@ def test_a_bad_checksum_in_a_zip_is_an_unreadable_file(tmp_path):
     line = refusal(tmp_path / "s.zip", tmp_path / "cache")
     assert line.startswith("1 unreadable file: training/pho/1.jpg (Bad CRC-32")
     assert make(tmp_path / "s.zip", tmp_path / "cache", skip_unreadable=True)["skipped"] == ["training/pho/1.jpg"]
+
+
+@pytest.mark.parametrize("write", [write_tree, write_zip])
+def test_a_file_too_large_for_a_photo_is_not_read_into_memory(tmp_path, monkeypatch, write):
+    monkeypatch.setattr(source_module, "MAX_FILE_BYTES", 50_000)
+    source = write(tmp_path / "s", two_dishes() | {"training/pho/film.jpg": noise_jpeg(1) + bytes(2_000_000)})
+    line = refusal(source, tmp_path / "cache")
+    assert line.startswith("1 unreadable file: training/pho/film.jpg (not a photo: 2 MB)")
 
 
 def test_a_split_without_one_readable_file_is_refused_even_then(dishes, tmp_path):
@@ -236,6 +250,91 @@ def test_an_up_to_date_cache_is_left_alone(dishes, tmp_path, monkeypatch):
     assert not make(dishes, tmp_path / "cache")["reused"]
     monkeypatch.setattr(preparation, "ProcessPoolExecutor", None)  # decoding now would fail
     assert make(dishes, tmp_path / "cache")["reused"]
+
+
+def touched(dishes, tmp_path):
+    for i, path in enumerate(sorted(dishes.rglob("*.jpg"))):
+        os.utime(path, ns=(i, i))
+    return dishes
+
+
+def moved(dishes, tmp_path):
+    return dishes.rename(tmp_path / "moved")
+
+
+def copied_elsewhere(dishes, tmp_path):
+    return Path(shutil.copytree(dishes, tmp_path / "copied", copy_function=shutil.copyfile))
+
+
+def packed(dishes, tmp_path):
+    return write_zip(tmp_path / "packed.zip", two_dishes())
+
+
+def with_a_note(dishes, tmp_path):
+    return write_tree(dishes, {"README.txt": b"where they come from"})
+
+
+@pytest.mark.parametrize("change", [touched, moved, copied_elsewhere, packed, with_a_note])
+def test_a_cache_of_the_same_photos_is_up_to_date_wherever_they_are(dishes, tmp_path, monkeypatch, capsys, change):
+    made = make(dishes, tmp_path / "cache")
+    source = change(dishes, tmp_path)
+    monkeypatch.setattr(preparation, "ProcessPoolExecutor", None)  # decoding now would fail
+    assert make(source, tmp_path / "cache") == {**made, "source": str(source), "reused": True}
+    monkeypatch.setattr(cache_module, "compare", None)  # what has been looked at is not looked at again
+    assert open_cache(tmp_path / "cache").manifest["source"] == str(source)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_earlier_cache_whose_skipped_files_have_no_reasons_is_read(dishes, tmp_path, capsys):
+    write_tree(dishes, {"training/pho/empty.jpg": b""})
+    make(dishes, tmp_path / "cache", skip_unreadable=True)
+    manifest = json.loads((tmp_path / "cache/manifest.json").read_text())
+    del manifest["why_skipped"]
+    (tmp_path / "cache/manifest.json").write_text(json.dumps(manifest))
+    words = ["prepare", dishes, "--cache", tmp_path / "cache", "--image-px", PX, "--skip-unreadable"]
+    assert run_data(*words) == 0
+    assert "\nskipped 1 unreadable: training/pho/empty.jpg\nup to date" in capsys.readouterr().out
+
+
+def test_a_photo_that_was_skipped_for_want_of_a_package_is_decoded_once_it_is_there(dishes, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_jxl", None)  # as where it is not installed
+    write_tree(dishes, {"training/pho/new.jpg": b"\xff\x0a" + bytes(9)})
+    manifest = make(dishes, tmp_path / "cache", skip_unreadable=True)
+    reason = "JPEG XL photo: pip install pillow-jxl-plugin, or save it as JPEG"
+    assert manifest["why_skipped"] == {"training/pho/new.jpg": reason}
+    assert make(dishes, tmp_path / "cache", skip_unreadable=True)["reused"]
+    monkeypatch.setitem(sys.modules, "pillow_jxl", ModuleType("pillow_jxl"))
+    assert not make(dishes, tmp_path / "cache", skip_unreadable=True)["reused"]
+
+
+def test_photos_in_two_splits_are_counted_and_named(dishes, tmp_path, capsys):
+    """A photo that is twice in one split, or cannot be read, is none of them."""
+    for copy in ("evaluation/pho/again.jpg", "evaluation/bibimbap/7.jpg", "training/pho/twice.jpg"):
+        shutil.copyfile(dishes / "training/pho/0.jpg", dishes / copy)
+    shutil.copyfile(dishes / "training/pho/1.jpg", dishes / "evaluation/pho/other.jpg")
+    shutil.copyfile(dishes / "validation/pho/1.jpg", dishes / "training/pho/from validation.jpg")
+    write_tree(dishes, {"training/pho/x.jpg": b"broken", "validation/pho/x.jpg": b"broken"})
+    words = ["prepare", dishes, "--cache", tmp_path / "cache", "--image-px", PX, "--skip-unreadable"]
+    lines = [
+        "warning: 1 photo is in both training and validation, which makes the validation accuracy too optimistic: "
+        "training/pho/from validation.jpg = validation/pho/1.jpg",
+        "warning: 2 photos are in both training and evaluation, which makes the evaluation accuracy too optimistic: "
+        "training/pho/0.jpg = evaluation/bibimbap/7.jpg, training/pho/1.jpg = evaluation/pho/other.jpg",
+    ]
+    for command in (words, words, ["show", tmp_path / "cache"]):
+        assert run_data(*command) == 0
+        assert capsys.readouterr().err.splitlines() == lines
+    counted = open_cache(tmp_path / "cache").manifest["photos_in_two_splits"]
+    assert counted == {"training/validation": 1, "training/evaluation": 2}
+
+
+def test_photos_of_their_own_are_in_no_two_splits(dishes, tmp_path, capsys):
+    shutil.copyfile(dishes / "training/pho/0.jpg", dishes / "training/pho/twice.jpg")
+    assert "photos_in_two_splits" not in make(dishes, tmp_path / "cache")
+    write_sample(tmp_path / "drawn", image_px=PX, counts=dict.fromkeys(preparation.SPLITS, (5,) * 11))
+    assert "photos_in_two_splits" not in make(tmp_path / "drawn", tmp_path / "drawn_cache")
+    assert run_data("show", tmp_path / "drawn_cache") == 0
+    assert capsys.readouterr().err == ""
 
 
 def change_photo(dishes, cache):
@@ -344,7 +443,7 @@ def test_the_command_says_what_it_did(dishes, tmp_path, capsys):
     assert run_data(*words, "--skip-unreadable") == 0
     table, skipped, wrote = capsys.readouterr().out.rstrip().rsplit("\n", 2)
     assert table.splitlines()[0].split() == ["id", "class", "training", "validation", "evaluation"]
-    assert skipped == "skipped 1 unreadable: training/pho/empty.jpg"
+    assert skipped == "skipped 1 unreadable: training/pho/empty.jpg (not an image: empty file)"
     assert wrote == f"wrote: {tmp_path / 'cache'} (16 px)"
     assert run_data(*words, "--skip-unreadable") == 0
     assert capsys.readouterr().out.endswith(f"up to date: {tmp_path / 'cache'} (16 px)\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +16,11 @@ from data.sample import GENERATOR
 
 @pytest.fixture(scope="module")
 def alone(tiny_cache, tmp_path_factory):
-    """A finished trial of two epochs: (its folder, what it printed)."""
-    folder = tmp_path_factory.mktemp("alone")
+    """A finished trial of two epochs: (its folder, what it printed). Its cache has three photos in two splits."""
+    folder, cache = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("shared") / "cache"
+    manifest = Path(shutil.copytree(tiny_cache, cache)) / "manifest.json"
+    shared = {"photos_in_two_splits": {"training/evaluation": 3}}
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | shared))
     words = [
         "--weights",
         "none",
@@ -30,7 +35,7 @@ def alone(tiny_cache, tmp_path_factory):
         "--threads",
         "1",
     ]
-    done = run_module("trial", "--cache", str(tiny_cache), "--output", str(folder), *words)
+    done = run_module("trial", "--cache", str(cache), "--output", str(folder), *words)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -50,6 +55,7 @@ def test_the_folder_holds_what_is_promised(alone):
     result = json.loads((folder / "result.json").read_text())
     best = epochs[result["best_epoch"] - 1]
     assert result["generated"] == {"generator": GENERATOR, "seed": 0}  # drawings and no photos
+    assert result["photos_in_two_splits"] == {"training/evaluation": 3}
     assert result["validation"]["accuracy"] == best["val_accuracy"] and result["validation"]["n"] == 22
     rows = result["evaluation"]["per_class"]
     assert sum(row["correct"] for row in rows) / 22 == result["evaluation"]["top1"]

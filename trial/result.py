@@ -72,6 +72,7 @@ def write_result(
         "cache": str(cache.directory),
         "source_digest": cache.manifest["source_digest"],
         "generated": cache.manifest.get("generated"),  # drawings and no photos
+        "photos_in_two_splits": cache.manifest.get("photos_in_two_splits"),  # None where there are none
         "compute": attempts[-1]["compute"],
         "versions": {
             "python": platform.python_version(),

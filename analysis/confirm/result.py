@@ -7,6 +7,7 @@ from typing import Any
 
 from ..judging.compare import evaluation
 from ..judging.paired import by_seed, holm, mean_interval, paired, seeds_needed, spread
+from ..reading.provenance import best_result, shared_photos
 from ..words import validation_n
 from .cells import Configuration, Plan
 from .trained import Cell, why_failed
@@ -40,7 +41,10 @@ def result_of(plan: Plan, cells: Sequence[Cell]) -> dict[str, Any]:
         "chosen": chosen,
         "evaluation": None if chosen is None else differences[chosen]["evaluation"],
         "failed": [_failed(cell) for cell in cells if cell.state == "failed"],
-        "notes": list(plan.notes),
+        "notes": [
+            *plan.notes,
+            *dict.fromkeys(note for cell in cells for note in shared_photos(best_result(cell.trial))),
+        ],
     }
 
 

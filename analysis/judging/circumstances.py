@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from ..reading import startup
+from ..reading.provenance import best_result, shared_photos
 from ..reading.records import ENDED, Experiment
 from ..words import arm_names
 
@@ -45,6 +46,7 @@ def notes_between(experiments: list[Experiment]) -> list[str]:
             notes.append(f"{name} stopped after {ended}{limit} trials had ended")
         if any(trial.last_session for trial in arm.trials):
             notes.append(f"{name} was resumed: {_after_resume(arm.tuner)}")
+    notes += dict.fromkeys(note for arm in experiments for note in shared_photos(best_result(arm.best)))
     sizes = list(dict.fromkeys(len(arm.trials) for arm in experiments))
     if len(sizes) > 1:
         notes.append(f"{_listed(sizes)} trials: the larger arm had more draws")

@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def failure_reason(trial: Trial) -> str:
-    """The last line that a trial without success wrote, normally its exception; 200 characters at most.
+    """The last line that a trial without success wrote, warnings aside: normally its exception; 200 characters at most.
 
     NNI records a kill by signal (out of memory), a time limit and a cancel by a person alike.
     """
@@ -35,7 +35,7 @@ def failure_reason(trial: Trial) -> str:
         return trial.message[:200]  # the trial itself may not know: a result that is no number, a kill
     if trial.folder is not None:
         for name in TRIAL_LOGS:
-            lines = last_lines(trial.folder / name)
+            lines = [line for line in last_lines(trial.folder / name) if not line.startswith("warning: ")]
             if lines:
                 return lines[-1][:200]
     if trial.state == "FAILED":

@@ -12,9 +12,18 @@ from . import startup
 from .records import Experiment, Trial
 from .values import load_json
 
-MADE = ("compute", "versions", "revision", "source_digest", "generated", "hyperparameters", "classes")
+MADE = (
+    "compute",
+    "versions",
+    "revision",
+    "source_digest",
+    "generated",
+    "photos_in_two_splits",
+    "hyperparameters",
+    "classes",
+)
 """What is kept of a training's result.json: machine, versions, commit, digest of the photos, which generator drew them (None
-for photos, and where it is not told), all that it used, classes."""
+for photos, and where it is not told), how many photos two splits have in common, all that it used, classes."""
 
 
 def best_result(best: Trial | None) -> dict[str, Any]:
@@ -48,6 +57,17 @@ def made_with(result: dict[str, Any]) -> dict[str, str]:
         "Commit of the code": words.optional(result.get("revision")),
         "Digest of the photos": words.optional(result.get("source_digest"))[:16],
     }
+
+
+def shared_photos(result: dict[str, Any]) -> list[str]:
+    """From a training's result.json: what its accuracies are worth where splits have photos in common."""
+    counts = result.get("photos_in_two_splits")
+    notes = []
+    for pair, n in counts.items() if isinstance(counts, dict) else ():
+        one, _, other = str(pair).partition("/")
+        photos = "1 photo is" if n == 1 else f"{n} photos are"
+        notes.append(f"{photos} in both {one} and {other}: the {other} accuracy is too optimistic")
+    return notes
 
 
 def provenance(experiments: list[Experiment]) -> list[tuple[str, list[str]]]:

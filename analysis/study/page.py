@@ -7,6 +7,7 @@ from typing import Any
 
 from ..confirm.files import write_text
 from ..page.report import render_page
+from ..reading.provenance import shared_photos
 from ..reading.values import strict_json
 from ..words import NONE, optional
 from .arms import MEASURES
@@ -116,7 +117,7 @@ def render(result: dict[str, Any]) -> str:
         study=result["study"],
         headline=result["headline"],
         details=f"{result['can']} {result['cannot']}",
-        notes=[],
+        notes=shared_photos(result["provenance"]),
         reference=result["reference"],
         arm_columns=names,
         arm_rows=arm_rows(result),

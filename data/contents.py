@@ -1,0 +1,208 @@
+"""The photos that a cache was made of, by content: which have really changed since, and which are in two splits.
+
+photos.npz in the cache has the names of the source's files, those decoded first and in their order, and what tells whether
+one is still the same: a stamp, which costs no reading, and a digest of its bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from bisect import bisect_left
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain, combinations
+from pathlib import Path, PurePosixPath
+from zipfile import BadZipFile
+
+import numpy as np
+
+from data.layouts import SPLITS, is_junk, parts_of
+from data.names import Names, Photos
+from data.source import DIGEST_BYTES, UNREAD, Reader, Source, digest_of
+
+FILE = "photos.npz"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is known of a source's files."""
+
+    names: Names  # (N,) relative paths; no junk
+    sizes: tuple[int, ...]  # files of each split, the U first of all; the others were not decoded
+    stamps: np.ndarray  # (N,) uint32
+    digests: np.ndarray  # (U, DIGEST_BYTES) uint8; zeros where it could not be read
+    source_digest: str  # of the listing that the stamps are of
+
+    @property
+    def used(self) -> int:
+        return sum(self.sizes)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Names of files that are not as they were; `unread` cannot be looked at now."""
+
+    changed: list[str]
+    added: list[str]
+    removed: list[str]
+    unread: list[str]
+    lost_split: (
+        str | None
+    )  # all of its photos are removed, and no photo has been added: nobody does that, a disk is not there
+
+    def __str__(self) -> str:
+        parts = {"changed": self.changed, "added": self.added, "removed": self.removed}
+        return "; ".join(f"{len(names)} {what}: {listed(names)}" for what, names in parts.items() if names)
+
+
+def contents_of(source: Source, plan: dict[str, Photos], digests: np.ndarray) -> Contents:
+    """digests: (U, DIGEST_BYTES) uint8, of the plan's photos in its order."""
+    paths = chain.from_iterable(plan[split].paths for split in SPLITS)
+    places = np.fromiter((bisect_left(source.files, path) for path in paths), np.int64)
+    unused = np.ones(len(source.files), bool)
+    unused[places] = False
+    others = [i for i in np.flatnonzero(unused) if not is_junk(parts_of(source.files[i]))]
+    order = np.concatenate([places, np.array(others, np.int64)])
+    names, sizes = Names(source.files[i] for i in order), tuple(len(plan[split]) for split in SPLITS)
+    return Contents(names, sizes, np.array(source.stamps, np.uint32)[order], digests, source.digest)
+
+
+def save_contents(folder: Path, contents: Contents) -> None:
+    """Trials that start at the same moment may all do so: the last one wins. Raises OSError."""
+    text, ends = contents.names.packed()
+    arrays = {"text": np.frombuffer(text, np.uint8), "ends": np.array(ends, np.uint64), "sizes": contents.sizes}
+    arrays |= {key: getattr(contents, key) for key in ("stamps", "digests", "source_digest")}
+    handle, partial = tempfile.mkstemp(dir=folder, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)
+        os.chmod(partial, 0o644)  # mkstemp makes it private; a cache may be shared
+        os.replace(partial, folder / FILE)
+    except OSError:
+        os.unlink(partial)
+        raise
+
+
+def read_contents(folder: Path) -> Contents | None:
+    """None where an earlier version made the cache, or the file is damaged."""
+    try:
+        with (folder / FILE).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            names = Names.unpacked(file["text"].tobytes(), memoryview(file["ends"]))
+            sizes = tuple(file["sizes"].tolist())
+            found = Contents(names, sizes, file["stamps"], file["digests"], str(file["source_digest"]))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    is_whole = len(found.stamps) == len(names) and found.digests.shape == (found.used, DIGEST_BYTES)
+    return found if is_whole and len(sizes) == len(SPLITS) else None
+
+
+def compare(contents: Contents, source: Source, skipped: Iterable[str]) -> Changes:
+    """What is not as it was, by the bytes of those files whose stamps are others. skipped: photos that are not in the cache; that
+    one of them is removed changes nothing, and neither does what was not decoded.
+    """
+    known, reader = {name: i for i, name in enumerate(contents.names)}, Reader(source.path, source.is_zip)
+    is_folder = source.path.is_dir()
+    changed, added, unread, skipped = [], [], [], set(skipped)
+    for name, stamp in zip(source.files, source.stamps):
+        if is_junk(parts_of(name)):
+            continue
+        i = known.pop(name, None)
+        if i is None:
+            (unread if is_folder and not os.path.exists(source.path / name) else added).append(name)
+        elif i < contents.used and contents.stamps[i] != stamp:
+            try:
+                is_same = digest_of(reader.read(name)) == contents.digests[i].tobytes()
+            except Exception:  # noqa: BLE001  of the disk or of the archive: many types
+                unread.append(name)
+            else:
+                changed += [] if is_same else [name]
+    missing = [(name, i) for name, i in known.items() if i < contents.used and name not in skipped]
+    gone = {i: name for name, i in missing if not is_folder or _is_gone(source.path, name)}
+    unread += [name for name, i in missing if i not in gone]
+    lost = None if _has_photos(added, contents) else _lost_split(contents, gone)
+    return Changes(changed, added, list(gone.values()), unread, lost)
+
+
+def _is_gone(folder: Path, name: str) -> bool:
+    """Not where a folder cannot be listed or is a link to a disk that is not there."""
+    try:
+        os.lstat(folder / name)
+        return False
+    except (FileNotFoundError, NotADirectoryError):
+        above = [folder / parent for parent in PurePosixPath(name).parents]
+        return not any(path.is_symlink() and not path.exists() for path in above)
+    except OSError:
+        return False
+
+
+def _has_photos(names: Iterable[str], contents: Contents) -> bool:
+    """Whether any has the ending of a photo in the cache."""
+    endings = {PurePosixPath(contents.names[i]).suffix.lower() for i in range(contents.used)}
+    return any(PurePosixPath(name).suffix.lower() in endings for name in names)
+
+
+def _lost_split(contents: Contents, gone: dict[int, str]) -> str | None:
+    ends = np.cumsum(contents.sizes)
+    counts = np.histogram(list(gone), [0, *ends])[0]
+    return next((name for name, n, size in zip(SPLITS, counts, contents.sizes) if n == size), None)
+
+
+def remember(folder: Path, contents: Contents, source: Source) -> None:
+    """Keep the new stamps of files that are as they were, so that the next start is cheap again; a folder that cannot be written
+    stays as it is."""
+    stamps = dict(zip(source.files, source.stamps))
+    new = np.array([stamps.get(name, old) for name, old in zip(contents.names, contents.stamps)], np.uint32)
+    with suppress(OSError):
+        save_contents(folder, replace(contents, stamps=new, source_digest=source.digest))
+
+
+def has_same_photos(
+    folder: Path, manifest: dict, source: Source, plan: dict[str, Photos], strays: Iterable[str]
+) -> bool:
+    """Whether decoding `plan` would make the cache in `folder` again; what is new in the listing alone is remembered."""
+    contents = read_contents(folder)
+    planned = chain.from_iterable(plan[split].paths for split in SPLITS)
+    if contents is None or contents.sizes != tuple(len(plan[split]) for split in SPLITS):
+        return False
+    used = [name for name, _ in zip(contents.names, range(contents.used))]
+    if used != list(planned) or set(strays) != set(manifest["skipped"]) - set(used):
+        return False
+    found = compare(contents, source, manifest["skipped"])
+    if found.changed or found.removed or found.unread:
+        return False
+    with suppress(OSError):
+        save_contents(folder, contents_of(source, plan, contents.digests))
+    return True
+
+
+def in_two_splits(contents: Contents, skipped: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
+    """{"training/evaluation": the names of a photo in both, for each}, of photos of equal bytes; those skipped are in none."""
+    skipped = set(skipped)
+    kept = np.array([contents.names[i] not in skipped for i in range(contents.used)], bool) if skipped else True
+    rows = np.flatnonzero(kept & (contents.digests != np.frombuffer(UNREAD, np.uint8)).any(axis=1))
+    keys = np.ascontiguousarray(contents.digests).view(f"S{DIGEST_BYTES}")[:, 0]
+    of_split = np.split(rows, np.searchsorted(rows, np.cumsum(contents.sizes)[:-1]))
+    found = {}
+    for (one, first), (other, second) in combinations(zip(SPLITS, of_split), 2):
+        _, i, k = np.intersect1d(keys[first], keys[second], return_indices=True)
+        pairs = sorted((contents.names[a], contents.names[b]) for a, b in zip(first[i], second[k]))
+        found |= {f"{one}/{other}": pairs} if pairs else {}
+    return found
+
+
+def warnings_of(folder: Path, manifest: dict) -> list[str]:
+    """A line for each two splits of the cache that have photos in common."""
+    contents = read_contents(folder)
+    lines = []
+    for key, pairs in (in_two_splits(contents, manifest["skipped"]) if contents else {}).items():
+        one, other = key.split("/")
+        photos = "1 photo is" if len(pairs) == 1 else f"{len(pairs)} photos are"
+        names = listed([f"{a} = {b}" for a, b in pairs])
+        lines.append(f"{photos} in both {one} and {other}, which makes the {other} accuracy too optimistic: {names}")
+    return lines
+
+
+def listed(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
