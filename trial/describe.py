@@ -16,16 +16,22 @@ from trial.hyperparameters import Hyperparameters, describe_fields
 NEEDS_FILES = ("arch", "weights", "image_px", "teacher")
 
 
-def describe(given: dict[str, Any], searched: dict[str, list], cache_folder: Path) -> dict[str, Any]:
-    """The fields, and what is wrong or missing, a line each.
+def describe(
+    given: dict[str, Any], searched: dict[str, list], cache_folder: Path, device: str = "auto"
+) -> dict[str, Any]:
+    """The fields, the GPU, what is wrong or missing, and what is to be known, a line each.
 
     given: by flags; searched: {field: [values]} of a search space, all values of a choice or both bounds of a range.
     Opens cache, weights and teacher for real, so that weights are downloaded, read and fitted once up front.
     """
-    problems = [
-        problem for values in _combinations(searched) for problem in _problems({**given, **values}, cache_folder)
-    ]
-    return {"fields": describe_fields(), "given": given, "problems": list(dict.fromkeys(problems))}
+    from trial.gpu import describe_gpus  # torch is imported only now: mistakes in flags show at once
+
+    gpu, notes = describe_gpus(device), []
+    problems = [gpu["problem"]] if gpu["problem"] else []
+    for values in _combinations(searched):
+        problems += _problems({**given, **values}, cache_folder, notes)
+    problems, notes = ([*dict.fromkeys(lines)] for lines in (problems, notes))
+    return {"fields": describe_fields(), "given": given, "gpu": gpu, "problems": problems, "notes": notes}
 
 
 def _combinations(searched: dict[str, list]) -> Iterator[dict[str, Any]]:
@@ -36,12 +42,13 @@ def _combinations(searched: dict[str, list]) -> Iterator[dict[str, Any]]:
         yield {**weight, **dict(zip(names, values))}
 
 
-def _problems(values: dict[str, Any], cache_folder: Path) -> list[str]:
+def _problems(values: dict[str, Any], cache_folder: Path, notes: list[str]) -> list[str]:
+    """notes: takes what was done to a weights file."""
     try:
         h = Hyperparameters().merged(values)
     except TrialError as error:
         return [str(error)]
-    from trial.model import build_model  # torch is imported only now: mistakes show at once
+    from trial.model import build_model
     from trial.teacher import open_teacher
 
     problems, cache = [], None
@@ -50,7 +57,7 @@ def _problems(values: dict[str, Any], cache_folder: Path) -> list[str]:
     except DataError as error:
         problems.append(str(error))
     classes = len(cache.classes) if cache else 1  # the head is not what is checked
-    for look in (lambda: build_model(h.arch, h.weights, classes, h.seed), lambda: open_teacher(h, cache)):
+    for look in (lambda: build_model(h.arch, h.weights, classes, h.seed, notes.append), lambda: open_teacher(h, cache)):
         try:
             look()
         except TrialError as error:

@@ -51,9 +51,13 @@ class Gpus:
 
 
 def resolve_device(device: str) -> str:
-    """ "cpu", "cuda" or "cuda:N" for "auto" or one of these. Raises TrialError for any other, and for a GPU that is not
-    there or not usable; "auto" takes the CPU only where there is none."""
+    """The device to compute on: "auto" is the first usable GPU, and the CPU only where there is none at all.
+
+    device: "auto", "cpu", "cuda" or "cuda:N". Raises TrialError for any other, and for a GPU that is not there or not
+    usable.
+    """
     if device == "cpu":
+        _is_available()
         return device
     number = re.fullmatch(r"auto|cuda(?::(\d+))?", device)
     if not number:
@@ -94,10 +98,9 @@ def find_gpus() -> Gpus:
     """torch's own warnings about a driver or a card are in it, in one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if torch.cuda.is_available():
-            with suppress(
-                RuntimeError
-            ):  # where NVML counts for torch (PYTORCH_NVML_BASED_CUDA_CHECK), it may not be so
+        if _is_available():
+            # Where NVML counts for torch (PYTORCH_NVML_BASED_CUDA_CHECK), the driver may be too old all the same.
+            with suppress(RuntimeError):
                 return _usable_of(list(_cards_of_torch()))
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if torch.version.hip or (visible is not None and _hides_all(visible)):
@@ -106,6 +109,13 @@ def find_gpus() -> Gpus:
         if driver is None:
             return Gpus("none", "no NVIDIA card with a driver is here", {})
         return Gpus("unusable", _why_unusable(driver, visible), {})
+
+
+def _is_available() -> bool:
+    """torch warns of a driver at the first call alone, and makes that itself in a backward pass on the CPU."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.cuda.is_available()
 
 
 def _hides_all(visible: str) -> bool:
