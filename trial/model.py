@@ -13,7 +13,7 @@ from torchvision import models
 
 from data.cache import Cache
 from trial.errors import TrialError
-from trial.state_dict import few, kind_of, state_of
+from trial.state_dict import few, kind_of, named, state_of
 from trial.weights_file import ENDINGS, load_file
 
 # The sets that the report's generation of weights means: V1, of which ResNet18 has no other.
@@ -131,7 +131,7 @@ def _advice(given: dict[str, Tensor], arch: str) -> str:
         return f"Check arch: these are a {kind}'s weights (--arch {kind}; in an experiment --set arch={kind}). {first}"
     if kind == arch:
         return f"It has a {kind}'s blocks, but not all of torchvision's names, shapes and types. {first}"
-    what = f"It holds {kind if kind.startswith('a') else f'a {kind}'}, it seems, and a" if kind else "A"
+    what = f"It holds {named(kind)}, it seems, and a" if kind else "A"
     return f"{what} {arch}'s state dict with torchvision's names is needed. {first}"
 
 

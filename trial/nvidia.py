@@ -80,7 +80,7 @@ def _text(value: str | bytes) -> str:
 
 def _kernel_module() -> str | None:
     try:
-        found = re.search(r"Kernel Module\D*([\d.]+)", (PROC / "version").read_text("utf-8", errors="replace"))
+        found = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", (PROC / "version").read_text("utf-8", errors="replace"))
     except OSError:
         return None
     return found and found[1]

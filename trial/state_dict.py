@@ -36,6 +36,7 @@ OTHERS = (
     (r"(denseblock|denselayer)", "a DenseNet"),
     (r"features\.\d+\.(\d+|conv)\.", "a MobileNet, EfficientNet or ConvNeXt"),
     (r"(blocks|stages)\.\d+\.", "an EfficientNet or ConvNeXt with timm's names"),
+    (r"features\.\d+\.squeeze\.", "a SqueezeNet"),
     (r"features\.\d+\.(weight|bias)$", "a VGG or AlexNet"),
     (r"(Mixed_|inception)", "an Inception network"),
     (r"^conv1\.0\.weight$", "a ResNet with a deeper stem (resnet18d, resnet50d)"),
@@ -149,6 +150,11 @@ def kind_of(state: dict[str, Tensor]) -> str:
     if state["layer1.0.conv1.weight"].shape[0] != 64:
         return f"a wide or grouped {kind.removeprefix('a ')}"
     return kind
+
+
+def named(kind: str) -> str:
+    """With its article."""
+    return kind if kind.startswith("a") else f"a {kind}"
 
 
 def few(names: list[str], count: int = 3, between: str = ", ") -> str:

@@ -18,7 +18,7 @@ from trial.errors import TrialError
 from trial.hyperparameters import ARCHITECTURES, Hyperparameters
 from trial.loss import require_teacher
 from trial.model import load_all, match_classes
-from trial.state_dict import kind_of, state_of
+from trial.state_dict import kind_of, named, state_of
 from trial.weights_file import load_file
 
 TRAIN_ONE = "Train one on this cache (python -m trial --arch resnet50) and name its best.pt"
@@ -80,7 +80,9 @@ def _arch_of(state: dict[str, Tensor], source: str) -> str:
     """Raises TrialError for a network that this trial cannot build, where it is known; else its weights tell on loading."""
     kind = kind_of(state)
     if kind and kind not in ARCHITECTURES:
-        raise TrialError(f"{source}: {kind}; this version knows {', '.join(ARCHITECTURES)}. {TRAIN_ONE}")
+        raise TrialError(
+            f"{source}: it holds {named(kind)}; this version knows {', '.join(ARCHITECTURES)}. {TRAIN_ONE}"
+        )
     return kind or ("resnet50" if "layer1.0.conv3.weight" in state else "resnet18")
 
 
