@@ -17,7 +17,7 @@ from trial.model import build_model, match_classes
 from trial.outputs import report_lines
 from trial.scoring import evaluate
 from trial.state_dict import state_of
-from trial.weights_file import load_file
+from trial.weights_file import load_path
 
 TITLES = {"evaluation": "Test set", "validation": "Validation set"}
 
@@ -63,8 +63,7 @@ def read_trained(path: Path) -> Trained:
     """Raises TrialError for a file that no trial wrote."""
     if not path.is_file():
         raise TrialError(f"--evaluate {path}: no such file; expected the best.pt of a trial's folder")
-    with path.open("rb") as file:
-        content = load_file(file, path.name, str(path))
+    content = load_path(path, str(path))
     content = content if isinstance(content, dict) else {}
     classes = content.get("classes")
     named = isinstance(classes, list) and bool(classes) and all(isinstance(name, str) for name in classes)

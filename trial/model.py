@@ -14,7 +14,7 @@ from torchvision import models
 from data.cache import Cache
 from trial.errors import TrialError
 from trial.state_dict import few, kind_of, named, state_of
-from trial.weights_file import ENDINGS, load_file
+from trial.weights_file import ENDINGS, load_path
 
 # The sets that the report's generation of weights means: V1, of which ResNet18 has no other.
 IMAGENET = {
@@ -81,11 +81,7 @@ def _examples(folder: Path) -> str:
 
 def read_weights(path: Path, source: str, log: Callable[[str], None]) -> dict[str, Tensor]:
     """The state dict of a file. source: begins the message of the TrialError."""
-    try:
-        with path.open("rb") as file:
-            values, notes = state_of(load_file(file, path.name, source), source)
-    except OSError as error:
-        raise TrialError(f"{source}: cannot be read ({error.strerror})") from error
+    values, notes = state_of(load_path(path, source), source)
     if notes:
         log(f"{path.name}: {'; '.join(notes)}")
     return values

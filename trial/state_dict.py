@@ -88,11 +88,10 @@ def _unwrap(content: Any, source: str) -> tuple[list[str], dict[str, Tensor]]:
     """The keys that lead to a dict of tensors, and that; what else it holds is not of the network."""
     where = []
     while isinstance(content, dict):
-        inner = [name for name, value in content.items() if isinstance(value, dict) and _holds_tensors(value)]
+        pairs = [(name, value) for name, value in content.items() if isinstance(name, str)]
+        inner = [name for name, value in pairs if isinstance(value, dict) and _holds_tensors(value)]
         known = next((name for name in (*WRAPPERS, *AVERAGES) if name in inner), None)
-        tensors = {
-            name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)
-        }
+        tensors = {name: value for name, value in pairs if isinstance(value, Tensor)}
         if tensors and known is None:
             return where, tensors
         if not inner:
@@ -158,6 +157,7 @@ def named(kind: str) -> str:
 
 
 def few(names: list[str], count: int = 3, between: str = ", ") -> str:
-    """The first of them, and how many more there are."""
+    """The first of them, and how many more there are; none of them drives a terminal."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
-    return (between.join(names[:count]) + more) or "none"
+    shown = between.join(names[:count]) + more
+    return "".join(letter for letter in shown if letter.isprintable()) or "none"

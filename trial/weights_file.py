@@ -8,7 +8,7 @@ import re
 import tarfile
 import warnings
 import zipfile
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 import torch
@@ -57,6 +57,15 @@ class Nothing:
         pass
 
 
+def load_path(path: Path, source: str) -> Any:
+    """`load_file` of the file there. Raises TrialError."""
+    try:
+        with path.open("rb") as file:
+            return load_file(file, path.name, source)
+    except OSError as error:
+        raise TrialError(f"{source}: cannot be read ({error.strerror or error})") from error
+
+
 def load_file(file: IO[bytes], name: str, source: str) -> Any:
     """Whatever torch.save or safetensors wrote, its tensors on the CPU.
 
@@ -70,10 +79,8 @@ def load_file(file: IO[bytes], name: str, source: str) -> Any:
         if _is_safetensors(head):
             return load_safetensors(file.read())
         return _load_pickled(file)
-    except TrialError:
+    except (TrialError, OSError):
         raise
-    except OSError as error:
-        raise TrialError(f"{source}: cannot be read ({error.strerror or error})") from error
     except Exception as error:
         size = file.seek(0, io.SEEK_END)
         raise TrialError(f"{source}: {REFUSED}: {_refusal(error, size)}") from error
