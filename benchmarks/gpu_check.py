@@ -14,6 +14,7 @@ from benchmarks.measure import Figure, Report, line
 from benchmarks.pipeline import prepare
 from benchmarks.setting import ROOT, cache_of, machine, photos
 from trial.device import Compute, choose_compute
+from trial.errors import TrialError
 from trial.fit import train_epoch
 
 LOG = ROOT / "docs" / "log.md"
@@ -22,12 +23,11 @@ HEAD = "stays.\n"  # of the log's introduction; entries follow, newest first
 
 def main(parts: list[str]) -> int:
     """parts: of the benchmarks, all where none is named."""
-    if not torch.cuda.is_available():
-        print(
-            f"error: torch {torch.__version__} sees no GPU; nvidia-smi tells whether the driver does", file=sys.stderr
-        )
+    try:
+        compute = choose_compute("cuda", "auto", 0)
+    except TrialError as error:
+        print(f"error: torch {torch.__version__} cannot be measured on a GPU here: {error}", file=sys.stderr)
         return 1
-    compute = choose_compute("cuda", "auto", 0)
     report = Report()
     check_no_waiting(report, compute)
     out = ROOT / "benchmarks" / "latest.json"

@@ -25,6 +25,10 @@ from experiments.tuner_check import tuner_problems
 
 # Disk that a finished trial takes, MiB: the best weights of its network and its event files, rounded up.
 TRIAL_MIB = {"resnet18": 50, "resnet50": 100}
+SHARE_GPUS = (
+    "trialGpuNumber: 1 and, below trainingService, useActiveGpu: false (true where other programs use them too)"
+)
+DESCRIBE_S = 900  # the trial may download ImageNet's weights, so that no trial has to
 CHECKPOINTS = 4  # times that much more while a trial runs: two of weights and momentum
 
 
@@ -51,7 +55,7 @@ def check(experiment: Experiment) -> list[Finding]:
         *_trial_findings(experiment, described),
         *space,
         *tuner,
-        *_gpu_findings(experiment.config),
+        *_gpu_findings(experiment.config, (described or {}).get("gpu") or {}),
         *_limit_findings(experiment.config),
         *_machine_findings(experiment, described),
         *([Finding("note", explain(*experiment.tuner, max_trials))] if explained else []),
@@ -76,8 +80,18 @@ def trial_environment() -> dict[str, str]:
 def describe_trial(experiment: Experiment) -> dict:
     """What our trial says of itself under this experiment's flags; {"problems": [...]} where it refuses them."""
     searched = json.dumps(searched_values(experiment.config.get("searchSpace")))
-    words = (*experiment.trial_words[1:], "--describe", "--searched", searched)
-    return _describe(words, experiment.config["trialCodeDirectory"])
+    return _ask_trial(experiment, "--describe", "--searched", searched)
+
+
+def gpu_of_trial(experiment: Experiment) -> dict:
+    """What our trial says of the GPU under this experiment's flags: {state, why, names, device, problem}."""
+    return _ask_trial(experiment, "--gpu")
+
+
+def _ask_trial(experiment: Experiment, *question: str) -> dict:
+    config = experiment.config
+    hides_gpus = 0 in (config.get("trialGpuNumber"), (config.get("trainingService") or {}).get("trialGpuNumber"))
+    return _describe((*experiment.trial_words[1:], *question), config["trialCodeDirectory"], hides_gpus)
 
 
 def searched_values(space: Any) -> dict[str, list]:
@@ -91,13 +105,16 @@ def searched_values(space: Any) -> dict[str, list]:
 
 
 @functools.cache  # experiments of one launch share their trial command: asked once
-def _describe(words: tuple[str, ...], folder: str) -> dict:
-    # 15 minutes: it may download ImageNet weights, so that no trial has to.
-    done = subprocess.run(
-        [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=900, check=False
-    )
+def _describe(words: tuple[str, ...], folder: str, hides_gpus: bool) -> dict:
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if hides_gpus else {}
+    environment = {name: value for name, value in os.environ.items() if name != "NNI_TRIAL_JOB_ID"} | hidden
+    options = {"cwd": folder, "env": environment, "capture_output": True, "text": True, "timeout": DESCRIBE_S}
     try:
+        done = subprocess.run([sys.executable, *words], **options, check=False)
         return json.loads(done.stdout.strip().split("\n")[-1])
+    except subprocess.TimeoutExpired:
+        slow = f"python -m trial --describe has not answered within {DESCRIBE_S / 60:.0f} minutes"
+        return {"problems": [f"{slow}: a download or a disk hangs; put the weights there by hand (--set weights=FILE)"]}
     except json.JSONDecodeError:
         said = done.stderr.strip().split("\n")[-1].split("error: ", 1)[-1] or f"exit code {done.returncode}"
         return {"problems": [f"{said} (its flags: python -m trial --help)"]}
@@ -111,6 +128,7 @@ def _trial_findings(experiment: Experiment, described: dict | None) -> list[Find
             return [Finding("error", text) for text in wrong]
         return [Finding("note", f"trialCommand is not `{' '.join(OUR_TRIAL)}`: its fields and needs are not checked")]
     findings = [Finding("error", f"trial: {problem}") for problem in described["problems"]]
+    findings += [Finding("note", f"trial: {note}") for note in described.get("notes", [])]
     both = sorted(set(described.get("given", {})) & _searched(experiment))
     if both:
         findings.append(
@@ -132,22 +150,31 @@ def _tuner_findings(experiment: Experiment) -> list[Finding]:
     return [Finding("error", text) for text in problems]
 
 
-def _gpu_findings(config: dict) -> list[Finding]:
-    asked = asked_gpus(config)
-    if not asked:
+def _gpu_findings(config: dict, gpu: dict) -> list[Finding]:
+    """gpu: our trial's own answer, {} for another trial."""
+    requested, device = asked_gpus(config), gpu.get("device") or ""
+    several, concurrency = len(gpu.get("names", [])) > 1 and device.startswith("cuda"), config["trialConcurrency"]
+    if not requested and several and concurrency > 1:
+        text = (
+            f"trialConcurrency: {concurrency} on a machine with {len(gpu['names'])} GPUs, and no trialGpuNumber: every trial "
+            f"computes on GPU {device.partition(':')[2] or 0}; write {SHARE_GPUS}"
+        )
+        return [Finding("warning", text)]
+    if not requested:
         return []
     there = count_gpus()
-    if asked > there:
-        return [Finding("error", f"trialGpuNumber: {asked}, but NNI sees {there} GPUs here; leave the key away")]
-    if asked == there and are_off():
-        return [
-            Finding(
-                "error",
-                f"trialGpuNumber: {asked} of {there}: NNI 3.0 never schedules all GPUs and floods the machine with "
-                "processes; leave the key away (trials then use the GPU that they see), or leave the repairs on",
-            )
-        ]
-    return []
+    if requested > there:
+        text = f"trialGpuNumber: {requested}, but NNI sees {there} GPUs here; remove the key"
+    elif requested == there and are_off():
+        text = (
+            f"trialGpuNumber: {requested} of {there}: NNI 3.0 never schedules all GPUs and floods the machine with "
+            "processes; remove the key (trials then use the GPU that they see), or leave the repairs on"
+        )
+    elif int(device.partition(":")[2] or 0) >= requested:
+        text = f"trialGpuNumber: {requested}: NNI shows a trial only its own GPUs, from cuda:0 on; write device=cuda, not {device}"
+    else:
+        return []
+    return [Finding("error", text)]
 
 
 def count_gpus() -> int:

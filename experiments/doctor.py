@@ -21,6 +21,7 @@ MACHINE = (
     machine.ports,
     machine.localhost,
     machine.gpu,
+    machine.torch_gpu,
     machine.disk,
     machine.memory,
 )

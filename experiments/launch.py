@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from experiments.check import check, count_gpus
-from experiments.config import Overrides, read_experiment
+from experiments.check import SHARE_GPUS, check, gpu_of_trial
+from experiments.config import Overrides, asked_gpus, read_experiment
 from experiments.errors import ExperimentError
 from experiments.finish import Watching, finish, say_interrupted
 from experiments.lines import place
@@ -43,7 +43,7 @@ def run_check(files: Sequence[Path], overrides: Overrides) -> bool:
 def launch(files: Sequence[Path], overrides: Overrides, options: Options) -> int:
     """Returns the exit code: 0 where every experiment is DONE with a best trial."""
     if options.parallel:
-        overrides = _share_cores(overrides, len(files))
+        overrides = _share_devices(overrides, files)
     if not run_check(files, overrides):
         print("nothing was started", file=sys.stderr)
         return 1
@@ -84,9 +84,26 @@ def watch_running(ids: Sequence[str], watching: Watching) -> int:
         return 130
 
 
-def _share_cores(overrides: Overrides, experiments: int) -> Overrides:
-    """Trials that compute at once on a CPU get equal shares of its cores: more threads than cores cost many times that."""
-    if "threads" in overrides.fields or count_gpus():
+def _share_devices(overrides: Overrides, files: Sequence[Path]) -> Overrides:
+    """Trials that compute at once on a CPU get equal shares of its cores: more threads than cores cost many times that.
+    On several GPUs NNI shares them out only where it is asked to. What `check` refuses is left to it."""
+    try:
+        experiments = [read_experiment(file, overrides) for file in files]
+    except ExperimentError:
         return overrides
-    threads = max(1, (os.cpu_count() or 1) // experiments)
+    gpus = [gpu_of_trial(experiment) if experiment.is_ours else {} for experiment in experiments]
+    alone = [
+        gpu
+        for gpu, e in zip(gpus, experiments, strict=True)
+        if len(gpu.get("names", [])) > 1 and not asked_gpus(e.config)
+    ]
+    if sum((gpu["device"] or "").startswith("cuda") for gpu in alone) > 1:
+        print(
+            f"warning: experiments at once on a machine with {len(alone[0]['names'])} GPUs, and no trialGpuNumber: all compute on "
+            f"one; write {SHARE_GPUS}",
+            file=sys.stderr,
+        )
+    if "threads" in overrides.fields or any(gpu.get("device") != "cpu" for gpu in gpus):
+        return overrides
+    threads = max(1, (os.cpu_count() or 1) // len(files))
     return replace(overrides, fields={**overrides.fields, "threads": str(threads)})

@@ -102,10 +102,27 @@ def gpu() -> Line:
         return Line("warning", "GPU", f"NNI's collector fails ({last}); leave trialGpuNumber away")
     gpus = seen.get("gpus") or []
     if not gpus:
-        return Line("ok", "GPU", "NNI sees none: trials run on the CPU, trialGpuNumber must stay away")
+        return Line("ok", "GPU", "NNI sees none: remove trialGpuNumber where a file has it")
     texts = [f"{g.get('model', 'GPU')} {g.get('freeGpuMemory', 0) / 2**30:.0f} GiB free" for g in gpus]
     busy = seen.get("processes")
     return Line("warning" if busy else "ok", "GPU", "; ".join(texts) + ("; in use, see nvidia-smi" if busy else ""))
+
+
+def torch_gpu() -> Line:
+    """The trial's own answer: a GPU that is there and not usable is a fault, none is not."""
+    command = [sys.executable, "-m", "trial", "--gpu"]
+    environment = {name: value for name, value in os.environ.items() if name != "NNI_TRIAL_JOB_ID"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    try:
+        gpu = json.loads(done.stdout)
+    except ValueError:
+        last = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+        return Line("fault", "PyTorch", f"python -m trial --gpu fails: {last}")
+    if gpu["state"] == "unusable":
+        return Line("fault", "PyTorch", gpu["why"])
+    if gpu["state"] == "none":
+        return Line("ok", "PyTorch", f"sees no GPU ({gpu['why']}): trials run on the CPU")
+    return Line("ok", "PyTorch", f"trials can use {', '.join(gpu['names'])}")
 
 
 def disk() -> Line:

@@ -82,6 +82,11 @@ _KNOWN = [
         "another program kept NNI's database locked for more than a second",
         "read it with python -m analysis, which never does; then: python -m experiments resume {id}",
     ),
+    (
+        r"no kernel image is available|NVIDIA driver on your system is too old|not compiled with CUDA",
+        "this PyTorch cannot compute on the GPU that is here: it is built for other cards or a newer driver, or for the CPU",
+        "python -m experiments doctor says which build to install",
+    ),
     (r"NVML|libnvidia-ml", "NNI finds no NVIDIA driver, and trialGpuNumber asks for a GPU", "leave trialGpuNumber away; python -m experiments doctor"),
     (
         r"Only have \d+ GPUs, requesting",

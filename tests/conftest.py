@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,38 @@ def nni_env(tmp_path_factory) -> Iterator[dict[str, str]]:
     env = {**os.environ, "HOME": str(home), "PATH": path, "PYTHONUNBUFFERED": "1"}
     yield env
     subprocess.run(["nnictl", "stop", "--all"], env=env, capture_output=True, timeout=120, check=False)
+
+
+# A driver without a card: torch asks it for its version first. STUB_DRIVER: 12020 is CUDA 12.2.
+STUB_DRIVER = r"""
+#include <stdlib.h>
+#include <string.h>
+int cuDriverGetVersion(int *version) { *version = atoi(getenv("STUB_DRIVER")); return 0; }
+int cuInit(unsigned flags) { return 0; }
+int cuGetProcAddress_v2(const char *name, void **function, int version, unsigned long long flags, void *status) {
+    *function = !strcmp(name, "cuDriverGetVersion") ? (void *)cuDriverGetVersion
+              : !strcmp(name, "cuInit") ? (void *)cuInit
+              : !strcmp(name, "cuGetProcAddress") ? (void *)cuGetProcAddress_v2 : 0;
+    return *function ? 0 : 500; /* CUDA_ERROR_NOT_FOUND */
+}
+int cuGetProcAddress(const char *name, void **function, int version, unsigned long long flags) {
+    return cuGetProcAddress_v2(name, function, version, flags, 0);
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def old_driver(tmp_path_factory) -> dict[str, str]:
+    """An environment with a driver for CUDA 12.2, which torch's wheel for CUDA 13 finds too old."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        pytest.skip("there is no C compiler")
+    folder = tmp_path_factory.mktemp("driver")
+    (folder / "stub.c").write_text(STUB_DRIVER)
+    subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", folder / "libcuda.so.1", folder / "stub.c"], check=True)
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("LD_LIBRARY_PATH")]))
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    return {**environment, "LD_LIBRARY_PATH": path, "STUB_DRIVER": "12020"}
 
 
 def run_module(*words: str, env: dict[str, str] | None = None, timeout: float = 120) -> subprocess.CompletedProcess:

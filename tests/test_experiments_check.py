@@ -8,8 +8,12 @@ import socket
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import ROOT, run_module
+from test_trial_model import published
 
+from experiments import check as checks
+from experiments import launch as launching
 from experiments.check import check, describe_trial
 from experiments.config import Overrides, parse_set, read_experiment
 from experiments.errors import ExperimentError
@@ -167,6 +171,70 @@ def edited(tmp_path, *changes, source="tpe"):
 def test_what_nni_would_find_out_too_late_is_found(change, message, tiny_cache, tmp_path):
     found = errors(findings(edited(tmp_path, change), tiny_cache))
     assert len(found) == 1 and message in found[0]
+
+
+def test_a_gpu_that_torch_cannot_use_stops_a_launch_unless_the_cpu_is_wanted(
+    old_driver, tiny_cache, tmp_path, monkeypatch
+):
+    for name in ("LD_LIBRARY_PATH", "STUB_DRIVER"):
+        monkeypatch.setenv(name, old_driver[name])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    file = ROOT / "experiments/tpe.yml"
+    (error,) = errors(findings(file, tiny_cache, "seed=1"))
+    assert "trial: device = 'auto': an NVIDIA GPU is here, but its driver (CUDA 12.2)" in error and "whl/cu126" in error
+    assert errors(findings(file, tiny_cache, "seed=1", "device=cpu")) == []
+    hidden = edited(tmp_path, ("platform: local", "platform: local\n  trialGpuNumber: 0"))
+    assert errors(findings(hidden, tiny_cache, "seed=1")) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "gpu", "found"),
+    [
+        ({"trialConcurrency": 2}, {"device": "cuda", "names": ["T4", "T4"]}, "warning trialConcurrency: 2 on a machine with 2 GPUs, and no trialGpuNumber: every trial computes on GPU 0; write trialGpuNumber: 1 and"),
+        ({"trialConcurrency": 4}, {"device": "cuda:1", "names": ["T4", "T4"]}, "every trial computes on GPU 1"),
+        ({"trialConcurrency": 2, "trialGpuNumber": 1}, {"device": "cuda", "names": ["T4", "T4"]}, ""),
+        ({"trialConcurrency": 2, "trialGpuNumber": 1}, {"device": "cuda:1", "names": ["T4", "T4"]}, "error trialGpuNumber: 1: NNI shows a trial only its own GPUs, from cuda:0 on; write device=cuda, not cuda:1"),
+        ({"trialConcurrency": 1}, {"device": "cuda", "names": ["T4", "T4"]}, ""),
+        ({"trialConcurrency": 2}, {"device": "cuda", "names": ["T4"]}, ""),
+        ({"trialConcurrency": 2}, {"device": "cpu", "names": ["T4", "T4"]}, ""),
+        ({"trialConcurrency": 2}, {}, ""),
+    ],
+)  # fmt: skip
+def test_trials_at_once_on_several_gpus_are_told_to_share_them(config, gpu, found, monkeypatch):
+    monkeypatch.setattr(checks, "count_gpus", lambda: 2)
+    findings = [f"{finding.level} {finding.text}" for finding in checks._gpu_findings(config, gpu)]
+    assert len(findings) == bool(found) and found in "".join(findings)
+
+
+@pytest.mark.parametrize(
+    ("device", "pairs", "threads"),
+    [("cpu", {}, "1"), ("cuda", {}, None), ("cpu", {"threads": "3"}, "3"), (None, {}, None)],
+)
+def test_experiments_at_once_share_the_cores_where_their_trials_compute_on_them(
+    device, pairs, threads, monkeypatch, capsys
+):
+    monkeypatch.setattr(launching, "gpu_of_trial", lambda _: {"device": device, "names": ["T4", "T4"]})
+    monkeypatch.setattr(launching.os, "cpu_count", lambda: 2)
+    files = [ROOT / "experiments/tpe.yml", ROOT / "experiments/evolution.yml"]
+    assert launching._share_devices(Overrides(pairs), files).fields.get("threads") == threads
+    assert ("2 GPUs, and no trialGpuNumber: all compute on one" in capsys.readouterr().err) == (device == "cuda")
+
+
+def test_a_trial_that_does_not_answer_is_one_line(tiny_cache, monkeypatch):
+    monkeypatch.setattr(checks, "DESCRIBE_S", 0.01)
+    (error,) = errors(findings(ROOT / "experiments/tpe.yml", tiny_cache, "seed=77"))
+    assert "has not answered within" in error and "--set weights=FILE" in error and "\n" not in error
+
+
+def test_what_a_weights_file_is_reaches_the_check(tiny_cache, tmp_path):
+    weights = {f"module.{name}": value for name, value in published("resnet18").items()}
+    torch.save({"state_dict": weights}, tmp_path / "w.pth")
+    found = findings(ROOT / "experiments/tpe.yml", tiny_cache, f"weights={tmp_path / 'w.pth'}", "arch=resnet50")
+    (error,) = errors(found)
+    assert error.startswith(f"trial: weights = '{tmp_path / 'w.pth'}' (resnet50) does not fit: missing layer1.0.conv3")
+    assert "these are a resnet18's weights (--arch resnet18; in an experiment --set arch=resnet18)" in error
+    note = "trial: w.pth: taken from its state_dict; the prefix module. taken off the names"
+    assert note in [finding.text for finding in found if finding.level == "note"]
 
 
 EVOLUTION, TPE = "tuner seeded_evolution.SeededEvolution: ", "tuner seeded_tpe.SeededTpe: "

@@ -71,6 +71,28 @@ def test_the_gpu_is_what_nnis_own_collector_sees(tmp_path, monkeypatch):
     assert machine.gpu() == ("ok", "GPU", "Pan 9000 7 GiB free")
 
 
+def test_a_gpu_that_torch_cannot_use_is_a_fault_with_its_cures(old_driver, tmp_path):
+    code, lines = doctor(tmp_path, **{name: old_driver[name] for name in ("LD_LIBRARY_PATH", "STUB_DRIVER")})
+    assert code == 1 and lines["PyTorch"].startswith(
+        "fault   PyTorch: an NVIDIA GPU is here, but its driver (CUDA 12.2)"
+    )
+    assert "whl/cu126" in lines["PyTorch"] and "--device cpu" in lines["PyTorch"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        ('{"state": "none", "why": "no card", "names": []}', ("ok", "PyTorch", "sees no GPU (no card): trials run on the CPU")),
+        ('{"state": "usable", "why": "", "names": ["T4", "T4"]}', ("ok", "PyTorch", "trials can use T4, T4")),
+        ("", ("fault", "PyTorch", "python -m trial --gpu fails: no torch")),
+    ],
+)  # fmt: skip
+def test_what_the_trial_says_of_the_gpu_is_a_line(answer, line, monkeypatch):
+    done = subprocess.CompletedProcess([], 0, answer, "Traceback\nno torch\n")
+    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: done)
+    assert machine.torch_gpu() == line
+
+
 def test_missing_packages_and_sizes(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("nni==3.0  # reason\nno-such-package>=1  # reason\n")
     monkeypatch.setattr(machine, "ROOT", tmp_path)

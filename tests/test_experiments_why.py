@@ -152,6 +152,10 @@ def test_what_the_watching_concluded_is_remembered(tmp_path):
         ("ModuleNotFoundError: No module named 'torch'", "lacks a module"),
         ("OSError: [Errno 28] No space left on device", "disk is full"),
         ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory", "memory was used up"),
+        (
+            "torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device",
+            "built for other cards",
+        ),
         ("sqlite3.OperationalError: database is locked", "locked"),
         ("RuntimeError: ('Received parameter_id %s not in running_trials.', 0)", "already forgotten"),
         ("KeyError: 'lr'", None),  # the trial's own

@@ -11,6 +11,8 @@ import pytest
 import torch
 from conftest import run_module
 from test_trial_interrupted import Cut, curve, cut_after, hyperparameters, settings
+from test_trial_model import OLD, published
+from torchvision import models
 
 from data.cache import open_cache
 from data.food11 import CLASSES
@@ -73,6 +75,20 @@ def test_a_bare_state_dict_tells_its_architecture_and_no_class_names(arch, cache
     assert "no class names in it: its outputs are taken in the order of the cache's classes" in teacher.notes
 
 
+@pytest.mark.parametrize(
+    ("arch", "entries", "dtype"), [("resnet18", 102, torch.float32), ("resnet50", 267, torch.float16)]
+)
+def test_a_file_of_the_published_shape_teaches(arch, entries, dtype, cache, tmp_path):
+    file = published(arch, 11, dtype)
+    assert len(file) == entries
+    torch.save({"state_dict": {f"module.{name}": value for name, value in file.items()}}, tmp_path / "w.pth", **OLD)
+    teacher = open_teacher(student(tmp_path / "w.pth"), cache)
+    assert torch.equal(teacher.model.layer4[0].bn1.running_var, file["layer4.0.bn1.running_var"].float())
+    assert teacher.facts["arch"] == arch and teacher.model.bn1.num_batches_tracked == 0
+    assert "teacher: taken from its state_dict" in teacher.notes
+    assert "teacher: the prefix module. taken off the names" in teacher.notes
+
+
 def save(path: Path, cache, classes=None, **changed) -> Path:
     """A teacher of these classes, some weights or hyperparameters changed."""
     names = list(classes or cache.classes)
@@ -102,7 +118,7 @@ def test_another_order_of_the_classes_is_put_right(cache, tmp_path):
     [
         ({"arch": "vgg"}, "arch 'vgg'; this version knows resnet18, resnet50"),
         ({"arch": "resnet50"}, "(resnet50) does not fit: missing layer1.0.conv3.weight"),
-        ({"fc.bias": torch.full((11,), float("nan"))}, "it holds weights that are not finite"),
+        ({"fc.bias": torch.full((11,), float("nan"))}, "it holds weights that are not finite (fc.bias)"),
         ({"fc.weight": torch.zeros(11, 5)}, "fc.weight is (11, 5), expected (11, 512)"),
         ({"fc.bias": torch.zeros(5)}, "5 outputs for the 11 classes of"),
     ],
@@ -143,7 +159,12 @@ class Payload:
         (lambda: build_model("resnet18", "none", 1000, 0).state_dict(), "1000 outputs for the 11 classes of"),
         (lambda: {"conv1.weight": torch.zeros(1)}, "it has no head (fc.weight, fc.bias)"),
         (lambda: [1, 2], "expected a state dict"),
-        (Payload, "not a state-dict file that loads safely"),
+        (Payload, "not a state-dict file that loads safely: it holds pickled code (print)"),
+        (
+            lambda: models.resnet34(num_classes=11).state_dict(),
+            "it holds a resnet34; this version knows resnet18, resnet50. Train",
+        ),
+        (lambda: models.squeezenet1_1(num_classes=11).state_dict(), "it holds a SqueezeNet; this version knows"),
     ],
 )
 def test_a_file_that_is_no_teacher_is_refused_and_never_executed(content, message, cache, tmp_path, capsys):

@@ -40,7 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
         received = _receive() if under_nni else None
         args, given = parse(arguments)
         if args.describe:
-            print(json.dumps(describe(given, args.searched, args.cache)))
+            print(json.dumps(describe(given, args.searched, args.cache, (args.device, args.precision))))
+            return 0
+        if args.gpu:
+            from trial.gpu import describe_gpus
+
+            print(json.dumps(describe_gpus(args.device)))
             return 0
         if args.evaluate:
             from trial.evaluate import evaluate_file
@@ -128,6 +133,9 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
     parser.add_argument(
         "--describe", action="store_true", help="print what this trial knows and lacks as JSON, and leave"
+    )
+    parser.add_argument(
+        "--gpu", action="store_true", help="print whether torch can use a GPU here, and why not, as JSON, and leave"
     )
     parser.add_argument(
         "--searched",

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.cache import Cache
+from trial.errors import TrialError
 from trial.images import GpuImages, read_rows, sent
 
 # The statistics that torchvision's ImageNet weights were trained with.
@@ -55,6 +57,13 @@ def plan_epoch(
     for rows in order.tensor_split(batches_per_epoch(n, batch_size)):
         rows = rows.sort().values  # the memory map is read forward
         yield rows, torch.rand(5, len(rows), generator=generator)  # on the CPU: the same on any device
+
+
+def require_a_batch(cache: Cache) -> None:
+    """Raises TrialError where there is a single image to train on."""
+    n = sum(cache.manifest["counts"]["training"])
+    if n < 2:
+        raise TrialError(f"{cache.directory}: {n} training image; batch normalisation needs two. Prepare more photos")
 
 
 def batches_per_epoch(n: int, batch_size: int) -> int:

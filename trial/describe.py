@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,26 @@ from trial.hyperparameters import Hyperparameters, describe_fields
 NEEDS_FILES = ("arch", "weights", "image_px", "teacher")
 
 
-def describe(given: dict[str, Any], searched: dict[str, list], cache_folder: Path) -> dict[str, Any]:
-    """The fields, and what is wrong or missing, a line each.
+def describe(
+    given: dict[str, Any], searched: dict[str, list], cache_folder: Path, compute_on: tuple[str, str] = ("auto", "auto")
+) -> dict[str, Any]:
+    """The fields, the GPU, what is wrong or missing, and what is to be known, a line each.
 
-    given: by flags; searched: {field: [values]} of a search space, all values of a choice or both bounds of a range.
+    given: by flags; searched: {field: [values]} of a search space, all values of a choice or both bounds of a range;
+    compute_on: device and precision.
     Opens cache, weights and teacher for real, so that weights are downloaded, read and fitted once up front.
     """
-    problems = [
-        problem for values in _combinations(searched) for problem in _problems({**given, **values}, cache_folder)
-    ]
-    return {"fields": describe_fields(), "given": given, "problems": list(dict.fromkeys(problems))}
+    from trial.device import choose_compute  # torch is imported only now: mistakes in flags show at once
+    from trial.gpu import describe_gpus
+
+    gpu, notes = describe_gpus(compute_on[0]), []
+    problems = [gpu["problem"]] if gpu["problem"] else []
+    if not problems:
+        problems += _refusals(lambda: choose_compute(*compute_on, threads=0))
+    for values in _combinations(searched):
+        problems += _problems({**given, **values}, cache_folder, notes)
+    problems, notes = ([*dict.fromkeys(lines)] for lines in (problems, notes))
+    return {"fields": describe_fields(), "given": given, "gpu": gpu, "problems": problems, "notes": notes}
 
 
 def _combinations(searched: dict[str, list]) -> Iterator[dict[str, Any]]:
@@ -36,12 +46,14 @@ def _combinations(searched: dict[str, list]) -> Iterator[dict[str, Any]]:
         yield {**weight, **dict(zip(names, values))}
 
 
-def _problems(values: dict[str, Any], cache_folder: Path) -> list[str]:
+def _problems(values: dict[str, Any], cache_folder: Path, notes: list[str]) -> list[str]:
+    """notes: takes what was done to a weights file."""
     try:
         h = Hyperparameters().merged(values)
     except TrialError as error:
         return [str(error)]
-    from trial.model import build_model  # torch is imported only now: mistakes show at once
+    from trial.batches import require_a_batch
+    from trial.model import build_model
     from trial.teacher import open_teacher
 
     problems, cache = [], None
@@ -50,7 +62,17 @@ def _problems(values: dict[str, Any], cache_folder: Path) -> list[str]:
     except DataError as error:
         problems.append(str(error))
     classes = len(cache.classes) if cache else 1  # the head is not what is checked
-    for look in (lambda: build_model(h.arch, h.weights, classes, h.seed), lambda: open_teacher(h, cache)):
+    return problems + _refusals(
+        lambda: cache and require_a_batch(cache),
+        lambda: build_model(h.arch, h.weights, classes, h.seed, notes.append),
+        lambda: open_teacher(h, cache),
+    )
+
+
+def _refusals(*looks: Callable[[], object]) -> list[str]:
+    """What each of them refuses."""
+    problems = []
+    for look in looks:
         try:
             look()
         except TrialError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from data import memory
 from trial.errors import TrialError
+from trial.gpu import resolve_device
 
 # How much faster than float32 a CPU's bfloat16 has to be. AMX and AMD's AVX-512 are near 2 and above; Intel's AVX-512
 # without AMX has the instructions, at half of float32's speed (docs/log.md). In between, the exact one is taken.
@@ -54,16 +54,10 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
     """device: "auto", "cpu", "cuda" or "cuda:1"; precision: "auto" or a key of AUTOCAST; threads: 0 leaves torch's choice.
 
     "auto" is what the device computes fastest in: see `choose_precision`. Raises TrialError for a device or a precision that
-    is not there.
+    is not there or not usable.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device(device)
     if device.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise TrialError(
-                f"device = {device!r}, but torch {torch.__version__} sees no GPU (CUDA_VISIBLE_DEVICES = "
-                f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')!r}); use --device cpu or mend the driver"
-            )
         torch.backends.cudnn.benchmark = True
         name = torch.cuda.get_device_name(device)
     else:

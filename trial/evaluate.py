@@ -13,9 +13,11 @@ from trial.device import choose_compute
 from trial.errors import TrialError
 from trial.hyperparameters import Hyperparameters
 from trial.metrics import Score
-from trial.model import build_model, load_file, match_classes
+from trial.model import build_model, match_classes
 from trial.outputs import report_lines
 from trial.scoring import evaluate
+from trial.state_dict import state_of
+from trial.weights_file import load_path
 
 TITLES = {"evaluation": "Test set", "validation": "Validation set"}
 
@@ -61,16 +63,16 @@ def read_trained(path: Path) -> Trained:
     """Raises TrialError for a file that no trial wrote."""
     if not path.is_file():
         raise TrialError(f"--evaluate {path}: no such file; expected the best.pt of a trial's folder")
-    found = load_file(path)
-    content = found if isinstance(found, dict) else {}
-    state, classes = content.get("model"), content.get("classes")
+    content = load_path(path, str(path))
+    content = content if isinstance(content, dict) else {}
+    classes = content.get("classes")
     named = isinstance(classes, list) and bool(classes) and all(isinstance(name, str) for name in classes)
-    tensors = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
-    if not (named and tensors and "hyperparameters" in content):
+    if not (named and isinstance(content.get("model"), dict) and "hyperparameters" in content):
         raise TrialError(
             f"{path}: not a trial's best.pt (expected model, classes and hyperparameters, found "
-            f"{', '.join(map(str, list(content)[:4])) or type(found).__name__}); a bare state dict goes to --weights"
+            f"{', '.join(map(str, list(content)[:4])) or 'something else'}); a bare state dict goes to --weights"
         )
+    state = state_of(content, str(path)).values
     if any(name.startswith("fc.") and len(value) != len(classes) for name, value in state.items()):
         raise TrialError(f"{path}: its head has another number of outputs than its {len(classes)} class names")
     return Trained(state, tuple(classes), Hyperparameters().merged(content["hyperparameters"]))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import urllib.error
-from collections.abc import Sequence
+import http.client
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from torchvision import models
 
 from data.cache import Cache
 from trial.errors import TrialError
+from trial.state_dict import few, kind_of, named, state_of
+from trial.weights_file import ENDINGS, load_path
 
 # The sets that the report's generation of weights means: V1, of which ResNet18 has no other.
 IMAGENET = {
@@ -21,17 +23,25 @@ IMAGENET = {
 }
 
 
-def build_model(arch: str, weights: str, classes: int, seed: int) -> nn.Module:
+def build_model(arch: str, weights: str, classes: int, seed: int, log: Callable[[str], None] = print) -> nn.Module:
     """A ResNet with `classes` outputs: logits (B, C) from (B, 3, S, S).
 
     weights: "imagenet", "none" or a file. The head is always new. The seed decides the head and, with "none", all of
-    it. Raises TrialError where the weights cannot be found, read or fitted.
+    it. log: takes a line where the file was no plain state dict. Raises TrialError where the weights cannot be found,
+    read or fitted.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = getattr(models, arch)(num_classes=classes)
-    if weights != "none":
-        load_backbone(model, load_weights(find_weights(arch, weights)), weights)
+    if path := find_weights(arch, weights):
+        source = f"weights = {weights!r}" if weights != "imagenet" else f"weights = 'imagenet': {path}"
+        try:
+            load_backbone(model, read_weights(path, source, log), arch, source)
+        except TrialError as error:
+            again = (
+                f". Remove it, and it is downloaded anew: rm {shlex.quote(str(path))}" if weights == "imagenet" else ""
+            )
+            raise TrialError(f"{error}{again}") from error
     return model
 
 
@@ -40,20 +50,23 @@ def find_weights(arch: str, weights: str) -> Path | None:
     if weights == "none":
         return None
     if weights != "imagenet":
-        if not Path(weights).is_file():
+        path = Path(weights).expanduser()
+        if path.is_dir():
+            raise TrialError(f"weights = {weights!r}: a folder; name the file in it{_examples(path)}")
+        if not path.is_file():
             raise TrialError(
                 f"weights = {weights!r}: no such file; expected imagenet, none or a state-dict file with "
                 "torchvision's key names"
             )
-        return Path(weights)
+        return path
     url = IMAGENET[arch].url
     target = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[1])
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             digest = target.stem.rsplit("-", 1)[1]  # torchvision's file names end in the start of their SHA-256
             torch.hub.download_url_to_file(url, str(target), hash_prefix=digest, progress=False)
-        except (urllib.error.URLError, OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
             raise TrialError(
                 f"weights = 'imagenet': {target.name} is neither in {target.parent} nor downloadable ({error}). Put "
                 "the file there by hand, or choose weights=none (from scratch) or weights=FILE (a state dict)"
@@ -61,52 +74,61 @@ def find_weights(arch: str, weights: str) -> Path | None:
     return target
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict of a file, in either form. Raises TrialError."""
-    return state_of(load_file(path), path)
+def _examples(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in ENDINGS)
+    return f", such as {few(names)}" if names else ""
 
 
-def state_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """A state dict of floating-point and integer tensors, as float32 where they are floats. Raises TrialError."""
-    state = content
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):  # as this project writes best.pt
-        state = state["model"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise TrialError(f"{path}: expected a state dict (names to tensors), found {type(state).__name__}")
-    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+def read_weights(path: Path, source: str, log: Callable[[str], None]) -> dict[str, Tensor]:
+    """The state dict of a file. source: begins the message of the TrialError."""
+    values, notes = state_of(load_path(path, source), source)
+    if notes:
+        log(f"{path.name}: {'; '.join(notes)}")
+    return values
 
 
-def load_file(path: Path, raw: IO[bytes] | None = None) -> Any:
-    """Whatever was saved, read without running any code of it. raw: its content, where that was read before. Raises
-    TrialError."""
-    try:
-        return torch.load(raw or path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrialError(f"{path}: not a state-dict file that loads safely ({first})") from error
-
-
-def load_backbone(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+def load_backbone(model: nn.Module, state: dict[str, Tensor], arch: str, source: str) -> None:
     """Load everything but the head. Raises TrialError."""
     backbone = {name: value for name, value in state.items() if not name.startswith("fc.")}
     head = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
-    load_all(model, {**backbone, **head}, f"weights = {source!r}")
+    load_all(model, {**backbone, **head}, arch, source)
 
 
-def load_all(model: nn.Module, given: dict[str, Tensor], source: str) -> None:
-    """Load every weight. Raises TrialError naming the keys that are missing, left over or misshapen."""
+def load_all(model: nn.Module, given: dict[str, Tensor], arch: str, source: str) -> None:
+    """Load every weight. Raises TrialError naming the keys that are missing, left over, misshapen or not finite."""
     own = model.state_dict()
     problems = [f"missing {name}" for name in own if name not in given]
     problems += [f"unknown {name}" for name in given if name not in own]
-    problems += [
-        f"{name} is {tuple(given[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in given and given[name].shape != value.shape
-    ]
+    problems += [problem for name in own if name in given and (problem := _misfit(name, given[name], own[name]))]
     if problems:
-        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise TrialError(f"{source} does not fit: {'; '.join(problems[:4])}{more}. Check arch and the file")
+        raise TrialError(f"{source} ({arch}) does not fit: {few(problems, 4, '; ')}. {_advice(given, arch)}")
+    if bad := [name for name, value in given.items() if not torch.isfinite(value).all()]:
+        raise TrialError(
+            f"{source}: it holds weights that are not finite ({few(bad)}): they are of a training that failed"
+        )
     model.load_state_dict(given)
+
+
+def _misfit(name: str, value: Tensor, expected: Tensor) -> str:
+    if value.is_meta or value.layout is not torch.strided:
+        return f"{name} is no dense tensor"
+    if value.shape != expected.shape:
+        return f"{name} is {tuple(value.shape)}, expected {tuple(expected.shape)}"
+    if expected.is_floating_point() and not value.is_floating_point():
+        return f"{name} is {value.dtype}, expected {expected.dtype}"
+    return ""
+
+
+def _advice(given: dict[str, Tensor], arch: str) -> str:
+    """Which network it is, as far as the names and blocks tell, and what to do."""
+    kind = kind_of(given)
+    first = f"Its first names: {few([name for name in given if not name.startswith('fc.')])}"
+    if kind in IMAGENET and kind != arch:
+        return f"Check arch: these are a {kind}'s weights (--arch {kind}; in an experiment --set arch={kind}). {first}"
+    if kind == arch:
+        return f"It has a {kind}'s blocks, but not all of torchvision's names, shapes and types. {first}"
+    what = f"It holds {named(kind)}, it seems, and a" if kind else "A"
+    return f"{what} {arch}'s state dict with torchvision's names is needed. {first}"
 
 
 def match_classes(classes: Sequence[str], cache: Cache, source: str, advice: str) -> list[int]:
@@ -115,10 +137,6 @@ def match_classes(classes: Sequence[str], cache: Cache, source: str, advice: str
     if missing or unknown or len(classes) != len(cache.classes):
         raise TrialError(
             f"{source} knows {len(classes)} classes and {cache.directory} holds {len(cache.classes)}: only in the "
-            f"weights {_few(unknown)}; only in the cache {_few(missing)}. {advice}"
+            f"weights {few(unknown)}; only in the cache {few(missing)}. {advice}"
         )
     return [classes.index(name) for name in cache.classes]
-
-
-def _few(names: list[str]) -> str:
-    return (", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")) or "none"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.cache import Cache, Split
 from trial import checkpoint, outputs
-from trial.batches import store_px
+from trial.batches import require_a_batch, store_px
 from trial.checkpoint_files import checkpoints, keep_best, remove
 from trial.device import Compute, choose_compute
 from trial.epoch_log import EpochLog, epoch_line, metrics_of_epoch
@@ -73,10 +73,9 @@ def run_trial(
     "default" is the validation accuracy of the weights kept. Raises TrialError.
     """
     compute = choose_compute(settings.device, settings.precision, settings.threads)
+    require_a_batch(cache)
     names = ("training", "validation", "evaluation")  # opened now: a mapped file stays readable when it is removed
     splits = {name: to_device(cache.split(name, store_px(h.image_px)), compute.device) for name in names}
-    if len(splits["training"].labels) < 2:
-        raise TrialError(f"{cache.directory}: 1 training image; batch normalisation needs two. Prepare more photos")
     teacher = open_teacher(h, cache)
     if teacher and h.distill_weight:
         compute.place(teacher.model)

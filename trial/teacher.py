@@ -17,7 +17,9 @@ from data.cache import Cache
 from trial.errors import TrialError
 from trial.hyperparameters import ARCHITECTURES, Hyperparameters
 from trial.loss import require_teacher
-from trial.model import load_all, load_file, match_classes, state_of
+from trial.model import load_all, match_classes
+from trial.state_dict import kind_of, named, state_of
+from trial.weights_file import load_file
 
 TRAIN_ONE = "Train one on this cache (python -m trial --arch resnet50) and name its best.pt"
 
@@ -52,18 +54,18 @@ def open_teacher(h: Hyperparameters, cache: Cache | None) -> Teacher | None:
         raw = path.read_bytes()
     except OSError as error:
         raise TrialError(f"{source}: cannot be read ({error.strerror}). {TRAIN_ONE}") from error
-    content = load_file(path, io.BytesIO(raw))
-    state = state_of(content, path)
+    content = load_file(io.BytesIO(raw), path.name, source)
+    state, reading = state_of(content, source)
     if cache is None:
         return None
     trained, names = _said_with(content)
-    arch = trained.get("arch") or ("resnet50" if "layer1.0.conv3.weight" in state else "resnet18")
+    arch = trained.get("arch") or _arch_of(state, source)
     state = _head_in_order(state, names, cache, source)
     model = _build(arch, state, len(cache.classes), source)
     digest = hashlib.sha256(raw).hexdigest()
     facts = {"file": str(path.resolve()), "sha256": digest, "arch": arch, "image_px": trained.get("image_px")}
     facts |= {"asked": h.distill_weight > 0, "trained_with": trained or None, **_own_result(path, trained, cache)}
-    notes = tuple(_notes(h, facts, names, cache))
+    notes = (*_notes(h, facts, names, cache), *(f"teacher: {note}" for note in reading))
     return Teacher(model, digest, facts, notes)
 
 
@@ -72,6 +74,16 @@ def _said_with(content: dict[str, Any]) -> tuple[dict[str, Any], list[str] | Non
     trained, names = content.get("hyperparameters"), content.get("classes")
     named = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return trained if isinstance(trained, dict) else {}, names if named and names else None
+
+
+def _arch_of(state: dict[str, Tensor], source: str) -> str:
+    """Raises TrialError for a network that this trial cannot build, where it is known; else its weights tell on loading."""
+    kind = kind_of(state)
+    if kind and kind not in ARCHITECTURES:
+        raise TrialError(
+            f"{source}: it holds {named(kind)}; this version knows {', '.join(ARCHITECTURES)}. {TRAIN_ONE}"
+        )
+    return kind or ("resnet50" if "layer1.0.conv3.weight" in state else "resnet18")
 
 
 def _head_in_order(state: dict[str, Tensor], names: list[str] | None, cache: Cache, source: str) -> dict[str, Tensor]:
@@ -92,9 +104,10 @@ def _build(arch: str, state: dict[str, Tensor], classes: int, source: str) -> nn
         raise TrialError(f"{source}: arch {arch!r}; this version knows {', '.join(ARCHITECTURES)}")
     with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and thrown away
         model = getattr(models, arch)(num_classes=classes)
-    load_all(model, state, f"{source} ({arch})")
-    if not all(torch.isfinite(value).all() for value in state.values()):
-        raise TrialError(f"{source}: it holds weights that are not finite. {TRAIN_ONE}")
+    try:
+        load_all(model, state, arch, source)
+    except TrialError as error:
+        raise TrialError(f"{error}. {TRAIN_ONE}") from error
     return model.eval().requires_grad_(False)
 
 

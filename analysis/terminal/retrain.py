@@ -8,7 +8,18 @@ from pathlib import Path
 from ..reading.provenance import best_result
 from ..reading.records import Experiment, Trial
 
-_NOT_TRAINING = ("cache", "output", "device", "precision", "threads", "describe", "searched", "evaluate", "split")
+_NOT_TRAINING = (
+    "cache",
+    "output",
+    "device",
+    "precision",
+    "threads",
+    "describe",
+    "gpu",
+    "searched",
+    "evaluate",
+    "split",
+)
 _KEPT = ("device", "precision", "threads")  # settings of the experiment's command; the hyperparameters replace the rest
 
 

@@ -1,0 +1,246 @@
+"""Is there a GPU that torch can compute on? The one answer to it, for trials, `check`, `doctor` and `launch`."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from trial.errors import TrialError
+from trial.nvidia import Capability, Card, Driver, find_driver
+
+ON_CPU = "or train on the CPU: --device cpu (in an experiment --set device=cpu)"
+
+# https://docs.nvidia.com/deploy/cuda-compatibility: the oldest driver for any CUDA of a major version.
+OLDEST_DRIVER = {11: "450", 12: "525", 13: "580"}
+
+
+class Build(NamedTuple):
+    """A wheel of PyTorch; CUDA's major version and the capabilities that it carries code for."""
+
+    tag: str
+    cuda: int
+    torch: str
+    torchvision: str
+    first: Capability
+    last: Capability
+
+
+# From the wheels' TORCH_CUDA_ARCH_LIST (pytorch's .ci/manywheel/build_cuda.sh); the one to prefer first.
+BUILDS = (
+    Build("cu130", 13, "2.14.1", "0.29.1", (7, 5), (12, 9)),
+    Build("cu126", 12, "2.14.1", "0.29.1", (5, 0), (9, 9)),
+    Build("cu128", 12, "2.9.1", "0.24.1", (7, 0), (12, 9)),
+    Build("cu118", 11, "2.7.1", "0.22.1", (3, 7), (9, 9)),
+)
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """state: "none", "usable" or "unusable", with why; names: of those usable, by torch's index."""
+
+    state: str
+    why: str
+    names: dict[int, str]
+
+
+def resolve_device(device: str) -> str:
+    """The device to compute on: "auto" is the first usable GPU, and the CPU only where there is none at all.
+
+    device: "auto", "cpu", "cuda" or "cuda:N". Raises TrialError for any other, and for a GPU that is not there or not
+    usable.
+    """
+    if device == "cpu":
+        _is_available()
+        return device
+    number = re.fullmatch(r"auto|cuda(?::(\d+))?", device)
+    if not number:
+        raise TrialError(f"device = {device!r}; expected auto, cpu, cuda or cuda:N, N from 0")
+    gpus = find_gpus()
+    if gpus.state == "unusable":
+        raise TrialError(f"device = {device!r}: {gpus.why}")
+    if device == "auto":
+        first = min(gpus.names, default=None)
+        return "cpu" if first is None else f"cuda:{first}" if first else "cuda"
+    if not gpus.names:
+        raise TrialError(
+            f"device = {device!r}, but torch {torch.__version__} sees no GPU ({gpus.why}); use --device cpu"
+        )
+    if int(number[1] or 0) not in gpus.names:
+        there = ", ".join(f"cuda:{index} ({name})" for index, name in gpus.names.items())
+        raise TrialError(f"device = {device!r}: torch can use {len(gpus.names)} GPU(s) here: {there}")
+    return device
+
+
+def describe_gpus(device: str) -> dict[str, Any]:
+    """The answer for JSON: {state, why, names, device: resolved or None, problem: or None}."""
+    gpus, resolved, problem = find_gpus(), None, None
+    try:
+        resolved = resolve_device(device)
+    except TrialError as error:
+        problem = str(error)
+    return {
+        "state": gpus.state,
+        "why": gpus.why,
+        "names": [*gpus.names.values()],
+        "device": resolved,
+        "problem": problem,
+    }
+
+
+def find_gpus() -> Gpus:
+    """torch's own warnings about a driver or a card are in it, in one line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if _is_available():
+            # Where NVML counts for torch (PYTORCH_NVML_BASED_CUDA_CHECK), the driver may be too old all the same.
+            with suppress(RuntimeError):
+                return _usable_of(list(_cards_of_torch()))
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if torch.version.hip or (visible is not None and _hides_all(visible)):
+            return Gpus("none", f"CUDA_VISIBLE_DEVICES = {visible!r}" if visible is not None else "ROCm finds none", {})
+        driver = find_driver()
+        if driver is None:
+            return Gpus("none", "no NVIDIA card with a driver is here", {})
+        return Gpus("unusable", _why_unusable(driver, visible), {})
+
+
+def _is_available() -> bool:
+    """torch warns of a driver at the first call alone, and makes that itself in a backward pass on the CPU."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.cuda.is_available()
+
+
+def _hides_all(visible: str) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES is set to what people, NNI and Slurm write for none at all."""
+    first = visible.split(",")[0].strip().lower()
+    return first in ("", "none", "void", "nodevfiles") or first.startswith("-")
+
+
+def _cards_of_torch() -> Iterator[Card]:
+    for index in range(torch.cuda.device_count()):
+        try:
+            capability = torch.cuda.get_device_capability(index)
+        except (AssertionError, NameError):  # torch's own, while CUDA is not set up
+            capability = None
+        yield Card(index, torch.cuda.get_device_name(index), capability)
+
+
+def _usable_of(cards: list[Card]) -> Gpus:
+    names = {card.index: card.name for card in cards if carries(card.capability)}
+    if names:
+        return Gpus("usable", "", names)
+    driver = find_driver()
+    newest = driver.cuda if driver and driver.cuda else _numbers(torch.version.cuda)
+    return Gpus("unusable", _foreign_cards(cards, newest), {})
+
+
+def carries(capability: Capability | None) -> bool:
+    """Whether this torch has code for a card: compiled for the same major version and a minor one not above it, or as
+    PTX for any older one, which the driver compiles. https://docs.nvidia.com/cuda/blackwell-compatibility-guide"""
+    architectures = [
+        match for name in torch.cuda.get_arch_list() if (match := re.match(r"(sm|compute)_(\d+)(\d)", name))
+    ]
+    if capability is None or torch.version.hip or not architectures:
+        return True
+    return any(
+        (int(major), int(minor)) <= tuple(capability) and (kind == "compute" or int(major) == capability[0])
+        for kind, major, minor in (match.groups() for match in architectures)
+    )
+
+
+def _why_unusable(driver: Driver, visible: str | None) -> str:
+    """Where torch sees none, and there is one."""
+    here, ours = _are_here(driver.cards), f"torch {torch.__version__} (CUDA {torch.version.cuda})"
+    named = " ".join(filter(None, ["driver", driver.version, driver.cuda and f"(CUDA {_dotted(driver.cuda)})"]))
+    if not torch.version.cuda:
+        ours = f"torch {torch.__version__} is built without CUDA"
+        return f"{here}, but {ours}. {_cures('', driver.cuda, driver.cards)}"
+    if driver.cuda is None:
+        cure = "start the container with --gpus all, or install the driver again"
+        return f"{here} with {named}, but its library libcuda.so.1 is not: {cure}; {ON_CPU}"
+    if driver.cuda[0] < _numbers(torch.version.cuda)[0]:
+        return f"{here}, but its {named} is too old for {ours}{_newer_driver(driver)}"
+    reason = _reason_of_torch()
+    if visible is not None and "No CUDA GPUs" in reason:
+        count = f"the {len(driver.cards)} GPU(s) here" if driver.cards else "the GPUs here"
+        return f"CUDA_VISIBLE_DEVICES = {visible!r} names none of {count}: correct or unset it; {ON_CPU}"
+    cure = "look at nvidia-smi, restart after a change of the driver, or install it again"
+    return f"{here} with {named}, but {ours} cannot use it ({reason}): {cure}; {ON_CPU}"
+
+
+def _newer_driver(driver: Driver) -> str:
+    """What is needed in place of one that is too old. A newer one would not do for a card that this torch lacks code for."""
+    major = _numbers(torch.version.cuda)[0]
+    needed = f"driver {OLDEST_DRIVER[major]} or newer" if major in OLDEST_DRIVER else f"a driver for CUDA {major}"
+    foreign = [card for card in driver.cards if not carries(card.capability)]
+    if foreign:
+        problem = f", which needs {needed} and has no code for {_names(foreign, with_capability=True)}"
+        return f"{problem}. {_cures('', driver.cuda, driver.cards)}"
+    return f", which needs {needed}. {_cures('Install that driver', driver.cuda, driver.cards)}"
+
+
+def _foreign_cards(cards: Sequence[Card], newest: Capability | None) -> str:
+    known = ", ".join(torch.cuda.get_arch_list())
+    ours = f"torch {torch.__version__} (CUDA {torch.version.cuda})"
+    problem = f"{_are_here(cards, with_capability=True)}, but {ours} has code for {known} only"
+    return f"{problem}, and no driver changes that. {_cures('', newest, cards)}"
+
+
+def _cures(other: str, cuda: Capability | None, cards: Sequence[Card]) -> str:
+    """The other cure, the newest build of torch that the driver and all cards can run, and the CPU. cuda: the driver's."""
+    capabilities = [card.capability for card in cards if card.capability]
+    build = next(
+        (
+            build
+            for build in BUILDS
+            if (cuda is None or cuda[0] >= build.cuda) and all(build.first <= c <= build.last for c in capabilities)
+        ),
+        None,
+    )
+    versions = build and " ".join(f"{name}=={getattr(build, name)}+{build.tag}" for name in ("torch", "torchvision"))
+    pip = build and f"python -m pip install {versions} --index-url https://download.pytorch.org/whl/{build.tag}"
+    if not pip:
+        return f"{f'{other}; no' if other else 'No'} build of torch from 2.6 on runs with what is here; {ON_CPU}"
+    return f"{f'{other}, or the' if other else 'Install the'} build of torch for what is here: {pip}; {ON_CPU}"
+
+
+def _names(cards: Sequence[Card], with_capability: bool = False) -> str:
+    shown = [
+        f"{card.name} (compute capability {_dotted(card.capability)})"
+        if with_capability and card.capability
+        else card.name
+        for card in cards
+    ]
+    return ", ".join(dict.fromkeys(shown)) or "an NVIDIA GPU"
+
+
+def _are_here(cards: Sequence[Card], with_capability: bool = False) -> str:
+    return f"{_names(cards, with_capability)} {'are' if len({card.name for card in cards}) > 1 else 'is'} here"
+
+
+def _reason_of_torch() -> str:
+    """What torch says when it is to use a GPU, without its questions."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        code = re.search(r"Error \d+: .*", line)
+        return (code[0] if code else line.split(". ")[0]).rstrip(".")
+    return "it finds none"
+
+
+def _numbers(version: str) -> Capability:
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _dotted(version: Capability) -> str:
+    return ".".join(map(str, version))
