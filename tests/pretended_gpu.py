@@ -301,7 +301,15 @@ class PretendedGpu:
             "device": lambda *_: nullcontext(),
             "get_device_name": lambda *_: self.name,
             "get_device_capability": lambda *_: self.capability,
-            "get_arch_list": lambda: ["sm_75", "sm_80", "sm_90", "compute_90"],
+            "get_arch_list": lambda: [
+                "sm_50",
+                "sm_60",
+                "sm_70",
+                "sm_75",
+                "sm_80",
+                "sm_86",
+                "sm_90",
+            ],  # as wheels for CUDA 12.6
             "is_bf16_supported": lambda *_, **__: self.capability >= (8, 0),
             "mem_get_info": lambda *_: (self.memory - self.reserved, self.memory),
             "memory_reserved": lambda *_: self.reserved,
