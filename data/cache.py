@@ -107,6 +107,8 @@ def rebuild_command(directory: Path, manifest: dict, image_px: int | None = None
     words += ["--image-px", str(image_px or manifest.get("image_px", 256))]
     words += ["--train-split", str(manifest.get("train_split", "auto"))]
     words += ["--skew", "lab"] if manifest.get("skew") == "lab" else []
+    if manifest.get("split"):
+        words += ["--split", str(manifest["split"]), "--split-seed", str(manifest.get("split_seed", 0))]
     words += ["--skip-unreadable"] if manifest.get("skipped") else []
     return shlex.join(words)
 

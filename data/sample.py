@@ -74,10 +74,10 @@ def write_sample(
 
 
 def generated_by(source: Source) -> dict[str, int] | None:
-    """{generator, seed} of the sample that `source`, a folder or zip, holds by its note; None for photos."""
-    notes = [path for path in source.files if PurePosixPath(path).name == NOTE and path.count("/") < 2]
+    """{generator, seed} of the sample that `source` holds by its note; None for photos."""
+    notes = [path for path in source.others if PurePosixPath(path).name == NOTE and path.count("/") < 2]
     try:
-        found = json.loads(Reader(source.path, source.is_zip).read(notes[0]))
+        found = json.loads(Reader(source.where, source.is_zip).read(notes[0]))
         return {key: int(found[key]) for key in ("generator", "seed")}
     except (IndexError, OSError, BadZipFile, ValueError, KeyError, TypeError):
         return None

@@ -1,17 +1,40 @@
-"""A folder or a zip of photos, read without being changed: which files it has, their bytes, and a digest of it all."""
+"""A folder, a zip or a tar of photos, read without being changed: which files it has, their bytes, and a digest of it all."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import stat
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from data import archives
 from data.errors import DataError
-from data.layouts import is_junk, parts_of
-from data.names import Names
+from data.names import Names, parts_of
+
+LEVELS = 5  # archives in archives in archives ...
+
+# What systems and archivers leave behind; also everything whose name begins with a dot.
+_SYSTEM = re.compile(
+    r"thumbs\.db|ehthumbs(_vista)?\.db|iconcache\.db|desktop\.ini|icon\r|autorun\.inf|__macosx|__pycache__|lost\+found|"
+    r"lost\.dir|found\.\d{3}|\$recycle\.bin|\$extend|system volume information|network trash folder|temporary items|"
+    r"@eadir|@recycle|@recently-snapshot|#recycle|#snapshot",
+    re.IGNORECASE,
+)
+# What people keep beside photos, by its ending. Any other file should be a photo, whatever its ending.
+_OTHER = re.compile(
+    r"(readme|licen[sc]e|copying|changelog|authors|makefile|(md5|sha1|sha256)sums)|.*\.(txt|md|rst|rtf|pdf|docx?|odt|xlsx?|ods|"
+    r"pptx?|html?|mht|css|js|csv|tsv|jsonl?|ndjson|xml|ya?ml|toml|ini|cfg|conf|log|lock|sql|sqlite3?|db|mat|np[yz]|pkl|"
+    r"pickle|h5|hdf5|parquet|feather|arrow|tfrecord|lmdb|mdb|rec|idx|names|data|pt|pth|onnx|safetensors|ckpt|pyc?|ipynb|r|m|c|"
+    r"cpp|h|java|sh|bat|cmd|ps1|exe|dll|msi|apk|dmg|iso|lnk|url|webloc|torrent|crdownload|part|partial|download|tmp|bak|swp|"
+    r"aae|xmp|thm|lrv|srt|vtt|ass|svg|mp4|m4v|mov|avi|mkv|webm|wmv|flv|mpe?g|3gp|m2?ts|mp3|m4a|wav|ogg|flac|aac|md5|sha1|"
+    r"sha256|sfv|sig|asc|bib|tex|license)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -20,63 +43,176 @@ class Source:
 
     path: Path
     is_zip: bool
-    files: Names  # relative posix paths, sorted
-    digest: (
-        str  # SHA-256 over all names, sizes and stamps but junk's: cheap enough to compare at every start of a trial
-    )
+    files: Names  # relative posix paths, sorted: photos, as far as their names tell
+    digest: str  # SHA-256 over these names, sizes and stamps: cheap enough to compare at every start of a trial
+    others: Names = field(default_factory=Names)  # no photos by their ending
+    hidden: Names = field(default_factory=Names)  # hidden and system files and folders, the latter with a slash
+    opened: Path | None = None  # where the bytes are read, if not in `path`
+    packed: str | None = None  # what has to be copied out first: an archive in it, or "" for a compressed tar
+
+    @property
+    def where(self) -> Path:
+        """What `Reader` opens."""
+        return self.opened or self.path
 
 
-def open_source(path: Path) -> Source:
-    """List a folder (symbolic links followed) or a zip. Raises DataError where it is neither."""
+def open_source(path: Path, label: str = "") -> Source:
+    """List a folder (symbolic links followed) or an archive. Raises DataError where it is neither, or cannot be listed.
+
+    label: the archive as messages name it; the path, if it is not given.
+    """
+    label = label or str(path)
     if path.is_dir():
-        return _source(path, False, _list_folder(path))
+        root = os.path.realpath(path)
+        return _source(path, False, _list_folder(str(path), "", (root,)))
     if not path.exists():
-        raise DataError(f"{path}: no such folder or zip; expected the photos' folder or zip file as SOURCE.")
+        raise DataError(f"{label}: no such folder or zip; expected the photos' folder or zip file as SOURCE.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if any(entry.flag_bits & 1 for entry in entries):
-                raise DataError(f"{path}: the zip is encrypted; unpack it with its password and give the folder.")
-            stamps = {entry.filename: f"{entry.file_size} {entry.CRC}" for entry in entries}
-            return _source(path, True, sorted(stamps.items()))
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path}: not a folder and not a readable zip ({error}); download it again.") from error
+        kind = archives.kind_of(path, label)
+        if kind == "zip":
+            with archives.open_zip(path, label) as archive:
+                stamps = {member.path: member.stamp for member in archives.zip_members(archive, label)}
+                return _with_packed(_source(path, True, sorted(stamps.items())), stamps, label)
+        if kind == "tar":
+            stamps = {member.path: member.stamp for member in archives.tar_members(path, label)}
+            return _with_packed(_source(path, False, sorted(stamps.items())), stamps, label)
+        return Source(path, False, Names(), _sampled_digest(path), packed="")
+    except OSError as error:
+        raise DataError(f"{label}: cannot be read ({error.strerror or error}).") from error
+
+
+def unpack(source: Source, folder: Path) -> Source:
+    """The same source, its files readable: archives in archives and compressed tars are copied into `folder` first.
+
+    Raises DataError where one of them is damaged, and OSError where the disk is full.
+    """
+    found, label = source, str(source.path)
+    for level in range(LEVELS):
+        if found.packed is None:
+            return replace(found, path=source.path, digest=source.digest, opened=found.path)
+        target = folder / f"unpacked-{level}"
+        if found.packed:
+            _copy_out(found, target, label)
+        else:
+            archives.decompress(found.path, archives.kind_of(found.path, label), target, label)
+        if level:
+            found.path.unlink()
+        label = f"{label}/{found.packed}".rstrip("/")
+        found = open_source(target, label)
+    raise DataError(f"{source.path}: archives in archives, more than {LEVELS} deep; unpack it and give the folder.")
 
 
 def _source(path: Path, is_zip: bool, stamps: Iterable[tuple[str, str]]) -> Source:
     """stamps: each relative path, sorted, and something that changes when the file does; not kept, as there may be
-    many."""
+    many. What `_list_folder` did not go into has no stamp."""
     digest = hashlib.sha256()
+    others: list[str] = []
+    hidden: dict[str, None] = {}
 
     def names() -> Iterator[str]:
         for name, stamp in stamps:
-            if not is_junk(parts_of(name)):
+            if found := _hidden_part(name):
+                hidden[found] = None
+            elif _is_other(name):
+                others.append(name)
+            else:
                 digest.update(f"{name}\0{stamp}\n".encode("utf-8", "surrogateescape"))
-            yield name
+                yield name
 
     files = Names(names())
-    return Source(path, is_zip, files, digest.hexdigest())
+    return Source(path, is_zip, files, digest.hexdigest(), Names(others), Names(hidden))
 
 
-def _list_folder(folder: Path | str, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The files below, sorted by their whole path, one folder at a time in memory; unreadable folders are left out."""
+def _with_packed(source: Source, stamps: dict[str, str], label: str) -> Source:
+    """Without photos of its own, an archive is what the one archive in it is."""
+    inner = [name for name in source.others if archives.ENDINGS.search(name)]
+    if len(source.files) or not inner:
+        return source
+    if len(inner) > 1:
+        raise DataError(
+            f"{label}: holds no photos but {len(inner)} archives ({', '.join(inner[:5])}{', ...' if inner[5:] else ''}); "
+            "unpack it and them into one folder, a folder per archive, and give that."
+        )
+    digest = hashlib.sha256(f"{inner[0]}\0{stamps[inner[0]]}\n".encode("utf-8", "surrogateescape"))
+    return replace(source, packed=inner[0], digest=digest.hexdigest())
+
+
+def _sampled_digest(path: Path) -> str:
+    """SHA-256 over the size and 64 samples, the end among them, where compressed files keep their checksums."""
+    size, sample = path.stat().st_size, 1 << 12
+    digest = hashlib.sha256(f"{size}\n".encode())
+    with path.open("rb") as file:
+        for i in range(64):
+            file.seek(max(0, size - sample) * i // 63)
+            digest.update(file.read(sample))
+    return digest.hexdigest()
+
+
+def _copy_out(source: Source, target: Path, label: str) -> None:
+    with target.open("wb") as file:
+        try:
+            for block in Reader(source.path, source.is_zip).blocks(source.packed):
+                file.write(block)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise DataError(f"{label}: {source.packed} in it is damaged ({error}).") from error
+
+
+def _hidden_part(name: str) -> str | None:
+    """The path down to its first hidden or system part; a folder's has a slash."""
+    parts = parts_of(name)
+    for i, part in enumerate(parts, 1):
+        if part.startswith(".") or _SYSTEM.fullmatch(part):
+            return "/".join(parts[:i]) + ("/" if i < len(parts) or name.endswith("/") else "")
+    return None
+
+
+def _is_other(name: str) -> bool:
+    name = name.rpartition("/")[2]
+    return bool(_OTHER.fullmatch(name) or archives.ENDINGS.search(name))
+
+
+def _list_folder(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The files below, sorted by their whole path, one folder at a time in memory. Hidden and system folders are named,
+    with a slash, and not gone into.
+
+    above: the real paths of this folder and of those that led to it. Raises DataError where one cannot be listed, or a
+    link leads back to one of them or to what is above it.
+    """
     try:
         with os.scandir(folder) as found:
             # A folder's slash counts: "a-b" is before "a/b".
             entries = sorted((entry.name + "/" if _is_folder(entry) else entry.name) for entry in found)
-    except OSError:
-        return
+    except OSError as error:
+        raise DataError(
+            f"{folder}: this folder cannot be listed ({error.strerror or error}); make it readable, or move it out of "
+            "the photos' folder."
+        ) from error
     for name in entries:
         below = os.path.join(folder, name)
-        if name.endswith("/"):
-            yield from _list_folder(below, prefix + name)
-            continue
-        try:
-            stat = os.stat(below)
-        except OSError:  # a dangling link: listed, so that the preparation names it as unreadable
-            yield prefix + name, "unreadable"
-            continue
-        yield prefix + name, f"{stat.st_size} {stat.st_mtime_ns}"
+        if _hidden_part(name):
+            yield prefix + name, ""
+        elif name.endswith("/"):
+            yield from _list_folder(below, prefix + name, (*above, _real_folder(below[:-1], above)))
+        elif (stamp := _stamp(below)) is not None:
+            yield prefix + name, stamp
+
+
+def _real_folder(folder: str, above: tuple[str, ...]) -> str:
+    if not os.path.islink(folder):
+        return os.path.join(above[-1], os.path.basename(folder))
+    real = os.path.realpath(folder)
+    if any(os.path.commonpath([real, other]) == real for other in above):
+        raise DataError(f"{folder}: a link that leads back up to {real}, and so round and round; remove it.")
+    return real
+
+
+def _stamp(file: str) -> str | None:
+    """Size and time; None for a pipe, socket or device, which reading would wait for."""
+    try:
+        found = os.stat(file)
+    except OSError:  # a dangling link: listed, so that the preparation names it as unreadable
+        return "unreadable"
+    return f"{found.st_size} {found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else None
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -87,12 +223,47 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 class Reader:
-    """Bytes of single files; opened once a worker process, because a ZipFile handle cannot be shared."""
+    """Bytes of single files; opened once per worker process, because an archive's handle cannot be shared."""
 
     def __init__(self, path: Path, is_zip: bool) -> None:
-        self._folder = path
-        self._archive = zipfile.ZipFile(path) if is_zip else None
+        self._folder = os.fsencode(path)
+        self._zip = zipfile.ZipFile(path) if is_zip else None
+        self._tar = None if is_zip or path.is_dir() else path.open("rb")
+        members = archives.zip_members(self._zip, "") if is_zip else ()
+        self._members = {member.path: member.where for member in members if member.path != member.where.filename}
+        if self._tar:
+            self._members = {member.path: member.where for member in archives.tar_members(path, str(path))}
 
     def read(self, path: str) -> bytes:
         """The file's bytes. Raises OSError or zipfile.BadZipFile (a bad checksum) where it cannot be read."""
-        return self._archive.read(path) if self._archive else (self._folder / path).read_bytes()
+        if self._zip or self._tar:
+            return b"".join(self.blocks(path, -1))
+        with open(os.path.join(self._folder, path.encode("utf-8", "surrogateescape")), "rb") as file:  # in any locale
+            return file.read()
+
+    def blocks(self, path: str, size: int = 1 << 20) -> Iterator[bytes]:
+        """Of a file in the archive, `size` bytes each; all at once with -1."""
+        if self._zip:
+            with self._zip.open(self._members.get(path, path)) as file:
+                while block := file.read(size):
+                    yield block
+            return
+        start, left = self._span(path)
+        while left:
+            self._tar.seek(start)
+            block = self._tar.read(left if size < 0 else min(size, left))
+            if not block:
+                raise OSError(f"the archive ends before it does, {left} bytes are missing")
+            yield block
+            start, left = start + len(block), left - len(block)
+
+    def _span(self, path: str) -> tuple[int, int]:
+        """Where a file lies in the tar, and its bytes; links are followed."""
+        for _ in range(40):  # as Linux does
+            where = self._members.get(path)
+            if where is None:
+                raise FileNotFoundError(2, "No such file in the archive", path)
+            if not isinstance(where, str):
+                return where
+            path = where
+        raise OSError(f"{path}: a link that leads to itself")
