@@ -188,11 +188,11 @@ def _list_folder(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[t
             "the photos' folder."
         ) from error
     for name in entries:
-        below = os.path.join(folder, name)
+        below = os.path.join(folder, name.rstrip("/"))
         if _hidden_part(name):
             yield prefix + name, ""
         elif name.endswith("/"):
-            yield from _list_folder(below, prefix + name, (*above, _real_folder(below[:-1], above)))
+            yield from _list_folder(below, prefix + name, (*above, _real_folder(below, above)))
         elif (stamp := _stamp(below)) is not None:
             yield prefix + name, stamp
 
