@@ -226,19 +226,20 @@ class Reader:
     """Bytes of single files; opened once per worker process, because an archive's handle cannot be shared."""
 
     def __init__(self, path: Path, is_zip: bool) -> None:
-        self._folder = os.fsencode(path)
+        self._path = os.fsencode(path)
         self._zip = zipfile.ZipFile(path) if is_zip else None
-        self._tar = None if is_zip or path.is_dir() else path.open("rb")
-        members = archives.zip_members(self._zip, "") if is_zip else ()
-        self._members = {member.path: member.where for member in members if member.path != member.where.filename}
-        if self._tar:
+        self._is_tar = not is_zip and not path.is_dir()
+        if self._is_tar:
             self._members = {member.path: member.where for member in archives.tar_members(path, str(path))}
+        elif is_zip:
+            members = archives.zip_members(self._zip, str(path))
+            self._members = {member.path: member.where for member in members if member.path != member.where.filename}
 
     def read(self, path: str) -> bytes:
         """The file's bytes. Raises OSError or zipfile.BadZipFile (a bad checksum) where it cannot be read."""
-        if self._zip or self._tar:
+        if self._zip or self._is_tar:
             return b"".join(self.blocks(path, -1))
-        with open(os.path.join(self._folder, path.encode("utf-8", "surrogateescape")), "rb") as file:  # in any locale
+        with open(os.path.join(self._path, path.encode("utf-8", "surrogateescape")), "rb") as file:  # in any locale
             return file.read()
 
     def blocks(self, path: str, size: int = 1 << 20) -> Iterator[bytes]:
@@ -249,13 +250,14 @@ class Reader:
                     yield block
             return
         start, left = self._span(path)
-        while left:
-            self._tar.seek(start)
-            block = self._tar.read(left if size < 0 else min(size, left))
-            if not block:
-                raise OSError(f"the archive ends before it does, {left} bytes are missing")
-            yield block
-            start, left = start + len(block), left - len(block)
+        with open(self._path, "rb") as tar:
+            tar.seek(start)
+            while left:
+                block = tar.read(left if size < 0 else min(size, left))
+                if not block:
+                    raise OSError(f"the archive ends before it does, {left} bytes are missing")
+                yield block
+                left -= len(block)
 
     def _span(self, path: str) -> tuple[int, int]:
         """Where a file lies in the tar, and its bytes; links are followed."""
