@@ -8,6 +8,7 @@ scaled/SPLIT.PX.npy      the same images, smaller: made when a trial first asks 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -44,6 +45,14 @@ class Cache:
     def classes(self) -> tuple[str, ...]:
         """Class names, indexed by label."""
         return tuple(self.manifest["classes"])
+
+    @property
+    def photos(self) -> str:
+        """Equal where the same photos are in the same splits: the source's digest, and how `--split` divided it."""
+        source, divided = self.manifest["source_digest"], self.manifest.get("split")
+        if not divided:
+            return source
+        return hashlib.sha256(f"{source} {divided} {self.manifest['split_seed']}".encode()).hexdigest()
 
     def split(self, name: str, store_px: int | None = None) -> Split:
         """Images and labels of a split; with `store_px`, scaled down to that size (never up)."""

@@ -46,7 +46,7 @@ class Layout:
     strays: list[str]  # in a flat split, names without a class number; in a class tree, files beside the folders
     unused: dict[str, int] = field(default_factory=dict)  # images in each folder (or file) that belongs to no split
     merged: list[list[str]] = field(default_factory=list)  # class folders that are one class by `class_key`
-    depth: int = 0  # without split folders: how many folders are above the part of a path that its class does not tell
+    depth: int = 0  # of a single split: how many folders are above what a path says besides split and class
 
 
 def read_layout(paths: Iterable[str], source: str) -> Layout:
@@ -194,7 +194,7 @@ def _folder_layout(by_split: dict[str, _Split], unused: dict[str, int], source: 
 
 
 def _depth(by_split: dict[str, _Split], class_folders: int) -> int:
-    return len(by_split[WHOLE].top) + class_folders if WHOLE in by_split else 0
+    return len(next(iter(by_split.values())).top) + class_folders if len(by_split) == 1 else 0
 
 
 def _classes_of_folders(folders: list[str]) -> tuple[str, bool, tuple[str, ...], dict[str, int]]:

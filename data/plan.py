@@ -75,10 +75,10 @@ def plan_splits(layout: Layout, settings: Settings, names: tuple[str, Path]) -> 
 
 
 def _divided(layout: Layout, settings: Settings, source: str) -> dict[str, Photos]:
-    if WHOLE not in layout.files:
+    if len(layout.files) > 1:
         raise DataError(
-            f"{source}: --split divides a tree without split folders, found {_found(layout)}. Remove --split, or name one "
-            "of these folders as SOURCE."
+            f"{source}: --split divides one folder of photos, found several splits: {_found(layout)}. Remove --split, or "
+            "name one of these folders as SOURCE."
         )
     if settings.skew == "lab" or settings.train_split == "skewed_training":
         raise DataError(
@@ -103,7 +103,9 @@ def _missing(layout: Layout, missing: list[str], source: str) -> DataError:
 
 
 def _folder_of(layout: Layout, split: str, source: str) -> str:
-    """The folder of a split, where the source is one."""
+    """The folder of a split, where the source is one; the source itself, where it has no other."""
+    if len(layout.files) == 1:
+        return source
     parts = parts_of(layout.files[split].paths[0]) if layout.files[split] and Path(source).is_dir() else ()
     depth = next((i for i, part in enumerate(parts, 1) if split_of(part) == split), 0)
     return str(Path(source, *parts[:depth])) if depth else "FOLDER"

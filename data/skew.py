@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from data import food11
 from data.errors import DataError
-from data.layouts import SPLITS, WHOLE, Layout
+from data.layouts import SPLITS, Layout
 from data.names import Photos, parts_of
 
 
@@ -37,13 +37,14 @@ def skew_like_the_lab(files: Iterable[tuple[str, int]]) -> Photos:
 
 
 def divide(layout: Layout, percentages: str, seed: int) -> dict[str, Photos]:
-    """Training, validation and evaluation out of a tree without split folders, each class in the same proportions.
+    """Training, validation and evaluation out of a tree with one split or without any, each class in the same proportions.
 
     percentages: such as "70,15,15". The files of a class are ranked by the SHA-256 of the seed and their path below the
     class folder, so that one more photo moves at most one other per class and split. Every class gets at least one in each
     split. Raises DataError where a class has fewer than three.
     """
-    by_class = _by_class(layout.files[WHOLE])
+    (photos,) = layout.files.values()
+    by_class = _by_class(photos)
     if small := [f"{len(paths)} of {layout.classes[c]}" for c, paths in sorted(by_class.items()) if len(paths) < 3]:
         raise DataError(
             f"--split puts at least one photo of each class into each of {len(SPLITS)} splits, found only "

@@ -166,7 +166,7 @@ def test_a_tree_without_splits_is_divided_by_the_command_that_its_refusal_names(
 @pytest.mark.parametrize(
     "files, settings, words",
     [
-        (two_dishes(), {"split": "70,15,15"}, "found evaluation (4), training (4), validation (4). Remove --split"),
+        (two_dishes(), {"split": "70,15,15"}, "several splits: evaluation (4), training (4), validation (4). Remove"),
         (class_folders("a", "b"), {"split": "70,15,15", "skew": "lab"}, "--split makes a training split of its own"),
         (class_folders("a"), {"split": "70,15,15"}, "one class alone, a; name the folder that holds the class folders"),
         (class_folders("a", "b", each=2), {"split": "70,15,15"}, "found only 2 of a, 2 of b"),
@@ -182,6 +182,26 @@ def test_a_tree_without_splits_is_divided_by_the_command_that_its_refusal_names(
 def test_what_cannot_be_divided_is_refused(tmp_path, files, settings, words):
     (tmp_path / "s").mkdir()
     assert words in refusal(write_tree(tmp_path / "s", files), tmp_path / "cache", **settings)
+
+
+def test_a_single_split_may_be_divided_in_a_zip_too(tmp_path):
+    zipped = write_zip(tmp_path / "train.zip", class_folders("a", "b", each=10, top="x/train/"))
+    assert f"one: python -m data prepare {zipped} --split 70,15,15" in refusal(zipped, tmp_path / "cache")
+    assert make(zipped, tmp_path / "cache", split="70,15,15")["counts"]["training"] == [6, 6]
+    folder = write_tree(tmp_path / "s", class_folders("a", "b", each=10))
+    make(folder, tmp_path / "other", split="70,15,15")
+    for split in SPLITS:  # the same photos
+        np.testing.assert_array_equal(load(tmp_path / "cache", split)[1], load(tmp_path / "other", split)[1])
+
+
+def test_another_division_of_the_same_photos_is_another_set_of_photos(tmp_path):
+    source = write_tree(tmp_path / "s", class_folders("a", "b"))
+    made = []
+    for i, seed in enumerate((0, 0, 1)):
+        make(source, tmp_path / f"c{i}", split="70,15,15", split_seed=seed)
+        made.append(open_cache(tmp_path / f"c{i}"))
+    assert made[0].photos == made[1].photos != made[2].photos
+    assert made[0].manifest["source_digest"] == made[2].manifest["source_digest"]
 
 
 def test_flat_numbers_without_splits_are_divided(tmp_path):

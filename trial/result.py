@@ -69,7 +69,7 @@ def write_result(
         "micro_batch": micro_batch_note(t, h),
         "duration_s": final["duration_s"],
         "cache": str(cache.directory),
-        "source_digest": cache.manifest["source_digest"],
+        "source_digest": cache.photos,
         "generated": cache.manifest.get("generated"),  # drawings and no photos
         "compute": attempts[-1]["compute"],
         "versions": {
