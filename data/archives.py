@@ -24,8 +24,6 @@ from typing import NamedTuple
 from data.errors import DataError
 from data.names import parts_of
 
-ENDINGS = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tzst|gz|bz2|xz|zst|rar|7z)(\.\d{3})?$|\.z\d\d$|\.r\d\d$", re.IGNORECASE)
-
 _COMPRESSED = {"gzip": (b"\x1f\x8b", gzip.open), "bzip2": (b"BZh", bz2.open), "xz": (b"\xfd7zXZ\0", lzma.open)}
 _PIECE = re.compile(r"(?<!\.7z)(?<!\.rar)\.(\d{3}|part[-_]?\w{1,3}|[a-c][a-z])$", re.IGNORECASE)  # cat joins them
 _PART = re.compile(r"\.z\d\d$|\.r\d\d$|\.\d{3}$|\.part\d+\.rar$", re.IGNORECASE)  # 7z finds the others

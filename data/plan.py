@@ -7,10 +7,10 @@ import unicodedata
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from data import archives
 from data.cache import rebuild_command
 from data.errors import DataError
 from data.layouts import WHOLE, Layout, read_layout, split_of
+from data.left_out import ARCHIVE
 from data.names import Photos, class_name, parts_of, printable
 from data.skew import divide, skew_like_the_lab
 from data.source import Source
@@ -31,7 +31,7 @@ class Settings:
 def understand(source: Source, name: str) -> Layout:
     """`read_layout` of a source. Raises DataError where it holds no photos."""
     if not len(source.files):
-        packed = [other for other in source.others if archives.ENDINGS.search(other)]
+        packed = [other for other in source.others if ARCHIVE.search(other)]
         give = " Unpack the archives, each into a folder of its name." if packed else ""
         if len(packed) == 1:
             give = " Give it the archive: " + shlex.join(["python", "-m", "data", "prepare", f"{name}/{packed[0]}"])
@@ -132,6 +132,10 @@ def notes_on(source: Source, layout: Layout, train_split: str) -> dict[str, list
         notes.append(f"not used, as {train_split} trains: {other[0]} ({len(layout.files[other[0]])})")
     if layout.unused:
         notes.append(f"not used, as they belong to no split: {_counted(layout.unused)}")
+    if source.is_zip and any("\u2310" <= c <= "\u25a0" for name in layout.classes for c in name):  # as cp437 has
+        notes.append(
+            "the zip's names are in an old code page: unpack it with that, as unzip -O GBK does, and give the folder"
+        )
     for folders in layout.merged:
         look_alike = len({unicodedata.normalize("NFC", folder) for folder in folders}) < len(folders)
         names = [ascii(folder) if look_alike else f"'{printable(folder)}'" for folder in folders]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 import zipfile
 import zlib
@@ -14,27 +13,10 @@ from pathlib import Path
 
 from data import archives
 from data.errors import DataError
-from data.names import Names, parts_of
+from data.left_out import ARCHIVE, hidden_part, is_other
+from data.names import Names
 
 LEVELS = 5  # archives in archives in archives ...
-
-# What systems and archivers leave behind; also everything whose name begins with a dot.
-_SYSTEM = re.compile(
-    r"thumbs\.db|ehthumbs(_vista)?\.db|iconcache\.db|desktop\.ini|icon\r|autorun\.inf|__macosx|__pycache__|lost\+found|"
-    r"lost\.dir|found\.\d{3}|\$recycle\.bin|\$extend|system volume information|network trash folder|temporary items|"
-    r"@eadir|@recycle|@recently-snapshot|#recycle|#snapshot",
-    re.IGNORECASE,
-)
-# What people keep beside photos, by its ending. Any other file should be a photo, whatever its ending.
-_OTHER = re.compile(
-    r"(readme|licen[sc]e|copying|changelog|authors|makefile|(md5|sha1|sha256)sums)|.*\.(txt|md|rst|rtf|pdf|docx?|odt|xlsx?|ods|"
-    r"pptx?|html?|mht|css|js|csv|tsv|jsonl?|ndjson|xml|ya?ml|toml|ini|cfg|conf|log|lock|sql|sqlite3?|db|mat|np[yz]|pkl|"
-    r"pickle|h5|hdf5|parquet|feather|arrow|tfrecord|lmdb|mdb|rec|idx|names|data|pt|pth|onnx|safetensors|ckpt|pyc?|ipynb|r|m|c|"
-    r"cpp|h|java|sh|bat|cmd|ps1|exe|dll|msi|apk|dmg|iso|lnk|url|webloc|torrent|crdownload|part|partial|download|tmp|bak|swp|"
-    r"aae|xmp|thm|lrv|srt|vtt|ass|svg|mp4|m4v|mov|avi|mkv|webm|wmv|flv|mpe?g|3gp|m2?ts|mp3|m4a|wav|ogg|flac|aac|md5|sha1|"
-    r"sha256|sfv|sig|asc|bib|tex|license)",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 @dataclass(frozen=True)
@@ -111,9 +93,9 @@ def _source(path: Path, is_zip: bool, stamps: Iterable[tuple[str, str]]) -> Sour
 
     def names() -> Iterator[str]:
         for name, stamp in stamps:
-            if found := _hidden_part(name):
+            if found := hidden_part(name):
                 hidden[found] = None
-            elif _is_other(name):
+            elif is_other(name):
                 others.append(name)
             else:
                 digest.update(f"{name}\0{stamp}\n".encode("utf-8", "surrogateescape"))
@@ -125,7 +107,7 @@ def _source(path: Path, is_zip: bool, stamps: Iterable[tuple[str, str]]) -> Sour
 
 def _with_packed(source: Source, stamps: dict[str, str], label: str) -> Source:
     """Without photos of its own, an archive is what the one archive in it is."""
-    inner = [name for name in source.others if archives.ENDINGS.search(name)]
+    inner = [name for name in source.others if ARCHIVE.search(name)]
     if len(source.files) or not inner:
         return source
     if len(inner) > 1:
@@ -157,20 +139,6 @@ def _copy_out(source: Source, target: Path, label: str) -> None:
             raise DataError(f"{label}: {source.packed} in it is damaged ({error}).") from error
 
 
-def _hidden_part(name: str) -> str | None:
-    """The path down to its first hidden or system part; a folder's has a slash."""
-    parts = parts_of(name)
-    for i, part in enumerate(parts, 1):
-        if part.startswith(".") or _SYSTEM.fullmatch(part):
-            return "/".join(parts[:i]) + ("/" if i < len(parts) or name.endswith("/") else "")
-    return None
-
-
-def _is_other(name: str) -> bool:
-    name = name.rpartition("/")[2]
-    return bool(_OTHER.fullmatch(name) or archives.ENDINGS.search(name))
-
-
 def _list_folder(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """The files below, sorted by their whole path, one folder at a time in memory. Hidden and system folders are named,
     with a slash, and not gone into.
@@ -189,7 +157,7 @@ def _list_folder(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[t
         ) from error
     for name in entries:
         below = os.path.join(folder, name.rstrip("/"))
-        if _hidden_part(name):
+        if hidden_part(name):
             yield prefix + name, ""
         elif name.endswith("/"):
             yield from _list_folder(below, prefix + name, (*above, _real_folder(below, above)))
