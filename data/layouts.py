@@ -94,7 +94,7 @@ def _split_folders(folders: Iterable[Folder], source: str) -> dict[Folder, str]:
         if twin := next((other for other, split in tops.items() if split == name and other != top), None):
             raise DataError(
                 f"{source}: two folders for the {name} split, {'/'.join(top)!r} and {'/'.join(twin)!r}; expected "
-                "one. Name the folder that holds just one of them."
+                "one, with the class folders in it. Name the folder that holds just one of them."
             )
     return {_innermost(top, folders): name for top, name in tops.items()}
 

@@ -46,6 +46,10 @@ def plan_splits(layout: Layout, settings: Settings, names: tuple[str, Path]) -> 
     images or settings do not fit what is there.
     """
     source, cache = names
+    if len(layout.classes) < 2 and (WHOLE in layout.files or settings.split):
+        raise DataError(
+            f"{source}: one class alone, {layout.classes[0]}; name the folder that holds the class folders."
+        )
     if WHOLE in layout.files and not settings.split:
         raise _undivided(layout, source, cache, settings)
     if settings.split:
@@ -84,10 +88,6 @@ def _divided(layout: Layout, settings: Settings, source: str) -> dict[str, Photo
         raise DataError(
             f"{source}: --split makes a training split of its own; --skew lab and --train-split skewed_training need one of "
             "Food-11's. Remove them, or remove --split."
-        )
-    if len(layout.classes) < 2:
-        raise DataError(
-            f"{source}: one class alone, {layout.classes[0]}; name the folder that holds the class folders."
         )
     return divide(layout, settings.split, settings.split_seed)
 

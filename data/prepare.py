@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,20 +41,27 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
     """
     source, cache = open_source(source_path.resolve()), cache.resolve()  # a link to a bigger disk stays a link
     old = _old_manifest(cache, source.path)
-    if source.packed is None:
-        return _prepare(source, str(source_path), (cache, old), settings)
-    folder = _partial_folder(cache)
+    with _unpacked(source, cache) as found:
+        return _prepare(found, str(source_path), (cache, old), settings)
+
+
+@contextmanager
+def _unpacked(source: Source, cache: Path) -> Iterator[Source]:
+    """The source with its files readable; what had to be unpacked for that is beside the cache until the end."""
+    folder = None
     try:
         try:
-            source = unpack(source, folder)
+            folder = _partial_folder(cache) if source.packed is not None else None
+            found = unpack(source, folder) if folder else source
         except OSError as error:
             raise DataError(
-                f"{source_path}: could not be unpacked beside {cache} ({error}); free space there, choose another --cache, "
-                "or unpack it yourself and give the folder."
+                f"{source.path}: could not be unpacked beside {cache} ({error}); free space there, choose another --cache, or "
+                "unpack it yourself and give the folder."
             ) from error
-        return _prepare(source, str(source_path), (cache, old), settings)
+        yield found
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _prepare(source: Source, name: str, target: tuple[Path, dict | None], settings: Settings) -> dict:

@@ -274,6 +274,13 @@ def test_a_disk_that_is_full_while_unpacking_is_one_line_and_leaves_nothing(tmp_
     assert sorted(os.listdir(tmp_path)) == before
 
 
+def test_a_place_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_bytes(b"mine")
+    (tmp_path / "download").write_bytes(KINDS["tar.gz"](DISHES, tmp_path))
+    with pytest.raises(DataError, match="could not be unpacked beside .*choose another --cache"):
+        prepare(tmp_path / "download", tmp_path / "file/cache", Settings(PX))
+
+
 def test_an_interrupt_while_an_archive_is_decoded_leaves_nothing(tmp_path, monkeypatch):
     (tmp_path / "download").write_bytes(KINDS["tar.gz"](DISHES, tmp_path))
 
