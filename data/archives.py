@@ -101,7 +101,7 @@ def open_zip(path: Path, label: str) -> zipfile.ZipFile:
 def tar_members(path: Path, label: str) -> Iterator[Member]:
     """The files of a plain tar. Raises DataError where it is cut off or damaged."""
     try:
-        with tarfile.open(path, "r:") as archive:
+        with tarfile.open(path, "r:", encoding="utf-8") as archive:
             while (member := archive.next()) is not None:
                 archive.members = []  # it would keep all
                 name, target = _plain(member.name), member.linkname

@@ -29,6 +29,7 @@ _SPLIT_NAMES = {
     "validation": re.compile(r"val|valid|validate|validation|dev|development"),
     "evaluation": re.compile(r"eval|evaluate|evaluation|test|testing|tst|hold ?out"),
 }
+_TEST = re.compile(r"te?st|hold")
 _SPLIT_SUFFIX = re.compile(r" ?(set|split|data|images|imgs|photos|pictures)$")
 _FLAT_NAME = re.compile(r"^(\d+)_.+\.\w+$")
 
@@ -90,6 +91,7 @@ def _split_folders(folders: Iterable[Folder], source: str) -> dict[Folder, str]:
         depth = next((i for i, part in enumerate(folder) if i >= start and split_of(part)), None)
         if depth is not None:
             tops[folder[: depth + 1]] = split_of(folder[depth])
+    _tell_eval_from_test(tops)
     for top, name in tops.items():
         if twin := next((other for other, split in tops.items() if split == name and other != top), None):
             raise DataError(
@@ -97,6 +99,13 @@ def _split_folders(folders: Iterable[Folder], source: str) -> dict[Folder, str]:
                 "one, with the class folders in it. Name the folder that holds just one of them."
             )
     return {_innermost(top, folders): name for top, name in tops.items()}
+
+
+def _tell_eval_from_test(tops: dict[Folder, str]) -> None:
+    """Where there are both and no `val`, `eval` is what is looked at while training."""
+    evaluations = {top: bool(_TEST.match(class_key(top[-1]))) for top, name in tops.items() if name == "evaluation"}
+    if "validation" not in tops.values() and sorted(evaluations.values()) == [False, True]:
+        tops[min(evaluations, key=evaluations.get)] = "validation"
 
 
 def _around(folders: Iterable[Folder]) -> int:

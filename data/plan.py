@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -145,11 +146,16 @@ def notes_on(source: Source, layout: Layout, train_split: str) -> dict[str, list
 
 def _left_out(source: Source) -> list[str]:
     kinds = (("hidden or system files and folders", source.hidden), ("files that are no photos", source.others))
-    return [
-        f"left out, {what}: {len(names)} ({', '.join(map(printable, names[:5]))}{', ...' if len(names) > 5 else ''})"
-        for what, names in kinds
-        if len(names)
-    ]
+    return [f"left out, {what}: {len(names)} ({_by_folder(names)})" for what, names in kinds if len(names)]
+
+
+def _by_folder(names: Iterable[str]) -> str:
+    """The first name of each folder, and how many more are there."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folders.setdefault(name.rstrip("/").rpartition("/")[0], []).append(printable(name))
+    shown = [first + (f" and {len(more)} beside it" if more else "") for first, *more in folders.values()]
+    return ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
 
 
 def _counted(unused: dict[str, int]) -> str:

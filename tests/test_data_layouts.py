@@ -89,6 +89,14 @@ def test_folders_around_the_splits_and_split_folders_twice_are_looked_through(sp
     }
 
 
+def test_eval_beside_test_is_the_validation_split():
+    layout = read_layout(["train/a/1.jpg", "eval/a/1.jpg", "test/a/1.jpg"], "photos")
+    assert layout.files["validation"] == [("eval/a/1.jpg", 0)] and layout.files["evaluation"] == [("test/a/1.jpg", 0)]
+    for other in ("val", "testing"):
+        with pytest.raises(DataError, match="two folders for the evaluation split, 'eval' and 'test"):
+            read_layout(["train/a/1.jpg", "eval/a/1.jpg", "test/a/1.jpg", f"{other}/a/1.jpg"], "photos")
+
+
 def test_what_belongs_to_no_split_is_counted_by_folder():
     paths = [f"food/{path}" for path in two_dishes()]
     layout = read_layout(
