@@ -148,8 +148,8 @@ def _next_block(content: gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile, label: str
 def _zip_path(entry: zipfile.ZipInfo) -> str:
     """The name with slashes, as it was meant: archivers on Windows write backslashes, and those on Macs UTF-8 without
     saying so, which Python then takes for cp437."""
-    name = entry.filename
-    if not entry.flag_bits & 0x800:
+    name = _unicode_path(entry) or entry.filename
+    if not entry.flag_bits & 0x800 and name == entry.filename:
         with suppress(UnicodeError):  # another code page: the letters stay wrong, and the same for all files
             name = name.encode("cp437").decode("utf-8")
     # In a Japanese or Chinese code page a backslash may be the second byte of a letter: there, slashes are the separators.
@@ -157,6 +157,17 @@ def _zip_path(entry: zipfile.ZipInfo) -> str:
     if "/" not in name or (is_text and entry.create_system != 3):  # 3: Unix, where a backslash is a letter
         name = name.replace("\\", "/")
     return name
+
+
+def _unicode_path(entry: zipfile.ZipInfo) -> str | None:
+    """The name in UTF-8 that WinZip and others put beside one in a code page (APPNOTE 4.6.9); newer Pythons read it."""
+    extra = entry.extra
+    while len(extra) > 9:
+        kind, size, _, checksum = struct.unpack_from("<HHBI", extra)
+        if kind == 0x7075 and checksum == zlib.crc32(entry.orig_filename.encode("cp437", "replace")):
+            return extra[9 : 4 + size].decode("utf-8", "replace")
+        extra = extra[4 + size :]
+    return None
 
 
 def _plain(path: str) -> str:

@@ -95,7 +95,7 @@ def _divided(layout: Layout, settings: Settings, source: str) -> dict[str, Photo
 
 def _missing(layout: Layout, missing: list[str], source: str) -> DataError:
     strays = f"; {len(layout.strays)} files have no class, such as {layout.strays[0]}" if layout.strays else ""
-    _, name = max((len(files), name) for name, files in layout.files.items())
+    name = max(layout.files, key=lambda name: (len(layout.files[name]), name == "training"))
     command = shlex.join(["python", "-m", "data", "prepare", _folder_of(layout, name, source), "--split", "70,15,15"])
     return DataError(
         f"{source}: no images for {' and '.join(missing)}; found {_found(layout)}{strays}. Put a folder for each missing "

@@ -11,8 +11,11 @@ import os
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import tarfile
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -122,6 +125,19 @@ def test_a_backslash_that_is_half_of_a_letter_separates_nothing(tmp_path):
     assert manifest["notes"] == [
         "the zip's names are in an old code page: unpack it with that, as unzip -O GBK does, and give the folder"
     ]
+
+
+def test_the_unicode_name_beside_one_in_a_code_page_is_taken(tmp_path):
+    """As WinZip writes it: what the code page lacks is a question mark in the name itself."""
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        for i, (path, raw) in enumerate(DISHES.items()):
+            name = path.encode("ascii", "replace").replace(b"?", b"_") + str(i).encode()
+            entry, utf8 = zipfile.ZipInfo(name.decode()), path.encode()
+            entry.extra = struct.pack("<HHBI", 0x7075, 5 + len(utf8), 1, zlib.crc32(name)) + utf8
+            entry.extra = struct.pack("<HHI", 0x9999, 4, 0) + entry.extra
+            entry.create_system = 0
+            archive.writestr(entry, raw)
+    assert set(labelled(tmp_path / "s.zip")) == {(*path.split("/")[:2], raw) for path, raw in DISHES.items()}
 
 
 def test_a_backslash_in_a_name_from_unix_is_a_letter(tmp_path):
