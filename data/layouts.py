@@ -11,6 +11,7 @@ Folders around all of it are looked through. Class numbers are ordered as number
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -91,6 +92,7 @@ def _split_folders(folders: Iterable[Folder], source: str) -> dict[Folder, str]:
         depth = next((i for i, part in enumerate(folder) if i >= start and split_of(part)), None)
         if depth is not None:
             tops[folder[: depth + 1]] = split_of(folder[depth])
+    tops = tops or _with_words_in_common(folders)
     _tell_eval_from_test(tops)
     for top, name in tops.items():
         if twin := next((other for other, split in tops.items() if split == name and other != top), None):
@@ -99,6 +101,17 @@ def _split_folders(folders: Iterable[Folder], source: str) -> dict[Folder, str]:
                 "one, with the class folders in it. Name the folder that holds just one of them."
             )
     return {_innermost(top, folders): name for top, name in tops.items()}
+
+
+def _with_words_in_common(folders: Iterable[Folder]) -> dict[Folder, str]:
+    """`seg_train` and `seg_test`: side by side, the first or last word names a split and all others are the same."""
+    families: dict[tuple, dict[Folder, str]] = {}
+    for folder in {whole[: depth + 1] for whole in folders for depth in range(len(whole))}:
+        words = class_key(folder[-1]).replace("-", " ").split()
+        for at, rest in ((0, words[1:]), (-1, words[:-1])):
+            if rest and (split := split_of(words[at])):
+                families.setdefault((folder[:-1], at, *rest), {})[folder] = split
+    return next((family for _, family in sorted(families.items()) if len(set(family.values())) > 1), {})
 
 
 def _tell_eval_from_test(tops: dict[Folder, str]) -> None:
@@ -123,7 +136,9 @@ def _innermost(top: Folder, folders: Iterable[Folder]) -> Folder:
     """Down to `training_set/training_set`, as some archives are packed: the class folders are below that."""
     below = {folder[len(top) : len(top) + 1] for folder in folders if folder[: len(top)] == top}
     child = below.pop()
-    same = not below and child and split_of(child[0]) == split_of(top[-1])
+    if below or not child:
+        return top
+    same = class_key(child[0]) == class_key(top[-1]) or split_of(child[0]) == split_of(top[-1]) is not None
     return _innermost(top + child, folders) if same else top
 
 
@@ -150,13 +165,13 @@ def _class_root(folders: Iterable[Folder]) -> Folder:
 def _by_split(paths: Iterable[str], tops: dict[Folder, str]) -> tuple[dict[str, _Split], dict[str, int]]:
     """What each source split holds, sorted; and how many images are elsewhere, by folder."""
     splits = {name: _Split(top) for top, name in tops.items()}
-    around = min(map(len, tops), default=1) - 1
     unused: Counter[str] = Counter()
     for path in paths:
         parts = parts_of(path)
         top = _top_of(parts[:-1], tops)
         if top is None:
-            unused["/".join(parts[: max(around, 0) + 1])] += 1
+            around = max(len(os.path.commonprefix([parts[:-1], other])) for other in tops)
+            unused["/".join(parts[: around + 1])] += 1
         else:
             splits[tops[top]].paths.append(path)
     return splits, dict(unused)

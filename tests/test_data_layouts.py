@@ -89,6 +89,18 @@ def test_folders_around_the_splits_and_split_folders_twice_are_looked_through(sp
     }
 
 
+def test_split_folders_may_have_words_in_common():
+    paths = [f"{top}/{dish}/1.jpg" for top in ("x/seg_train/seg_train", "x/seg_test/seg_test") for dish in ("a", "b")]
+    layout = read_layout([*paths, "x/seg_pred/1.jpg"], "photos")
+    assert (layout.classes, list(layout.files), layout.unused) == (
+        ("a", "b"),
+        ["evaluation", "training"],
+        {"x/seg_pred": 1},
+    )
+    stations = ["train_station/1.jpg", "test_tube/1.jpg", "valid passport/1.jpg"]  # classes
+    assert list(read_layout(stations, "photos").files) == ["whole"]
+
+
 def test_eval_beside_test_is_the_validation_split():
     layout = read_layout(["train/a/1.jpg", "eval/a/1.jpg", "test/a/1.jpg"], "photos")
     assert layout.files["validation"] == [("eval/a/1.jpg", 0)] and layout.files["evaluation"] == [("test/a/1.jpg", 0)]
