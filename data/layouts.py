@@ -106,7 +106,7 @@ def _split_folders(folders: Iterable[Folder], source: str) -> dict[Folder, str]:
 def _with_words_in_common(folders: Iterable[Folder]) -> dict[Folder, str]:
     """`seg_train` and `seg_test`: side by side, the first or last word names a split and all others are the same."""
     families: dict[tuple, dict[Folder, str]] = {}
-    for folder in {whole[: depth + 1] for whole in folders for depth in range(len(whole))}:
+    for folder in sorted({whole[: depth + 1] for whole in folders for depth in range(len(whole))}):
         words = class_key(folder[-1]).replace("-", " ").split()
         for at, rest in ((0, words[1:]), (-1, words[:-1])):
             if rest and (split := split_of(words[at])):
@@ -200,10 +200,8 @@ def _class_number(name: str) -> int | None:
 
 
 def _folder_layout(by_split: dict[str, _Split], unused: dict[str, int], source: str) -> Layout:
-    found = Counter(below[0] for split in by_split.values() for _, below in split if len(below) > 1)
-    folders = sorted(
-        found, key=lambda folder: (-found[folder], folder)
-    )  # a class is called what most of its photos say
+    sizes = Counter(below[0] for split in by_split.values() for _, below in split if len(below) > 1)
+    folders = sorted(sizes, key=lambda name: (-sizes[name], name))  # a class is called what most of its photos say
     kind, is_food11, classes, id_of = _classes_of_folders(folders)
     files = {
         name: Photos((path, id_of[below[0]]) for path, below in split if len(below) > 1)

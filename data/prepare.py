@@ -41,8 +41,8 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
     """
     source, cache = open_source(source_path.resolve()), cache.resolve()  # a link to a bigger disk stays a link
     old = _old_manifest(cache, source.path)
-    with _unpacked(source, cache) as found:
-        return _prepare(found, str(source_path), (cache, old), settings)
+    with _unpacked(source, cache) as readable:
+        return _prepare(readable, str(source_path), (cache, old), settings)
 
 
 @contextmanager
@@ -52,13 +52,13 @@ def _unpacked(source: Source, cache: Path) -> Iterator[Source]:
     try:
         try:
             folder = _partial_folder(cache) if source.packed is not None else None
-            found = unpack(source, folder) if folder else source
+            readable = unpack(source, folder) if folder else source
         except OSError as error:
             raise DataError(
                 f"{source.path}: could not be unpacked beside {cache} ({error}); free space there, choose another --cache, or "
                 "unpack it yourself and give the folder."
             ) from error
-        yield found
+        yield readable
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)

@@ -68,19 +68,19 @@ def unpack(source: Source, folder: Path) -> Source:
 
     Raises DataError where one of them is damaged, and OSError where the disk is full.
     """
-    found, label = source, str(source.path)
+    current, label = source, str(source.path)
     for level in range(LEVELS):
-        if found.packed is None:
-            return replace(found, path=source.path, digest=source.digest, opened=found.path)
+        if current.packed is None:
+            return replace(current, path=source.path, digest=source.digest, opened=current.path)
         target = folder / f"unpacked-{level}"
-        if found.packed:
-            _copy_out(found, target, label)
+        if current.packed:
+            _copy_out(current, target, label)
         else:
-            archives.decompress(found.path, archives.kind_of(found.path, label), target, label)
+            archives.decompress(current.path, archives.kind_of(current.path, label), target, label)
         if level:
-            found.path.unlink()
-        label = f"{label}/{found.packed}".rstrip("/")
-        found = open_source(target, label)
+            current.path.unlink()
+        label = f"{label}/{current.packed}".rstrip("/")
+        current = open_source(target, label)
     raise DataError(f"{source.path}: archives in archives, more than {LEVELS} deep; unpack it and give the folder.")
 
 
@@ -93,8 +93,8 @@ def _source(path: Path, is_zip: bool, stamps: Iterable[tuple[str, str]]) -> Sour
 
     def names() -> Iterator[str]:
         for name, stamp in stamps:
-            if found := hidden_part(name):
-                hidden[found] = None
+            if left_out := hidden_part(name):
+                hidden[left_out] = None
             elif is_other(name):
                 others.append(name)
             else:
@@ -147,9 +147,9 @@ def _list_folder(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[t
     link leads back to one of them or to what is above it.
     """
     try:
-        with os.scandir(folder) as found:
+        with os.scandir(folder) as listing:
             # A folder's slash counts: "a-b" is before "a/b".
-            entries = sorted((entry.name + "/" if _is_folder(entry) else entry.name) for entry in found)
+            entries = sorted((entry.name + "/" if _is_folder(entry) else entry.name) for entry in listing)
     except OSError as error:
         raise DataError(
             f"{folder}: this folder cannot be listed ({error.strerror or error}); make it readable, or move it out of "
@@ -177,10 +177,10 @@ def _real_folder(folder: str, above: tuple[str, ...]) -> str:
 def _stamp(file: str) -> str | None:
     """Size and time; None for a pipe, socket or device, which reading would wait for."""
     try:
-        found = os.stat(file)
+        status = os.stat(file)
     except OSError:  # a dangling link: listed, so that the preparation names it as unreadable
         return "unreadable"
-    return f"{found.st_size} {found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else None
+    return f"{status.st_size} {status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else None
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
