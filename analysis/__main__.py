@@ -8,15 +8,13 @@ import sys
 from pathlib import Path
 
 from .reading.locate import AnalysisError
-from .terminal.text import clean
+from .terminal.text import clean, show_any_name
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 1 with one line for a mistake that a person can put right."""
+    show_any_name()
     options = _parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that has no character for a name still shows the rest
-            stream.reconfigure(errors="backslashreplace")
     try:
         code = options.run(options)
         sys.stdout.flush()

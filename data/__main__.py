@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from data.errors import DataError
+from data.names import printable, show_any_name
 
 DEFAULT_CACHE = Path(__file__).resolve().parent / "cache"
 
@@ -17,11 +18,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
 
     prepare = commands.add_parser("prepare", help="decode photos once into a cache", allow_abbrev=False)
-    prepare.add_argument("source", type=Path, metavar="SOURCE", help="folder or zip of photos, in any Food-11 layout")
+    prepare.add_argument("source", type=Path, metavar="SOURCE", help="folder, zip or tar of photos")
     prepare.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR", help="default: data/cache")
     prepare.add_argument("--image-px", type=_positive, default=256, metavar="N", help="side of the stored squares")
     prepare.add_argument("--train-split", choices=("auto", "training", "skewed_training"), default="auto")
     prepare.add_argument("--skew", choices=("none", "lab"), default="none", help="lab: derive the lab's skewed split")
+    prepare.add_argument(
+        "--split",
+        type=_percentages,
+        metavar="70,15,15",
+        help="divide a tree without split folders: per cent for training, validation, evaluation",
+    )
+    prepare.add_argument("--split-seed", type=int, metavar="N", help="another division (default: 0)")
     prepare.add_argument("--skip-unreadable", action="store_true", help="leave broken files out instead of stopping")
 
     sample = commands.add_parser("sample", help="draw the generated Food-11 sample", allow_abbrev=False)
@@ -31,7 +39,26 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     show = commands.add_parser("show", help="counts, and a contact sheet of what the network sees", allow_abbrev=False)
     show.add_argument("cache", type=Path, nargs="?", default=DEFAULT_CACHE, metavar="CACHE")
     show.add_argument("--out", type=Path, metavar="PNG", help="default: CACHE/contact_sheet.png")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.command == "prepare" and args.split_seed is not None and not args.split:
+        prepare.error("--split-seed belongs to --split")
+    return args
+
+
+def _percentages(text: str) -> str:
+    """Three positive numbers that add up to 100, as 70,15,15; or to 1."""
+    try:
+        shares = [float(part.rstrip("% ")) for part in text.split(",")]
+    except ValueError:
+        shares = []
+    if len(shares) == 3 and abs(sum(shares) - 1) < 1e-6:
+        shares = [round(100 * share, 4) for share in shares]
+    if len(shares) != 3 or not all(share > 0 for share in shares) or not abs(sum(shares) - 100) < 1e-3:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected three percentages, for training, validation and evaluation, that add up to 100, such as "
+            "70,15,15"
+        )
+    return ",".join(f"{share:g}" for share in shares)
 
 
 def _positive(text: str) -> int:
@@ -42,12 +69,13 @@ def _positive(text: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    show_any_name()
     args = parse(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill cleans up as Ctrl-C does
     try:
         {"prepare": run_prepare, "sample": run_sample, "show": run_show}[args.command](args)
     except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         print(f"error: {error} in this Python; activate the environment: . .venv/bin/activate", file=sys.stderr)
@@ -62,13 +90,16 @@ def run_prepare(args: argparse.Namespace) -> None:
     from data.prepare import Settings, prepare
     from data.show import counts_table
 
-    settings = Settings(args.image_px, args.train_split, args.skew, args.skip_unreadable)
+    settings = Settings(
+        args.image_px, args.train_split, args.skew, args.skip_unreadable, args.split or "", args.split_seed or 0
+    )
     manifest = prepare(args.source, args.cache, settings)
     print(counts_table(manifest))
     if manifest["skipped"]:
         reasons = manifest.get("why_skipped", {})  # an earlier version did not keep them
         names = [f"{path} ({reasons[path]})" if path in reasons else path for path in manifest["skipped"]]
-        print(f"skipped {len(names)} unreadable: {'; '.join(names)}")
+        print(f"skipped {len(names)} unreadable: {printable('; '.join(names))}")
+    print("".join(f"{note}\n" for note in manifest.get("notes", [])), end="")
     print_warnings(args.cache, manifest)
     if _could_be_skewed(manifest):
         print("this is Food-11's full training split; the report trained on a skewed one: --skew lab derives it")
@@ -110,5 +141,4 @@ def run_show(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
     sys.exit(main())

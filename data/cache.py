@@ -9,6 +9,7 @@ scaled/SPLIT.PX.npy      the same images, smaller: made when a trial first asks 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -17,19 +18,17 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from data.contents import compare, listed, read_contents, remember
 from data.errors import DataError
-from data.layouts import is_junk, parts_of
 from data.source import Source, open_source
 
 FORMAT = 2  # raised when decoding or the files' meaning change: older caches are then refused
 SCALED_AT_ONCE = 64  # images a thread
-_NOTES = {".txt", ".md", ".pdf", ".html", ".json", ".csv", ".log", ".url"}  # what people leave in a mount point
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,14 @@ class Cache:
     def classes(self) -> tuple[str, ...]:
         """Class names, indexed by label."""
         return tuple(self.manifest["classes"])
+
+    @property
+    def photos(self) -> str:
+        """Equal where the same photos are in the same splits: the source's digest, and how `--split` divided it."""
+        source, divided = self.manifest["source_digest"], self.manifest.get("split")
+        if not divided:
+            return source
+        return hashlib.sha256(f"{source} {divided} {self.manifest['split_seed']}".encode()).hexdigest()
 
     def split(self, name: str, store_px: int | None = None) -> Split:
         """Images and labels of a split; with `store_px`, scaled down to that size (never up)."""
@@ -119,13 +126,21 @@ def rebuild_hint(directory: Path, manifest: dict, image_px: int | None = None) -
     source, reason = manifest.get("source"), ""
     if source:
         _, reason = _open_source(Path(source))
-    words = ["python", "-m", "data", "prepare", "SOURCE" if reason or not source else source]
+    first = f"{source} {reason}: bring its photos back and " if reason else ""
+    known = manifest if source and not reason else {**manifest, "source": "SOURCE"}
+    return f"{first}make it again with: {rebuild_command(directory, known, image_px)}"
+
+
+def rebuild_command(directory: Path, manifest: dict, image_px: int | None = None) -> str:
+    """The command that makes a cache of manifest["source"], with the other settings of the manifest."""
+    words = ["python", "-m", "data", "prepare", str(manifest["source"])]
     words += ["--cache", str(directory), "--image-px", str(image_px or manifest.get("image_px", 256))]
     words += ["--train-split", str(manifest.get("train_split", "auto"))]
     words += ["--skew", "lab"] if manifest.get("skew") == "lab" else []
+    if manifest.get("split"):
+        words += ["--split", str(manifest["split"]), "--split-seed", str(manifest.get("split_seed", 0))]
     words += ["--skip-unreadable"] if manifest.get("skipped") else []
-    first = f"{source} {reason}: bring its photos back and " if reason else ""
-    return f"{first}make it again with: {shlex.join(words)}"
+    return shlex.join(words)
 
 
 def check_files(directory: Path, manifest: dict) -> None:
@@ -175,12 +190,13 @@ def _check_source(directory: Path, manifest: dict) -> None:
     """A source that cannot be looked at cannot have changed: the cache is enough. One with other photos is a stale cache."""
     path = Path(manifest["source"])
     source, reason = _open_source(path)
-    contents = None
     if source and source.digest != manifest["source_digest"]:
         contents = read_contents(directory)
         if contents and contents.source_digest == source.digest:
             return
-        found = compare(contents, source, manifest["skipped"]) if contents else None
+        # What has to be unpacked first is left to `prepare`, which finds the cache up to date where the photos are the same.
+        can_compare = contents and source.packed is None
+        found = compare(contents, source, manifest["skipped"]) if can_compare else None
         if found is None or ((found.changed or found.added or found.removed) and not found.lost_split):
             raise DataError(
                 f"{directory}: the photos in {path} have changed since this cache was made{f' ({found})' if found else ''}; "
@@ -204,10 +220,7 @@ def _open_source(path: Path) -> tuple[Source | None, str]:
         source = open_source(path)
     except (OSError, DataError) as error:
         return None, f"cannot be read ({str(error).removeprefix(f'{path}: ').partition('; ')[0]})"
-    has_photos = any(
-        PurePosixPath(name).suffix.lower() not in _NOTES and not is_junk(parts_of(name)) for name in source.files
-    )
-    return (source, "") if has_photos else (None, "has no photos")
+    return (source, "") if len(source.files) or source.packed is not None else (None, "has no photos")
 
 
 def _write_scaled(full: np.ndarray, target: Path, store_px: int) -> np.ndarray:

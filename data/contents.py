@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from data.layouts import SPLITS, is_junk, parts_of
+from data.layouts import SPLITS
 from data.names import Names, Photos
 from data.source import DIGEST_BYTES, UNREAD, Reader, Source, digest_of
 
@@ -29,7 +29,7 @@ FILE = "photos.npz"
 class Contents:
     """What is known of a source's files."""
 
-    names: Names  # (N,) relative paths; no junk
+    names: Names  # (N,) relative paths
     sizes: tuple[int, ...]  # files of each split, the U first of all; the others were not decoded
     stamps: np.ndarray  # (N,) uint32
     digests: np.ndarray  # (U, DIGEST_BYTES) uint8; zeros where it could not be read
@@ -63,8 +63,7 @@ def contents_of(source: Source, plan: dict[str, Photos], digests: np.ndarray) ->
     places = np.fromiter((bisect_left(source.files, path) for path in paths), np.int64)
     unused = np.ones(len(source.files), bool)
     unused[places] = False
-    others = [i for i in np.flatnonzero(unused) if not is_junk(parts_of(source.files[i]))]
-    order = np.concatenate([places, np.array(others, np.int64)])
+    order = np.concatenate([places, np.flatnonzero(unused)])
     names, sizes = Names(source.files[i] for i in order), tuple(len(plan[split]) for split in SPLITS)
     return Contents(names, sizes, np.array(source.stamps, np.uint32)[order], digests, source.digest)
 
@@ -102,12 +101,10 @@ def compare(contents: Contents, source: Source, skipped: Iterable[str]) -> Chang
     """What is not as it was, by the bytes of those files whose stamps are others. skipped: photos that are not in the cache; that
     one of them is removed changes nothing, and neither does what was not decoded.
     """
-    known, reader = {name: i for i, name in enumerate(contents.names)}, Reader(source.path, source.is_zip)
-    is_folder = source.path.is_dir()
+    known, reader = {name: i for i, name in enumerate(contents.names)}, Reader(source.where, source.is_zip)
+    is_folder = source.where.is_dir()
     changed, added, unread, skipped = [], [], [], set(skipped)
     for name, stamp in zip(source.files, source.stamps):
-        if is_junk(parts_of(name)):
-            continue
         i = known.pop(name, None)
         if i is None:
             (unread if is_folder and not os.path.exists(source.path / name) else added).append(name)

@@ -42,7 +42,7 @@ def folder_name(class_name: str) -> str:
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 _BY_KEY = {_key(name): class_id for class_id, name in enumerate(CLASSES)}

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,25 +24,15 @@ from data.cache import FORMAT, check_files, read_manifest, write_manifest
 from data.contents import contents_of, has_same_photos, in_two_splits, save_contents
 from data.errors import DataError
 from data.formats import can_read_now
-from data.layouts import SPLITS, Layout, read_layout
+from data.layouts import SPLITS, Layout
 from data.names import Photos
+from data.plan import Settings, notes_on, plan_splits, understand
 from data.rows import Rows, decode_rows, start_worker
 from data.sample import generated_by
-from data.skew import skew_like_the_lab
-from data.source import DIGEST_BYTES, Source, open_source
+from data.source import DIGEST_BYTES, Source, open_source, unpack
 
 CHUNK = 64  # photos a task: long enough to hide the hand-over, short enough for a smooth progress bar
 WAITING = 4 * (os.cpu_count() or 1)  # tasks: enough that no worker waits for one, few enough to weigh nothing
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides a cache's content, besides its source."""
-
-    image_px: int = 256
-    train_split: str = "auto"  # auto: the skewed split where the source has one, else the full one
-    skew: str = "none"  # "lab": derive the skewed split from the full one
-    skip_unreadable: bool = False
 
 
 def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
@@ -50,14 +40,37 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
 
     Raises DataError where the source is not understood, a photo cannot be read, or `cache` is no cache of ours.
     """
-    try:
-        source = open_source(source_path.resolve())
-    except OSError as error:
-        raise DataError(f"{source_path}: cannot be read ({error}); connect or mount it again, then repeat.") from error
-    layout = read_layout(source.files, str(source_path))
-    plan, train_split = _plan(layout, settings, str(source_path))
-    cache = cache.resolve()  # a link to a bigger disk stays a link
+    source, cache = open_source(source_path.resolve()), cache.resolve()  # a link to a bigger disk stays a link
     old = _old_manifest(cache, source.path)
+    with _unpacked(source, cache) as readable:
+        return _prepare(readable, str(source_path), (cache, old), settings)
+
+
+@contextmanager
+def _unpacked(source: Source, cache: Path) -> Iterator[Source]:
+    """The source with its files readable; what had to be unpacked for that is beside the cache until the end."""
+    folder = None
+    try:
+        try:
+            folder = _partial_folder(cache) if source.packed is not None else None
+            readable = unpack(source, folder) if folder else source
+        except OSError as error:
+            raise DataError(
+                f"{source.path}: could not be unpacked beside {cache} ({error}); free space there, choose another --cache, or "
+                "unpack it yourself and give the folder."
+            ) from error
+        yield readable
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prepare(source: Source, name: str, target: tuple[Path, dict | None], settings: Settings) -> dict:
+    """name: the source as the person gave it; target: the cache's folder, and the manifest that is there."""
+    cache, old = target
+    layout = understand(source, name)
+    plan, train_split = plan_splits(layout, settings, (name, cache))
+    notes = notes_on(source, layout, train_split)
     manifest = _manifest(source, layout, settings, train_split)
     if (
         old
@@ -67,7 +80,8 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
         and _is_whole(cache, old)
         and (old["source_digest"] == source.digest or has_same_photos(cache, old, source, plan, layout.strays))
     ):
-        return {**_moved(cache, old, source), "reused": True}
+        kept = {key: value for key, value in _moved(cache, old, source).items() if key != "notes"}
+        return kept | notes | {"reused": True}
     partial = None
     try:
         partial = _partial_folder(cache)
@@ -76,7 +90,7 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
             split: np.bincount(np.load(partial / f"{split}.labels.npy"), minlength=len(layout.classes)).tolist()
             for split in SPLITS
         }
-        write_manifest(partial, manifest)
+        write_manifest(partial, manifest | notes)
         _replace(partial, cache)
     except OSError as error:
         raise DataError(
@@ -87,34 +101,7 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
     finally:
         if partial:
             shutil.rmtree(partial, ignore_errors=True)
-    return {**manifest, "reused": False}
-
-
-def _plan(layout: Layout, settings: Settings, source: str) -> tuple[dict[str, Photos], str]:
-    """The files of each split of the cache, and which source split trains."""
-    available = [name for name in ("skewed_training", "training") if layout.files.get(name)]
-    train_split = settings.train_split
-    if train_split == "auto":
-        train_split = "training" if settings.skew == "lab" else (available or ["training"])[0]
-    missing = [name for name in (train_split, "validation", "evaluation") if not layout.files.get(name)]
-    if missing:
-        found = ", ".join(f"{name} ({len(files)})" for name, files in layout.files.items())
-        raise DataError(f"{source}: no images for {' and '.join(missing)}; found {found}.")
-    training = layout.files[train_split]
-    if settings.skew == "lab":
-        if not layout.is_food11 or train_split != "training":
-            raise DataError(
-                f"{source}: --skew lab needs Food-11's full training split, found {train_split} of "
-                f"{len(layout.classes)} classes ({', '.join(layout.classes[:3])}, ...). Leave --skew away."
-            )
-        training = skew_like_the_lab(training)
-    plan = {"training": training, "validation": layout.files["validation"], "evaluation": layout.files["evaluation"]}
-    trained = set(training.class_ids)
-    for split in ("validation", "evaluation"):
-        if unseen := sorted(set(plan[split].class_ids) - trained):
-            names = ", ".join(layout.classes[class_id] for class_id in unseen)
-            raise DataError(f"{source}: {split} has images of {names}, but {train_split} has none to learn from.")
-    return plan, train_split
+    return manifest | notes | {"reused": False}
 
 
 def _old_manifest(cache: Path, source: Path) -> dict | None:
@@ -156,6 +143,8 @@ def _partial_folder(cache: Path) -> Path:
 def _manifest(source: Source, layout: Layout, settings: Settings, train_split: str) -> dict:
     chosen = {**asdict(settings), "train_split": train_split}
     del chosen["skip_unreadable"]  # what was skipped is recorded by name
+    if not settings.split:
+        del chosen["split"], chosen["split_seed"]
     generated = generated_by(source)
     return {
         "format": FORMAT,
@@ -176,7 +165,7 @@ def _decode_all(source: Source, plan: dict[str, Photos], partial: Path, settings
     pool = ProcessPoolExecutor(
         mp_context=multiprocessing.get_context("spawn"),
         initializer=start_worker,
-        initargs=(source.path, source.is_zip, os.getpid()),
+        initargs=(source.where, source.is_zip, os.getpid()),
     )
 
     def advance(task: Future) -> None:

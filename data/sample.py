@@ -74,12 +74,14 @@ def write_sample(
 
 
 def generated_by(source: Source) -> dict[str, int] | None:
-    """{generator, seed} of the sample that `source`, a folder or zip, holds by its note; None for photos."""
-    notes = [path for path in source.files if PurePosixPath(path).name == NOTE and path.count("/") < 2]
+    """{generator, seed} of the sample that `source` holds by its note; None for photos."""
+    note = next((path for path in source.others if PurePosixPath(path).name == NOTE and path.count("/") < 2), None)
+    if note is None:
+        return None
     try:
-        found = json.loads(Reader(source.path, source.is_zip).read(notes[0]))
+        found = json.loads(Reader(source.where, source.is_zip).read(note))
         return {key: int(found[key]) for key in ("generator", "seed")}
-    except (IndexError, OSError, BadZipFile, ValueError, KeyError, TypeError):
+    except (OSError, BadZipFile, ValueError, KeyError, TypeError):
         return None
 
 

@@ -11,9 +11,11 @@ from data import food11
 from data.cache import Cache
 from data.errors import DataError
 from data.layouts import SPLITS
+from data.names import columns_of, padded, printable
 
 COLUMNS = 5  # images a class and split
 LABEL_PX = 132
+NAME_COLUMNS = 60  # of a table; file systems allow names of 255
 
 
 def counts_table(manifest: dict) -> str:
@@ -26,7 +28,7 @@ def counts_table(manifest: dict) -> str:
         header += [split] + ([f"of {sum(food11.OFFICIAL[source])}"] if official else [])
     rows = [header]
     for class_id, name in enumerate(manifest["classes"]):
-        row = [str(class_id), name]
+        row = [str(class_id), printable(name)[:NAME_COLUMNS]]
         for split, source in columns:
             row.append(str(manifest["counts"][split][class_id]))
             row += [str(food11.OFFICIAL[source][class_id])] if official else []
@@ -36,10 +38,10 @@ def counts_table(manifest: dict) -> str:
         totals.append(str(sum(manifest["counts"][split])))
         totals += [str(sum(food11.OFFICIAL[source]))] if official else []
     rows.append(totals)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    widths = [max(columns_of(row[i]) for row in rows) for i in range(len(header))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if i == 1 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))
+            padded(cell, width) if i == 1 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))
         )
         for row in rows
     )
@@ -60,7 +62,7 @@ def contact_sheet(cache: Cache, tile_px: int = 72) -> Image.Image:
             rows = np.flatnonzero(split.labels == class_id)
             top = 24 + class_id * (tile_px + 2)
             if s == 0:
-                draw.text((6, top + tile_px // 2 - 8), cache.classes[class_id][:20], "black", font)
+                draw.text((6, top + tile_px // 2 - 8), printable(cache.classes[class_id])[:20], "black", font)
             for column, pick in enumerate(
                 np.unique(np.linspace(0, len(rows) - 1, COLUMNS).astype(int)) if len(rows) else ()
             ):

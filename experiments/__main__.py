@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from analysis.terminal.text import show_any_name
 from experiments.errors import ExperimentError
 from experiments.studies import STUDIES
 
@@ -102,6 +103,7 @@ def _positive(text: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    show_any_name()
     args = parse(arguments)
     try:
         return _run(args)

@@ -64,6 +64,11 @@ def two_dishes(each: int = 2) -> dict[str, bytes]:
     }
 
 
+def class_folders(*classes: str, each: int = 10, top: str = "") -> dict[str, bytes]:
+    """{path: JPEG} of a tree without split folders."""
+    return {f"{top}{dish}/{i}.jpg": photo("whole", dish, i) for dish in classes for i in range(each)}
+
+
 def coloured_splits(side_px: int, sizes: tuple[int, int], noise: int, colour: int) -> tuple[Split, Split]:
     """Training and validation of three classes of squares, told apart by colour: `colour` above `noise`, of 0..255."""
     rng = np.random.default_rng(0)
@@ -89,6 +94,34 @@ def write_zip(target: Path, files: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(target, "w") as archive:
         for path, raw in files.items():
             archive.writestr(path, raw)
+    return target
+
+
+def windows_zip(target: Path, files: dict[str, bytes], encoding: str = "utf-8", separator: str = "\\") -> Path:
+    """As .NET before 4.6.1 writes it: backslashes, an entry for each folder, made by MS-DOS, names in UTF-8 with its flag.
+
+    encoding: another one, and then no flag; "utf-8 unsaid" is what macOS writes.
+    """
+    code_page = encoding.removesuffix(" unsaid")
+    names = {path: path.replace("/", separator) for path in files}
+    folders = {name.rpartition(separator)[0] + separator for name in names.values()}
+    raw_names = {}
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, raw in [*((folder, b"") for folder in sorted(folders)), *((names[p], r) for p, r in files.items())]:
+            # zipfile writes ASCII or UTF-8 alone: other bytes are put into the file afterwards, in place of @.
+            held = "".join(
+                chr(b) if b < 128 and chr(b) != "\\" or name.isascii() else "@" for b in name.encode(code_page)
+            )
+            entry = zipfile.ZipInfo()
+            entry.filename = name if encoding == "utf-8" else held
+            entry.create_system, entry.external_attr = 0, 0x20 if raw else 0x10
+            archive.writestr(entry, raw)
+            raw_names[held.encode()] = name.encode(code_page)
+    if encoding != "utf-8":
+        content = target.read_bytes()
+        for held, name in raw_names.items():
+            content = content.replace(held, name)
+        target.write_bytes(content)
     return target
 
 

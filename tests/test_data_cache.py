@@ -249,7 +249,7 @@ def no_folder_can_be_listed(own, monkeypatch):
 
 def a_folder_that_cannot_be_listed(own, monkeypatch):
     scandir, denied = os.scandir, fail(errno.EACCES)
-    monkeypatch.setattr(os, "scandir", lambda path: (denied if str(path).endswith("pho/") else scandir)(path))
+    monkeypatch.setattr(os, "scandir", lambda path: (denied if str(path).endswith("pho") else scandir)(path))
 
 
 def stale_handle(own, monkeypatch):
@@ -260,7 +260,7 @@ UNPLUGGED = [
     (folder_gone, "is not there"),
     (folder_empty, "has no photos"),
     (mount_point, "has no photos"),
-    (bare_mount_point, "has none of the photos of training"),
+    (bare_mount_point, "has no photos"),
     (split_gone, "has none of the photos of evaluation"),
     (split_empty, "has none of the photos of evaluation"),
     (class_on_another_disk, "cannot be read in part (training/pho, training/pho/0.jpg, training/pho/1.jpg)"),

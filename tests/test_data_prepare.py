@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +17,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from fixtures_data import (
+    SPLITS,
+    class_folders,
     decode_in_process,
     food11_files,
     noise_jpeg,
@@ -29,7 +33,8 @@ from data import cache as cache_module
 from data import food11
 from data import prepare as preparation
 from data import source as source_module
-from data.cache import open_cache
+from data.__main__ import parse
+from data.cache import open_cache, rebuild_command
 from data.decode import decode_image
 from data.errors import DataError
 from data.prepare import Settings, prepare
@@ -110,7 +115,11 @@ def test_skew_lab_is_derived_from_the_full_split(tmp_path, monkeypatch, layout):
 @pytest.mark.parametrize(
     "splits, settings, words",
     [
-        (("training", "validation"), {}, "no images for evaluation; found training (11), validation (11)"),
+        (
+            ("training", "validation"),
+            {},
+            "no images for evaluation; found training (11), validation (11). Put a folder",
+        ),
         (("validation", "evaluation"), {}, "no images for training; found evaluation (11), validation (11)"),
         (("training", "validation", "evaluation"), {"train_split": "skewed_training"}, "no images for skewed_training"),
         (("skewed_training", "validation", "evaluation"), {"skew": "lab"}, "no images for training; found"),
@@ -127,6 +136,132 @@ def test_a_split_that_is_not_there_is_refused(tmp_path, splits, settings, words)
     assert words in refusal(source, tmp_path / "cache", **settings)
 
 
+def test_what_is_missing_is_said_with_what_was_found_and_a_command_that_works(tmp_path):
+    files = class_folders("pho", "rice", each=4, top="my photos/train/")
+    files |= class_folders("pho", "rice", each=2, top="my photos/test/")
+    source = write_tree(tmp_path / "s", files | {"my photos/unlabeled/1.jpg": noise_jpeg(1)})
+    line = refusal(source, tmp_path / "cache")
+    assert "no images for validation; found evaluation (4), training (8); unused my photos/unlabeled (1)" in line
+    words = shlex.split(line.partition("divide the photos of one: ")[2])
+    assert words[4] == str(source / "my photos/train")
+    assert run_data(*words[3:], "--cache", tmp_path / "cache", "--image-px", PX) == 0
+    assert open_cache(tmp_path / "cache").manifest["counts"]["training"] == [2, 2]
+
+
+def test_a_tree_without_splits_is_divided_by_the_command_that_its_refusal_names(tmp_path, capsys):
+    source = write_tree(tmp_path / "my photos", class_folders("面条", "pho", each=10) | {"labels.csv": b"x"})
+    cache = tmp_path / "cache"
+    assert run_data("prepare", source, "--cache", cache, "--image-px", PX, "--skip-unreadable") == 1
+    line = capsys.readouterr().err
+    assert "no folder named training, validation or evaluation; found 20 images of 2 classes (pho, 面条)" in line
+    words = shlex.split(line.partition("Divide them with: ")[2])
+    assert words[-5:] == ["--split", "70,15,15", "--split-seed", "0", "--skip-unreadable"] and run_data(*words[3:]) == 0
+    assert "left out, files that are no photos: 1 (labels.csv)\n" in capsys.readouterr().out
+    manifest = open_cache(cache).manifest
+    assert (manifest["split"], manifest["split_seed"], manifest["image_px"]) == ("70,15,15", 0, PX)
+    assert manifest["counts"] == {"training": [6, 6], "validation": [2, 2], "evaluation": [2, 2]}
+    assert run_data(*words[3:]) == 0 and "up to date" in capsys.readouterr().out
+    first = load(cache, "training")
+    assert run_data(*shlex.split(rebuild_command(cache, manifest | {"split_seed": 1}))[3:]) == 0
+    assert "wrote" in capsys.readouterr().out
+    assert any((load(cache, "training")[c] != first[c]).any() for c in (0, 1))
+
+
+@pytest.mark.parametrize(
+    "files, settings, words",
+    [
+        (two_dishes(), {"split": "70,15,15"}, "several splits: evaluation (4), training (4), validation (4). Remove"),
+        (class_folders("a", "b"), {"split": "70,15,15", "skew": "lab"}, "--split makes a training split of its own"),
+        (class_folders("a"), {"split": "70,15,15"}, "one class alone, a; name the folder that holds the class folders"),
+        (class_folders("a", "b", each=2), {"split": "70,15,15"}, "found only 2 of a, 2 of b"),
+        ({"1.jpg": noise_jpeg(1)}, {"split": "70,15,15"}, "neither class folders nor Food-11's class number"),
+        (
+            {"classes.txt": b"x", ".x": b"x"},
+            {},
+            "holds no photos; left out, hidden or system files and folders: 1 (.x); left",
+        ),
+        ({}, {}, "holds no photos; it is empty"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(tmp_path, files, settings, words):
+    (tmp_path / "s").mkdir()
+    assert words in refusal(write_tree(tmp_path / "s", files), tmp_path / "cache", **settings)
+
+
+def test_a_single_split_may_be_divided_in_a_zip_too(tmp_path):
+    zipped = write_zip(tmp_path / "train.zip", class_folders("a", "b", each=10, top="x/train/"))
+    assert f"one: python -m data prepare {zipped} --split 70,15,15" in refusal(zipped, tmp_path / "cache")
+    assert make(zipped, tmp_path / "cache", split="70,15,15")["counts"]["training"] == [6, 6]
+    folder = write_tree(tmp_path / "s", class_folders("a", "b", each=10))
+    make(folder, tmp_path / "other", split="70,15,15")
+    for split in SPLITS:  # the same photos
+        np.testing.assert_array_equal(load(tmp_path / "cache", split)[1], load(tmp_path / "other", split)[1])
+
+
+def test_another_division_of_the_same_photos_is_another_set_of_photos(tmp_path):
+    source = write_tree(tmp_path / "s", class_folders("a", "b"))
+    made = []
+    for i, seed in enumerate((0, 0, 1)):
+        make(source, tmp_path / f"c{i}", split="70,15,15", split_seed=seed)
+        made.append(open_cache(tmp_path / f"c{i}"))
+    assert made[0].photos == made[1].photos != made[2].photos
+    assert made[0].manifest["source_digest"] == made[2].manifest["source_digest"]
+
+
+def test_flat_numbers_without_splits_are_divided(tmp_path):
+    files = {f"{class_id}_{i}.jpg": photo("whole", class_id, i) for class_id in range(11) for i in range(4)}
+    made = make(write_tree(tmp_path / "s", files), tmp_path / "cache", split="50,25,25")
+    assert made["is_food11"] and made["counts"] == {
+        "training": [2] * 11,
+        "validation": [1] * 11,
+        "evaluation": [1] * 11,
+    }
+
+
+def test_what_was_merged_left_out_or_not_used_is_said_once_and_makes_nothing_again(dishes, tmp_path):
+    decomposed = {
+        f"training/{unicodedata.normalize('NFD', 'phở')}/9.jpg": noise_jpeg(9),
+        "validation/phở/9.jpg": noise_jpeg(8),
+    }
+    write_tree(
+        dishes, decomposed | {"validation/PHO/9.jpg": noise_jpeg(7), "meta/1.jpg": noise_jpeg(6), "Thumbs.db": b"x"}
+    )
+    made = make(dishes, tmp_path / "cache")
+    assert made["classes"] == ["bibimbap", "pho", "phở"] and made["counts"]["validation"] == [2, 3, 1]
+    assert made["notes"] == [
+        "left out, hidden or system files and folders: 1 (Thumbs.db)",
+        "not used, as they belong to no split: meta (1)",
+        "one class, pho, for the folders 'pho', 'PHO'",
+        "one class, phở, for the folders 'pho\\u031b\\u0309', 'ph\\u1edf'",
+    ]
+    write_tree(dishes, {"training/.DS_Store": b"x"})
+    again = make(dishes, tmp_path / "cache")
+    assert again["reused"] and "2 (Thumbs.db, training/.DS_Store)" in again["notes"][0]
+
+
+def test_the_training_split_that_does_not_train_is_named(tmp_path):
+    files = food11_files("numbered", splits=(*SPLITS, "skewed_training"))
+    made = make(write_tree(tmp_path / "s", files), tmp_path / "cache")
+    assert made["notes"] == ["not used, as skewed_training trains: training (11)"]
+
+
+@pytest.mark.parametrize(
+    "text", ["70,15", "70,15,15,0", "60,15,15", "0.7,0.2,0.2", "100,0,0", "a,b,c", "130,-15,-15", "nan,1,1"]
+)
+def test_percentages_that_do_not_add_up_are_refused(text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_data("prepare", "photos", "--split", text)
+    assert stop.value.code == 2 and "that add up to 100, such as 70,15,15" in capsys.readouterr().err
+
+
+def test_the_percentages_may_be_fractions_and_a_seed_alone_is_refused(capsys):
+    for text in ("70,15,15", "0.7,0.15,0.15", "70%, 15%, 15%"):
+        assert parse(["prepare", "photos", "--split", text]).split == "70,15,15"
+    with pytest.raises(SystemExit):
+        parse(["prepare", "photos", "--split-seed", "1"])
+    assert "--split-seed belongs to --split" in capsys.readouterr().err
+
+
 def test_skew_lab_is_for_food11_alone(dishes, tmp_path):
     assert "found training of 2 classes (bibimbap, pho" in refusal(dishes, tmp_path / "cache", skew="lab")
 
@@ -139,7 +274,7 @@ def test_a_class_that_training_lacks_is_refused(dishes, tmp_path):
 BROKEN = {
     "training/pho/cut.jpg": noise_jpeg(1)[:-200],
     "training/pho/empty.jpg": b"",
-    "training/bibimbap/notes.txt": b"two eggs",
+    "training/bibimbap/notes.jpg": b"two eggs",
     "validation/cover.jpg": noise_jpeg(2),  # a stray: beside the class folders
 }
 
@@ -153,7 +288,7 @@ def broken(dishes):
 
 REASONS = {
     "evaluation/pho/gone.jpg": "No such file",
-    "training/bibimbap/notes.txt": "not an image",
+    "training/bibimbap/notes.jpg": "not an image",
     "training/pho/cut.jpg": "truncated",
     "training/pho/empty.jpg": "not an image",
     "validation/cover.jpg": "no class",
@@ -279,7 +414,11 @@ def test_a_cache_of_the_same_photos_is_up_to_date_wherever_they_are(dishes, tmp_
     made = make(dishes, tmp_path / "cache")
     source = change(dishes, tmp_path)
     monkeypatch.setattr(preparation, "ProcessPoolExecutor", None)  # decoding now would fail
-    assert make(source, tmp_path / "cache") == {**made, "source": str(source), "reused": True}
+    again = make(source, tmp_path / "cache")
+    assert again.pop("notes", []) == (
+        ["left out, files that are no photos: 1 (README.txt)"] if change is with_a_note else []
+    )
+    assert again == {**made, "source": str(source), "reused": True}
     monkeypatch.setattr(cache_module, "compare", None)  # what has been looked at is not looked at again
     assert open_cache(tmp_path / "cache").manifest["source"] == str(source)
     assert capsys.readouterr() == ("", "")
@@ -468,13 +607,13 @@ def test_a_wrong_flag_is_refused(words, capsys):
     assert stop.value.code == 2 and "error: " in capsys.readouterr().err
 
 
-def command_line(*words) -> subprocess.CompletedProcess:
+def command_line(*words, encoding: str = "utf-8", **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "data", *map(str, words)],
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONUTF8": "1"},
+        env={**os.environ, "PYTHONUTF8": "1", **environment},
         capture_output=True,
-        text=True,
+        encoding=encoding,
         timeout=60,
     )
 
@@ -499,6 +638,32 @@ def test_the_real_command_decodes_in_its_workers_even_photos_whose_names_are_not
         for part in ("images", "labels"):
             name = f"{split}.{part}.npy"
             assert (tmp_path / "cache" / name).read_bytes() == (tmp_path / "in_process" / name).read_bytes()
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize(
+    "locale, shown",
+    [
+        (ASCII, "caf\\xe9 \\u9762\\u6761"),
+        ({"PYTHONIOENCODING": "ascii"}, "caf\\xe9 \\u9762\\u6761"),
+        ({"PYTHONIOENCODING": "latin-1"}, "café \\u9762\\u6761"),
+    ],
+)
+def test_names_are_shown_in_every_locale(tmp_path, locale, shown):
+    files = {f"{split}/café 面条/1.jpg": noise_jpeg(1, i) for i, split in enumerate(SPLITS)}
+    files["training/面/1.jpg"] = noise_jpeg(2)
+    write_tree(tmp_path / "s", files | {"training/面/2.jpg": b""})
+    encoding = "latin-1" if "latin-1" in locale.values() else "utf-8"
+    words = [
+        ["prepare", tmp_path / "s", "--skip-unreadable", "--cache", tmp_path / "c", "--image-px", PX],
+        ["show", tmp_path / "c"],
+    ]
+    for command in words:
+        done = command_line(*command, **locale, encoding=encoding)
+        assert (done.returncode, done.stderr) == (0, "") and f" 0  {shown} " in done.stdout
+    assert open_cache(tmp_path / "c").classes == ("café 面条", "面")
 
 
 def test_a_disk_that_is_full_while_photos_are_written_is_an_error_of_the_disk_not_of_a_photo(tmp_path):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_module
+from conftest import ROOT, run_module
+from fixtures_data import SPLITS, noise_jpeg, write_tree
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data.prepare import Settings, prepare
 from data.sample import GENERATOR
 
 
@@ -44,6 +49,63 @@ def test_the_log_has_a_readable_line_an_epoch_and_the_reports_table(alone):
     _, said = alone
     assert said.count("validation loss") == 2 and "epoch   1/2  lr 0.010000" in said
     assert "Test set: Top1 Accuracy: " in said and "/22 (" in said and "class 10 Vegetable/Fruit" in said
+
+
+@pytest.mark.parametrize(
+    ("locale", "table"),
+    [
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, b"class 1  \\u9762\\u6761 "),
+        ({"PYTHONIOENCODING": "latin-1"}, b"class 2  \\udce9\xe9\\n "),
+    ],
+)
+def test_no_name_of_a_class_loses_its_table_after_the_training(locale, table, tmp_path):
+    """The last class is one that an earlier version's cache may hold: a byte that is no text, and a new line."""
+    files = {
+        f"{split}/{dish}/{i}.jpg": noise_jpeg(i)
+        for split in SPLITS
+        for dish in ("<b>", "面条", "ramen")
+        for i in (1, 2)
+    }
+    prepare(write_tree(tmp_path / "s", files), tmp_path / "cache", Settings(32))
+    manifest = json.loads((tmp_path / "cache/manifest.json").read_text())
+    manifest["classes"] = ["<b>", "面条", "\udce9é\n"]
+    (tmp_path / "cache/manifest.json").write_text(json.dumps(manifest))
+    words = [
+        "--cache",
+        "cache",
+        "--output",
+        "out",
+        "--weights",
+        "none",
+        "--image-px",
+        "32",
+        "--epochs",
+        "1",
+        "--threads",
+        "1",
+    ]
+    places = [str(tmp_path / word) if word in ("cache", "out") else word for word in words]
+    environment = {**os.environ, "PYTHONUTF8": "1", **locale}
+    command = [sys.executable, "-m", "trial"]
+    done = subprocess.run([*command, *places], cwd=ROOT, env=environment, capture_output=True, timeout=120)
+    assert done.returncode == 0 and table in done.stdout, done.stderr
+    assert [
+        row["class"] for row in json.loads((tmp_path / "out/result.json").read_text("utf-8"))["evaluation"]["per_class"]
+    ] == (manifest["classes"])
+
+
+def test_nnis_log_takes_every_name_too(tmp_path, monkeypatch):
+    """NNI opens a trial's log in the locale's encoding and puts its own stream in stdout's place."""
+    from nni.runtime.log import _LogFileWrapper
+
+    from data.names import show_any_name
+
+    with open(tmp_path / "trial.log", "a", encoding="ascii") as log:
+        monkeypatch.setattr(sys, "stdout", _LogFileWrapper(log))
+        show_any_name()
+        print("class 0  面条 \udce9")
+        monkeypatch.undo()
+    assert (tmp_path / "trial.log").read_text("ascii").endswith("PRINT class 0  \\u9762\\u6761 \\udce9\n")
 
 
 def test_the_folder_holds_what_is_promised(alone):

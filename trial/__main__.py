@@ -19,6 +19,7 @@ from pathlib import Path
 
 from data.cache import open_cache
 from data.errors import DataError
+from data.names import show_any_name
 from trial.describe import describe
 from trial.errors import TrialError
 from trial.hyperparameters import Hyperparameters, describe_fields
@@ -33,6 +34,7 @@ ORPHAN_S = 60.0  # a trial whose manager was killed ends within a second; a slow
 
 
 def main(arguments: list[str] | None = None) -> int:
+    show_any_name()
     under_nni = "NNI_TRIAL_JOB_ID" in os.environ
     progress = Progress()
     Interrupts(progress, _close if under_nni else None).watch()
@@ -67,6 +69,7 @@ def _receive() -> dict:
     """NNI's choice. Raises TrialError where its manager does not answer."""
     import nni  # replaces sys.stdout: from here on print goes to the trial's log
 
+    show_any_name()
     try:
         received = nni.get_next_parameter()
     except OSError as error:

@@ -34,7 +34,7 @@ def identity(owner: Owner, teacher: Teacher | None) -> dict[str, Any]:
     return {
         **asdict(h),
         "teacher": teacher and f"sha256 {teacher.digest[:12]}",
-        "photos": cache.manifest["source_digest"],
+        "photos": cache.photos,
         "cache_px": cache.manifest["image_px"],
         "images": str(cache.manifest["counts"]),
         "device": compute.device.type,

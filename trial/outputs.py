@@ -18,13 +18,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data.names import padded, printable
 from trial.errors import TrialError
 from trial.hyperparameters import Hyperparameters
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write strict JSON so that a reader sees the old file or the new one, never half of one."""
-    write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(
+        path, text.encode("utf-8", "backslashreplace")
+    )  # a name that is no text: JSON has the same escapes
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
@@ -91,5 +95,7 @@ def report_lines(score: Any, classes: tuple[str, ...], title: str = "Test set") 
     right3 = round(score.top3 * n)
     lines = [f"{title}: Top1 Accuracy: {right}/{n} ({right / n:.0%}), Top3 Accuracy: {right3}/{n} ({right3 / n:.0%})"]
     for class_id, (name, (hits, total)) in enumerate(zip(classes, score.per_class)):
-        lines.append(f"class {class_id:<2} {name:<18}: {hits}/{total} {f'{hits / total:.0%}' if total else '-'}")
+        lines.append(
+            f"class {class_id:<2} {padded(printable(name), 18)}: {hits}/{total} {f'{hits / total:.0%}' if total else '-'}"
+        )
     return "\n".join(lines)

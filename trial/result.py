@@ -70,7 +70,7 @@ def write_result(
         "loss_scaling": loss_scaling_note(t),
         "duration_s": final["duration_s"],
         "cache": str(cache.directory),
-        "source_digest": cache.manifest["source_digest"],
+        "source_digest": cache.photos,
         "generated": cache.manifest.get("generated"),  # drawings and no photos
         "photos_in_two_splits": cache.manifest.get("photos_in_two_splits"),  # None where there are none
         "compute": attempts[-1]["compute"],

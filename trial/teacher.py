@@ -119,7 +119,7 @@ def _own_result(path: Path, trained: dict[str, Any], cache: Cache) -> dict[str, 
         if not trained or result["hyperparameters"] != trained:
             return nothing
         scores = {name: result[name] and _without_table(result[name]) for name in ("validation", "evaluation")}
-        return {**scores, "same_photos": result["source_digest"] == cache.manifest["source_digest"]}
+        return {**scores, "same_photos": result["source_digest"] == cache.photos}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return nothing
 

@@ -33,7 +33,7 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are no text
         os.replace(partial, path)
     except OSError as error:
         raise AnalysisError(f"cannot write {path}: {error.strerror or error}; name another folder with --out") from None

@@ -37,8 +37,10 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
         tables.append(table)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "summary.json").write_text(strict_json(summary, indent=2) + "\n", encoding="utf-8")
-        (out / "report.html").write_text(page, encoding="utf-8")
+        (out / "summary.json").write_text(
+            strict_json(summary, indent=2) + "\n", encoding="utf-8", errors="backslashreplace"
+        )
+        (out / "report.html").write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise AnalysisError(
             f"cannot write to {out}: {error.strerror or error}; name another folder with --out"

@@ -24,6 +24,13 @@ def clean(text: str) -> str:
     return "".join(c for c in kept if unicodedata.category(c) not in ("Cc", "Cs") and c not in _TURNS)
 
 
+def show_any_name() -> None:
+    """A terminal that has no character for a name still shows the rest."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def say(text: str = "") -> None:
     """Prints, each line cleaned."""
     print("\n".join(clean(line) for line in text.split("\n")))
