@@ -1,7 +1,8 @@
 """How the repairs of NNI (manager_js/) get into NNI's manager, and what keeps them out.
 
 NNI's manager is a Node.js program that honours NODE_OPTIONS. `launch` sets it; for a bare `nnictl` a line in the
-environment's site-packages does, written by `python -m experiments.repairs` (part of `make .venv/ready`).
+environment's site-packages does, written by `python -m experiments.repairs` (part of `make .venv/ready`). What starts
+the manager is Python, and repaired by nnictl_repairs.py wherever this file has been run or imported.
 Only the standard library is imported here: that line runs this file each time nnictl starts.
 """
 
@@ -10,9 +11,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 import sysconfig
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,7 +33,7 @@ def are_off() -> bool:
 def with_repairs(environment: Mapping[str, str]) -> dict[str, str]:
     """A copy of an environment in which NNI's manager starts repaired. A person's own NODE_OPTIONS stay.
 
-    Before NNI's Python API: os.environ.update(with_repairs(os.environ)).
+    Before NNI's Python API: os.environ.update(with_repairs(os.environ)); its start then waits as nnictl's does.
     """
     options = environment.get("NODE_OPTIONS", "")
     ours = f"--require {json.dumps(str(PRELOAD), ensure_ascii=False)}"  # Node reads quotes and backslashes as JSON has them
@@ -91,7 +94,10 @@ def _line() -> str:
     )
 
 
+if __name__ != "__main__" and not are_off():
+    runpy.run_path(str(Path(__file__).resolve().with_name("nnictl_repairs.py")))["install"]()
 if __name__ == AS_NNICTL:
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # nnictl imports it
     os.environ.update(with_repairs(os.environ))
 elif __name__ == "__main__":
     if sys.argv[1:]:
