@@ -28,7 +28,9 @@ def repair(utils, in_one_line) -> None:
 
     def copytree(source, target, **options):
         inside = Path(target).name == "code"
-        return shutil.copytree(source, target, **options, **({"ignore": shutil.ignore_patterns(*LEFT_OUT)} if inside else {}))
+        return shutil.copytree(
+            source, target, **options, **({"ignore": shutil.ignore_patterns(*LEFT_OUT)} if inside else {})
+        )
 
     @contextlib.contextmanager
     def repaired(**changes):

@@ -50,7 +50,9 @@ def page(port: int, prefix: str | None) -> str:
 def _ask(port: int, prefix: str | None, path: str, data: object = None, timeout: float = 5.0) -> object:
     """Raises OSError where nobody answers or the answer is an error, ValueError where it is not JSON (still starting)."""
     body = None if data is None else json.dumps(data).encode()
-    request = urllib.request.Request(f"{page(port, prefix)}/api/v1/nni{path}", body, {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"{page(port, prefix)}/api/v1/nni{path}", body, {"Content-Type": "application/json"}
+    )
     with _opener.open(request, timeout=timeout) as answer:
         text = answer.read()
     return json.loads(text) if text else None
@@ -202,7 +204,7 @@ def _in_one_line(command, next_step):
             sys.exit(130)
         except Exception as error:
             print(f"error: {_reason(error)}; {next_step(args)}", file=sys.stderr)
-            sys.exit(1)
+            raise SystemExit(1) from error
 
     return run
 
@@ -212,6 +214,8 @@ def _reason(error: Exception) -> str:
         return f"no {error} on record"
     if busy := re.search(r"Port (\d+) is not idle", str(error)):
         return f"port {busy[1]} is not idle: another program has it, perhaps an earlier experiment (nnictl experiment list)"
+    if isinstance(error, (AttributeError, TypeError)) and "NoneType" in str(error):
+        return "the experiment file or record is empty"
     if isinstance(error, sqlite3.Error):
         return f"the experiment's database cannot be read ({error})"
     return _line(error) or type(error).__name__

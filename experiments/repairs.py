@@ -19,7 +19,8 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-PRELOAD = Path(__file__).resolve().parent / "manager_js" / "preload.js"
+THIS_FILE = Path(__file__).resolve()
+PRELOAD = THIS_FILE.parent / "manager_js" / "preload.js"
 SWITCH = "FOOD11_NNI_REPAIRS"  # "off": plain NNI
 NAME_OF_LINE = "food11_repairs.pth"
 AS_NNICTL = "food11_repairs_for_nnictl"
@@ -87,7 +88,7 @@ def _site_packages() -> Path:
 
 def _line() -> str:
     """Runs at each start of Python, so it looks at three words only; a folder that has moved is no error."""
-    this = json.dumps(str(Path(__file__).resolve()))
+    this = json.dumps(str(THIS_FILE))
     return (
         "import os, sys; any(word.endswith('nnictl') for word in sys.orig_argv[:3]) and "
         f"os.path.isfile({this}) and __import__('runpy').run_path({this}, run_name='{AS_NNICTL}')\n"
@@ -95,7 +96,7 @@ def _line() -> str:
 
 
 if __name__ != "__main__" and not are_off():
-    runpy.run_path(str(Path(__file__).resolve().with_name("nnictl_repairs.py")))["install"]()
+    runpy.run_path(str(THIS_FILE.with_name("nnictl_repairs.py")))["install"]()
 if __name__ == AS_NNICTL:
     warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # nnictl imports it
     os.environ.update(with_repairs(os.environ))

@@ -16,6 +16,21 @@ from experiments.why import why
 STAMP = "[2026-11-24 04:00:00]"
 
 
+STOPPED = f"{STAMP} INFO (ShutdownManager) Initiate shutdown: SIGTERM\n{STAMP} INFO (NNIManager) Stopping experiment, cleaning up ..."
+# As NNI's manager wrote them: microseconds of work, then a shutdown of its own, which cleans up as a stop by hand does.
+REFUSED_WORKER = [
+    "ERROR (TrainingServiceCompat) Training srevice initialize failed: Error: connect ECONNREFUSED 127.0.0.1:2222",
+    "    at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1494:16) {\n  errno: -111,\n  code: 'ECONNREFUSED',\n}",
+    f"{STAMP} INFO (ShutdownManager) Initiate shutdown: training service initialize failed",
+    f"{STAMP} INFO (NNIManager) Stopping experiment, cleaning up ...",
+]
+BUSY_PORT = [
+    "CRITICAL (ShutdownManager) Critical error ocurred in module RestServer: Error: listen EADDRINUSE: address already in use :::8080",
+    "    at Server.setupListenHandle [as _listen2] (node:net:1468:16)",
+    f"{STAMP} INFO (NNIManager) Stopping experiment, cleaning up ...",
+]
+
+
 def logged(written: Recorder, name: str, *lines: str) -> None:
     log = written.folder / "log" / name
     log.parent.mkdir(exist_ok=True)
@@ -55,6 +70,9 @@ def test_a_killed_manager_left_no_word_and_a_stopped_one_did(tmp_path):
         ("nnimanager.log", ["ERROR (NNIManager) Error: tuner_command_channel: Tuner did not connect in 10 seconds."], "did not connect in 10 seconds", "python -m experiments check"),
         ("nnimanager.log", ["ERROR (x) Error: listen EADDRINUSE: address already in use"], "EADDRINUSE", "another program has the port"),
         ("nnimanager.log", ["INFO (NNIManager) Change NNIManager status from: RUNNING to: TUNER_NO_MORE_TRIAL"], "no more points", "complete as it is"),
+        ("nnimanager.log", REFUSED_WORKER, "training service initialize failed: Training srevice initialize failed: Error: connect ECONNREFUSED 127.0.0.1:2222", "could not reach or log in"),
+        ("nnimanager.log", BUSY_PORT, "ended by itself: Critical error ocurred in module RestServer: Error: listen EADDRINUSE", "another program has the port"),
+        ("nnimanager.log", ["ERROR (SqlDB) Error: SQLITE_FULL: database or disk is full", STOPPED], "SQLITE_FULL", "the disk is full"),
     ],
 )  # fmt: skip
 def test_the_end_of_an_experiment_is_found_in_its_logs(log, lines, words, meaning, tmp_path):
