@@ -9,6 +9,7 @@ from pathlib import Path
 from analysis.reading.logs import last_lines, lines_since
 from experiments.nnictl import without_headings
 
+CLEANING = "Stopping experiment, cleaning up"
 BY_HAND = ("SIGTERM", "SIGINT", "SIGBREAK", "REST request")
 _STAMP = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
 _FAULT = re.compile(r"\] (ERROR|CRITICAL|FATAL) \([^)]*\) *(.*)")
@@ -39,12 +40,13 @@ def told_to_stop(lines: list[str]) -> bool:
     """By launch or watch, nnictl stop, or the web page; not where the manager shut down by itself."""
     if _shutdown(lines):
         return not ended_itself(lines)
-    return any("Stopping experiment, cleaning up" in line for line in lines)
+    return any(CLEANING in line for line in lines)
 
 
 def faults(lines: list[str]) -> list[str]:
-    """What the manager logged as errors before it ended, one line each."""
-    end = (_shutdown(lines) or (len(lines), ""))[0]
+    """What the manager logged as errors before it cleaned up, one line each. The line that begins a shutdown is written at
+    once and may stand before the error that is its cause."""
+    end = next((n for n, line in enumerate(lines) if CLEANING in line), len(lines))
     found = []
     for number, line in enumerate(lines[: end + 1]):
         if fault := _FAULT.search(line):
@@ -65,10 +67,11 @@ def why_it_ended(folder: Path, lines: list[str]) -> str:
     """Why a manager that has ended did so, one line from its log or, of a crash, its error output; "" where it was told to
     stop with no error before, or says nothing."""
     shutdown, errors = _shutdown(lines), faults(lines)
-    if shutdown and shutdown[1] and ended_itself(lines):
-        return ": ".join((shutdown[1], *errors[-1:]))
-    if errors:
-        return next((error for error in reversed(errors) if _NAMED.search(error)), errors[-1])
+    worst = next((error for error in reversed(errors) if _NAMED.search(error)), (errors or [""])[-1])
+    if shutdown and ended_itself(lines):
+        return ": ".join(filter(None, (shutdown[1], worst)))
+    if worst:
+        return worst
     if told_to_stop(lines):
         return ""
     words = without_headings(last_lines(folder / "log" / "nnictl_stderr.log"))

@@ -17,11 +17,11 @@ STAMP = "[2026-11-24 04:00:00]"
 
 
 STOPPED = f"{STAMP} INFO (ShutdownManager) Initiate shutdown: SIGTERM\n{STAMP} INFO (NNIManager) Stopping experiment, cleaning up ..."
-# As NNI's manager wrote them: microseconds of work, then a shutdown of its own, which cleans up as a stop by hand does.
+# As NNI's manager wrote them: a shutdown of its own, which cleans up as a stop by hand does.
 REFUSED_WORKER = [
-    "ERROR (TrainingServiceCompat) Training srevice initialize failed: Error: connect ECONNREFUSED 127.0.0.1:2222",
+    "INFO (ShutdownManager) Initiate shutdown: training service initialize failed",
+    f"{STAMP} ERROR (TrainingServiceCompat) Training srevice initialize failed: Error: connect ECONNREFUSED 127.0.0.1:2222",
     "    at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1494:16) {\n  errno: -111,\n  code: 'ECONNREFUSED',\n}",
-    f"{STAMP} INFO (ShutdownManager) Initiate shutdown: training service initialize failed",
     f"{STAMP} INFO (NNIManager) Stopping experiment, cleaning up ...",
 ]
 BUSY_PORT = [
