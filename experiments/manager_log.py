@@ -16,8 +16,9 @@ _FAULT = re.compile(r"\] (ERROR|CRITICAL|FATAL) \([^)]*\) *(.*)")
 # What a cause is known by, in whichever line of a message and its stack it is.
 _NAMED = re.compile(r"\bE(CONN\w+|ADDRINUSE|NOSPC|DQUOT|ACCES|MFILE|HOSTUNREACH|TIMEDOUT|NOTFOUND|NOENT)\b|SQLITE_\w+")
 PREPARING_S = 3600.0  # longer without a word, an installation or upload hangs
-# (begins, ends): of the first there are more while NNI prepares remote workers.
+# (begins, ends): of the first there are more while NNI prepares its tuner or its workers.
 _PREPARING = [
+    (r"\(NNIManager\) Setup tuner", r"Add event listeners"),
     (r"Starting remote training service", r"Remote training service started"),
     (r"Initializing SSH worker", r"Worker .* initialized|Failed to recover worker"),
     (r"Upload directory|Installing nni|pip install", r"\) Uploading |failed to upload|Installed nni|version mismatch"),
@@ -79,7 +80,8 @@ def why_it_ended(folder: Path, lines: list[str]) -> str:
 
 
 def is_preparing(lines: list[str]) -> bool:
-    """Whether NNI installs itself on remote workers or uploads the trial's folder to them: no trial can run meanwhile."""
+    """Whether NNI waits for its tuner to connect, installs itself on remote workers, or uploads the trial's folder to them:
+    no trial can run meanwhile."""
     begun = [line for line in lines for begins, _ in _PREPARING if re.search(begins, line)]
     stamp = _STAMP.match(begun[-1]) if begun else None
     if stamp is None or time.time() - time.mktime(time.strptime(stamp[0], "[%Y-%m-%d %H:%M:%S] ")) > PREPARING_S:

@@ -210,6 +210,8 @@ UPLOADED = ["INFO (Worker.remote-worker1) Upload success"]
     ("texts", "expected"),
     [
         ([], False),
+        (["INFO (NNIManager) Setup tuner..."], True),  # it is loaded, for a minute on a busy machine
+        (["INFO (NNIManager) Setup tuner...", "INFO (NNIManager) Add event listeners"], False),
         (BEGUN, True),
         (BEGUN + INSTALLED, False),
         (BEGUN + INSTALLED + PACKING, True),
