@@ -11,7 +11,7 @@ import time
 from experiments.check import trial_environment
 from experiments.repairs import AS_NNICTL, THIS_FILE, are_off, with_repairs
 
-TIMEOUT_S = 240  # a busy machine: to load NNI (50 s at load 15 on two cores), then twice nnictl_repairs.START_S
+TIMEOUT_S = 240  # a busy machine: to load NNI (50 s at load 15 on two cores), then twice nni_start.START_S
 TERM_S = 20  # for nnictl to end a manager that was starting
 _CODE = (
     f"import runpy; runpy.run_path({str(THIS_FILE)!r}, run_name={AS_NNICTL!r}); "
