@@ -115,7 +115,7 @@ def _start(name: str, verb: str, run: Callable[[int], subprocess.CompletedProces
             time.sleep(2)
             continue
         break
-    raise ExperimentError(f"{name}: nnictl {verb} failed: {reason}")
+    raise ExperimentError(f"{name}: nnictl {verb} failed: {reason}; look with: python -m experiments doctor")
 
 
 def _nnictl_create(experiment: Experiment, port: int) -> subprocess.CompletedProcess:

@@ -68,7 +68,9 @@ class Start:
                 if self._has_port():
                     return
             if time.monotonic() > deadline:
-                raise NotStarted(f"NNI's manager has not answered within {START_S:.0f} s and was ended{self._words()}")
+                raise NotStarted(
+                    f"NNI's manager has not answered within {START_S:.0f} s (a busy machine?) and was ended{self._words()}"
+                )
             time.sleep(0.2)
         raise NotStarted(self._end())
 

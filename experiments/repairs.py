@@ -95,14 +95,15 @@ def _line() -> str:
     )
 
 
-if __name__ != "__main__" and not are_off():
-    runpy.run_path(str(THIS_FILE.with_name("nnictl_repairs.py")))["install"]()
-if __name__ == AS_NNICTL:
-    warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # nnictl imports it
-    os.environ.update(with_repairs(os.environ))
-elif __name__ == "__main__":
+if __name__ == "__main__":
     if sys.argv[1:]:
         sys.exit(
             "error: python -m experiments.repairs takes no arguments: it lets nnictl of this environment repair NNI"
         )
     print(f"{install()}: nnictl of this environment now repairs NNI")
+else:
+    if __name__ == AS_NNICTL:
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # nnictl imports it
+        os.environ.update(with_repairs(os.environ))
+    if not are_off():
+        runpy.run_path(str(THIS_FILE.with_name("nnictl_repairs.py")))["install"]()

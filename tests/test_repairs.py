@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
 from fixtures_analysis import Recorder, final
 
 from analysis.reading.reader import load_experiment
-from experiments import check
+from experiments import check, nni_start
 from experiments.nnictl import NNICTL
 from experiments.ports import find_port
 from experiments.repairs import NAME_OF_LINE, PRELOAD, SWITCH, install, missing_in_nnictl, missing_repairs, with_repairs
@@ -211,7 +215,6 @@ def test_an_experiment_is_saved_with_its_code_and_loaded_elsewhere(tmp_path):
     [
         (("resume", "nobody"), "nobody is not in NNI's registry"),
         (("view", "exp00001"), "trial_code_directory"),
-        (("create", "--config", "empty.yml"), "the experiment file or record is empty"),
         (("create", "--config", "wrong.yml"), "does not have field(s) foo"),
     ],
 )
@@ -220,7 +223,6 @@ def test_what_nnictl_refuses_is_one_line(words, said, tmp_path):
     registered(
         tmp_path, tmp_path / "nni-experiments", trialCodeDirectory=str(tmp_path / "gone"), trainingService=service
     )
-    (tmp_path / "empty.yml").touch()
     (tmp_path / "wrong.yml").write_text("foo: 1\n")
     done = nnictl(tmp_path, *words)
     assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
@@ -240,6 +242,24 @@ try:
 except RuntimeError as error:
     print(type(error).__name__, error)
 """
+
+
+def test_a_manager_that_never_answers_is_ended_and_anothers_answer_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(nni_start, "START_S", 1.5)
+    (tmp_path / "api/v1/nni").mkdir(parents=True)
+    (tmp_path / "api/v1/nni/check-status").write_text('{"status": "INITIALIZED"}')
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        assert nni_start._ask(port, None, "/check-status") == {"status": "INITIALIZED"}
+        args = SimpleNamespace(port=port, url_prefix=None, experiments_directory=str(tmp_path), experiment_id="x")
+        start = nni_start.Start(args, subprocess.Popen(["sleep", "60"], start_new_session=True))
+        with pytest.raises(nni_start.NotStarted, match=r"has not answered within 2 s .* and was ended, without a word"):
+            start.wait()
+        start.end()
+        server.shutdown()
+    assert start.process.returncode == -9
 
 
 def test_nnis_python_api_starts_a_manager_in_the_same_way(tmp_path):
