@@ -54,8 +54,9 @@ def nnictl(*words: str) -> subprocess.CompletedProcess:
 
 
 def without_headings(lines: list[str]) -> list[str]:
-    """nnictl puts a heading into each of a manager's output files; what is left the manager said itself."""
-    return [line for line in lines if not re.match(r"-{20}|Experiment \w+ start:", line)]
+    """What the last manager itself wrote into one of its output files: nnictl begins each session there with a heading."""
+    starts = [number for number, line in enumerate(lines) if re.match(r"Experiment \S+ start:", line)]
+    return [line for line in lines[starts[-1] + 1 if starts else 0 :] if not re.match(r"-{20}", line)]
 
 
 def reason_of(output: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from conftest import run_module
 from fixtures_analysis import Recorder, final
 
+from experiments import manager_log
 from experiments.errors import ExperimentError
 from experiments.signatures import explain
 from experiments.why import why
@@ -81,6 +82,18 @@ def test_the_end_of_an_experiment_is_found_in_its_logs(log, lines, words, meanin
     logged(written, log, f"{STAMP} {lines[0]}", *lines[1:])
     text = why(str(written.folder))
     assert words in text and meaning in text and "Nothing wrong found" not in text
+
+
+def test_a_crash_is_told_from_the_error_output_of_its_own_session(tmp_path):
+    written = Recorder(tmp_path)
+    heading = ["-" * 80, "Experiment exp00001 start: 2026-11-24 03:00:00", "-" * 80]
+    crash = ["Uncaught:", "Error: ENOSPC: no space left on device, write", "    at Object.writeSync (node:fs:928:3)"]
+    logged(written, "nnictl_stderr.log", *heading, *crash)
+    assert "Error: ENOSPC" in why(str(written.folder)) and "the disk is full" in why(str(written.folder))
+    assert manager_log.why_it_ended(written.folder, []) == crash[1]
+    logged(written, "nnictl_stderr.log", *heading, *crash, *heading)
+    assert "it was killed, or the machine restarted" in why(str(written.folder))
+    assert manager_log.why_it_ended(written.folder, []) == ""
 
 
 def test_a_tuner_that_did_not_connect_is_explained_by_its_own_log(tmp_path):
