@@ -33,6 +33,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     resume = commands.add_parser("resume", help="go on after a stop, a crash or a restart", allow_abbrev=False)
     resume.add_argument("id", metavar="ID")
     resume.add_argument("--max-trials", type=_positive, metavar="N", help="go on to N trials instead")
+    for command in (watch, resume):
+        command.add_argument(
+            "--end", action="store_true", help="end what goes wrong or is done also where launch did not start it"
+        )
     doctor = commands.add_parser("doctor", help="the machine before the first run", allow_abbrev=False)
     doctor.add_argument("--no-trial", action="store_true", help="without the one real trial through NNI")
     why = commands.add_parser("why", help="explain a failure", allow_abbrev=False)
@@ -75,16 +79,15 @@ def _add_watching(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--stop-after-failures",
         type=_count,
-        default=3,
         metavar="N",
-        help="end after N equal failures in a row (default: 3; 0: never)",
+        help="end after N equal failures in a row (default: 3; 0: never); given, also what launch did not start",
     )
     command.add_argument(
         "--stall-minutes",
         type=float,
-        default=30.0,
         metavar="M",
-        help="end when a trial shows no sign of life for M minutes, and for five of its epochs (default: 30; 0: never)",
+        help="end when a trial shows no sign of life for M minutes, and for five of its epochs (default: 30; 0: never); "
+        "given, also what launch did not start",
     )
 
 
@@ -120,9 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     """NNI is imported only in here: --help answers at once."""
-    from experiments.diagnose import Limits
     from experiments.doctor import doctor
-    from experiments.finish import Watching
     from experiments.launch import Options, launch, run_check, watch_running
     from experiments.resume import resume
     from experiments.why import why
@@ -134,7 +135,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "why":
         print(why(args.id, args.trial))
         return 0
-    watching = Watching(args.keep_ui, Limits(args.stop_after_failures, args.stall_minutes))
+    watching = _watching(args)
     if args.command == "resume":
         return resume(args.id, args.max_trials, watching)
     if args.command == "watch":
@@ -149,6 +150,20 @@ def _run(args: argparse.Namespace) -> int:
         asked = [Asked(n, args.seeds, fields, *weights, args.demo, f) for n, f in zip(names, folders)]
         return studies(asked, watching)
     return launch(args.files, _overrides(args), Options(args.parallel, watching))
+
+
+def _watching(args: argparse.Namespace):
+    """What is asked for on the command line may also end what launch did not start."""
+    from experiments.diagnose import Limits
+    from experiments.finish import ENDS, Watching
+
+    given = {
+        "stop_after_failures": ("FAILING", args.stop_after_failures),
+        "stall_minutes": ("STALLED", args.stall_minutes),
+    }
+    limits = {name: value for name, (_, value) in given.items() if value is not None}
+    asked = frozenset(state for state, value in given.values() if value is not None)
+    return Watching(args.keep_ui, Limits(**limits), ENDS if getattr(args, "end", False) else asked)
 
 
 def _overrides(args: argparse.Namespace):

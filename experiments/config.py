@@ -13,7 +13,7 @@ from nni.experiment.config import ExperimentConfig
 from nni.experiment.config.utils import unset_base_path
 
 from experiments.errors import ExperimentError
-from experiments.lines import place_of_refusal
+from experiments.lines import duplicate, place_of_refusal, plain, resolved, shown
 
 ROOT = Path(__file__).resolve().parent.parent
 OUR_TRIAL = ["python", "-m", "trial"]
@@ -85,6 +85,9 @@ def parse_set(pairs: list[str]) -> dict[str, str]:
 def read_experiment(file: Path, overrides: Overrides) -> Experiment:
     """Read with NNI's own loader and schema, then apply the overrides. Raises ExperimentError in one line."""
     raw = read_yaml(file)
+    for key, value in raw.items():
+        if plain(key) == "searchspacefile" and isinstance(value, str):
+            _refuse_duplicates(shown(resolved(file, value)))
     if "trainingServicePlatform" in raw:
         raise ExperimentError(
             f"{file}: written for NNI 1 (trainingServicePlatform); expected the keys of NNI 3, as in experiments/tpe.yml"
@@ -117,7 +120,7 @@ def read_experiment(file: Path, overrides: Overrides) -> Experiment:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The file as it stands. Raises ExperimentError in one line."""
+    """The file as it stands. Raises ExperimentError in one line, also for a key that is given twice."""
     try:
         raw = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:
@@ -128,7 +131,14 @@ def read_yaml(file: Path) -> dict[str, Any]:
         raise ExperimentError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ExperimentError(f"{file}: expected a mapping of NNI's keys, found {type(raw).__name__}")
+    _refuse_duplicates(file)
     return raw
+
+
+def _refuse_duplicates(file: Path) -> None:
+    """NNI and YAML take the last one without a word."""
+    if twice := duplicate(file):
+        raise ExperimentError(f"{twice}; NNI would silently take the last one: remove the other")
 
 
 def absolute(name: str, value: str) -> str:
@@ -136,6 +146,12 @@ def absolute(name: str, value: str) -> str:
     if name in ("cache", "output", "teacher") or (name == "weights" and value not in ("imagenet", "none")):
         return str(Path(value).expanduser().resolve())
     return value
+
+
+def is_local(config: dict) -> bool:
+    """Whether its trials run on this machine."""
+    service = config.get("trainingService") or {}
+    return isinstance(service, dict) and service.get("platform", "local") == "local"
 
 
 def asked_gpus(config: dict) -> int:

@@ -52,8 +52,9 @@ class Snapshot:
     idle_s: float  # since a trial last ran
     queued: bool  # the manager submitted a trial that has not been started
     waits_for_gpu: bool  # it asks for GPUs that are there, perhaps taken by another program
-    stopped_by_hand: bool  # the manager's log says that it was told to stop
+    stopped_by_hand: bool  # the manager's log says that it was told to stop, not that it shut down by itself
     record: Record | None
+    cause: str = ""  # why a manager that is gone ended, by its log
     signs: dict[str, float] = field(default_factory=dict)  # running trial: its last sign of life, seconds since 1970
 
 
@@ -99,7 +100,10 @@ def _ended(look: Snapshot) -> Verdict | None:
 def _manager(look: Snapshot) -> Verdict | None:
     if look.gone_s > GONE_S:
         if look.stopped_by_hand:
-            return Verdict("STOPPED", "it was told to stop (nnictl stop, or its web page)")
+            before = f"NNI's manager: {look.cause}; then " if look.cause else ""
+            return Verdict("STOPPED", f"{before}it was told to stop (nnictl stop, or its web page)")
+        if look.cause:
+            return Verdict("LOST", f"NNI's manager has ended by itself: {look.cause}", "log/nnimanager.log")
         return Verdict("LOST", "NNI's manager has ended without being told to", "log/nnictl_stderr.log")
     if look.silent_s > HUNG_S:
         return Verdict("HUNG", f"NNI's manager has not answered for {look.silent_s:.0f} s", "log/nnimanager.log")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +14,11 @@ from analysis.reading.locate import source
 from analysis.reading.logs import MANAGER_GONE, last_lines, lines_since, tuner_death, tuner_errors
 from analysis.reading.records import Experiment as Record
 from analysis.reading.records import Trial
+from experiments import manager_log
 from experiments.manager import attach, session_start
 from experiments.nnictl import without_headings
 from experiments.signatures import Meaning, explain
-from experiments.watch import Outcome, told_to_stop, verdict_now
+from experiments.watch import Outcome, verdict_now
 
 NOTES = "watch.jsonl"  # in the experiment's folder
 _LINE_CHARS = 400  # a line of NNI's log can hold a whole search space
@@ -30,6 +30,7 @@ class Session(NamedTuple):
     since: float  # its start, seconds since 1970; 0 where it is not known
     tuner_death: str | None
     errors: list[str]  # of the manager, in order, each once
+    own_end: str  # why the manager shut down by itself, "" where it did not
     exhausted: bool  # the tuner said that it has no more points
     told_to_stop: bool
     last_words: list[str]  # of the manager's error output
@@ -38,15 +39,15 @@ class Session(NamedTuple):
 def last_session(record: Record) -> Session:
     since = session_start(record.id) or 0.0
     logs = record.folder / "log"
-    manager = lines_since(_lines(logs / "nnimanager.log"), since)
-    errors = [line.split(") ", 1)[-1] for line in manager if re.search(r"\] (ERROR|CRITICAL|FATAL) \(", line)]
+    manager = manager_log.last_session(lines_since(_lines(logs / "nnimanager.log"), since))
     said = without_headings(_lines(logs / "nnictl_stderr.log"))
     return Session(
         since,
         tuner_death(record.folder, since),
-        list(dict.fromkeys(errors)),
+        manager_log.faults(manager),
+        manager_log.why_it_ended(record.folder, manager) if manager_log.ended_itself(manager) else "",
         any("to: TUNER_NO_MORE_TRIAL" in line for line in manager),
-        told_to_stop(manager),
+        manager_log.told_to_stop(manager),
         said[-8:],
     )
 
@@ -71,6 +72,8 @@ def why_ended(record: Record) -> tuple[str, Meaning | None]:
     if session.exhausted and len(record.trials) < (record.max_trials or 0):
         step = f"it is complete as it is; or widen the search space, or set maxTrialNumber to {len(record.trials)}"
         return "the tuner has no more points to try in this search space", Meaning("", step)
+    if session.own_end:
+        return f"NNI's manager has ended by itself: {session.own_end}", explain(session.own_end)
     noted = noted_outcome(record.folder, session.since)
     if noted and noted["state"] != "LOST":  # of that, the logs say more
         return f"{noted['state']}: {noted['reason']}", explain(noted["reason"])

@@ -18,12 +18,18 @@ from experiments.watch import Outcome, watch
 TAIL_LINES = 12  # of the log that shows why
 
 
+ENDS = frozenset(("DONE", "ERROR", "DEAD", "HUNG", "EXHAUSTED", "STUCK", "FAILING", "STALLED", "TIMEOUT"))
+
+
 @dataclass(frozen=True)
 class Watching:
     """How experiments are watched and left."""
 
     keep_ui: bool = False
     limits: Limits = field(default_factory=Limits)
+    ends: frozenset[str] = (
+        frozenset()
+    )  # verdicts that may end a manager that launch did not start: a person asked for it
 
 
 def finish(managers: list[Manager], watching: Watching) -> int:
@@ -37,7 +43,7 @@ def finish(managers: list[Manager], watching: Watching) -> int:
             if not outcome.is_good:
                 note_outcome(manager.folder, outcome)
                 _say_why(manager, outcome)
-            ends.append(pool.submit(_put_away, manager, outcome, watching.keep_ui))
+            ends.append(pool.submit(_put_away, manager, outcome, watching))
 
         outcomes = watch(managers, watching.limits, on_end)
     for end in ends:
@@ -65,12 +71,21 @@ def tail(folder: Path, log: str) -> tuple[Path, list[str]]:
     return folder / log, []
 
 
-def _put_away(manager: Manager, outcome: Outcome, keep_ui: bool) -> None:
-    """NNI's manager stays after the last trial and holds its port; a dead experiment's would wait forever."""
-    if keep_ui and outcome.state == "DONE":
+def _put_away(manager: Manager, outcome: Outcome, watching: Watching) -> None:
+    """NNI's manager stays after the last trial and holds its port; a dead experiment's would wait forever. A living one
+    that somebody else started is only judged: from here the judgement may be wrong."""
+    alive = manager.is_alive()
+    if alive and watching.keep_ui and outcome.state == "DONE":
         print(f"{manager.name}: {manager.url} stays until: nnictl stop {manager.id}", file=sys.stderr)
         return
-    if manager.is_alive():
+    if alive and not manager.is_ours and outcome.state not in watching.ends:
+        back = "" if outcome.state == "DONE" else f"; return to it with: python -m experiments watch {manager.id}"
+        print(
+            f"{manager.name}: left as it is, since launch did not start it; end it with: nnictl stop {manager.id}{back}",
+            file=sys.stderr,
+        )
+        return
+    if alive:
         kill(manager) if outcome.state == "HUNG" else stop(manager)
     if ended := end_orphans(manager.id, manager.folder):
         print(f"{manager.name}: ended what its manager had left: {ended}", file=sys.stderr)

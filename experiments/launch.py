@@ -56,12 +56,12 @@ def launch(files: Sequence[Path], overrides: Overrides, options: Options) -> int
         for group in groups:
             managers = []
             for experiment in group:
-                waiting.remove(str(experiment.file))
                 try:
                     managers.append(start(experiment))
                 except ExperimentError as error:
                     print(f"error: {error}", file=sys.stderr)
                     code = 1
+                waiting.remove(str(experiment.file))
             code = max(code, finish(managers, options.watching))
     except KeyboardInterrupt:
         say_interrupted(waiting)

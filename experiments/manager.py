@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from analysis.reading.locate import is_running, registry
+from analysis.reading.locate import ACTIVE, is_running, registry
 from experiments.config import Experiment
 from experiments.errors import ExperimentError
 from experiments.nnictl import nnictl, reason_of
 from experiments.ports import FIRST, find_port
+from experiments.repairs import are_off
 
-START_ATTEMPTS = 3  # NNI gives its manager about 3 s to answer, too few on a busy machine
+START_ATTEMPTS = 3
+# Worth another attempt: somebody took the port meanwhile; and without the repairs, which give a manager 60 s to answer,
+# the 3 s that NNI gives it. nnictl has ended the manager before it says either.
+PORT_TAKEN = "not idle|EADDRINUSE"
+TOO_BUSY = f"{PORT_TAKEN}|refused|Timeout|reset"
+OWNER = "launched"  # in the experiment's folder: NNI's start time of the session that this program started
 # No proxy between this machine and itself, whatever the environment says.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -37,15 +43,28 @@ class Manager:
     name: str
     port: int
     folder: Path
+    prefix: str = ""  # of nnictl's --url_prefix
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}" + (f"/{self.prefix}" if self.prefix else "")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether launch, study or resume started the session that runs now; only those may be ended without a word."""
+        try:
+            return (self.folder / OWNER).read_text("utf-8") == str(_start_time(self.id))
+        except (OSError, ValueError):
+            return False
 
     def get(self, path: str) -> Any:
-        """GET below NNI's REST base, for example "check-status". Raises OSError where nobody answers."""
-        with _opener.open(f"{self.url}/api/v1/nni/{path}", timeout=10) as answer:
-            return json.load(answer)
+        """GET below NNI's REST base, for example "check-status". Raises urllib.error.HTTPError for an answer that is an
+        error, another OSError where nobody answers in time, ValueError for an answer that is not JSON."""
+        try:
+            with _opener.open(f"{self.url}/api/v1/nni/{path}", timeout=10) as answer:
+                return json.load(answer)
+        except http.client.HTTPException as error:  # cut short, or not HTTP at all
+            raise OSError(str(error)) from error
 
     def set_max_trials(self, trials: int) -> None:
         """As `nnictl update trialnum`; an experiment that is DONE goes on. Raises OSError where nobody answers."""
@@ -61,9 +80,13 @@ class Manager:
             pass
 
     def is_alive(self) -> bool:
-        """Whether the manager's process is there, by NNI's registry and the process list."""
+        """Whether the manager's process is there: where NNI's registry has lost it, by the process list alone."""
         entry = registry().get(self.id)
-        return bool(entry) and is_running(entry)
+        return is_running(entry) if entry else any(self._is_it(process) for process in psutil.process_iter(["cmdline"]))
+
+    def _is_it(self, process: psutil.Process) -> bool:
+        words = process.info["cmdline"] or []
+        return self.id in words and any("nni_node" in word for word in words)
 
 
 def start(experiment: Experiment) -> Manager:
@@ -86,13 +109,13 @@ def _start(name: str, verb: str, run: Callable[[int], subprocess.CompletedProces
         if done.returncode == 0:
             return _started(name, port)
         reason = reason_of(done.stdout)
-        if attempt < START_ATTEMPTS and re.search("refused|Timeout|not idle|reset", done.stdout):
-            print(f"{name}: NNI's manager did not answer in time ({reason}); once more", file=sys.stderr)
+        if attempt < START_ATTEMPTS and re.search(TOO_BUSY if are_off() else PORT_TAKEN, done.stdout):
+            print(f"{name}: NNI's manager did not start ({reason}); once more", file=sys.stderr)
             port += 1  # a manager that is still dying may hold the old one
             time.sleep(2)
             continue
         break
-    raise ExperimentError(f"{name}: nnictl {verb} failed: {reason}")
+    raise ExperimentError(f"{name}: nnictl {verb} failed: {reason}; look with: python -m experiments doctor")
 
 
 def _nnictl_create(experiment: Experiment, port: int) -> subprocess.CompletedProcess:
@@ -104,16 +127,23 @@ def _nnictl_create(experiment: Experiment, port: int) -> subprocess.CompletedPro
 
 
 def _started(name: str, port: int) -> Manager:
-    opened = Manager("", name, port, Path())
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            profile = opened.get("experiment")
-            folder = Path(profile["params"]["experimentWorkingDirectory"]) / profile["id"]
-            return Manager(profile["id"], name, port, folder)
-        except OSError:
-            time.sleep(0.5)
-    raise ExperimentError(f"{name}: nnictl reported success, but nothing answers on port {port}")
+    """What nnictl has just registered."""
+    entry = next((entry for entry in registry().values() if entry.get("port") == port and is_running(entry)), None)
+    if entry is None:
+        raise ExperimentError(
+            f"{name}: nnictl reported success, but NNI's manager on port {port} has ended; start again"
+        )
+    manager = replace(_of(entry), name=name)
+    with contextlib.suppress(OSError):  # on a full disk nobody may end it unasked
+        (manager.folder / OWNER).write_text(str(_start_time(manager.id)), "utf-8")
+    return manager
+
+
+def _of(entry: dict[str, Any]) -> Manager:
+    """From NNI's registry, the one place that knows an experiment's prefix."""
+    key = str(entry["id"])
+    prefix = str(entry.get("prefixUrl") or "").strip("/")
+    return Manager(key, entry.get("experimentName") or key, int(entry["port"]), Path(entry["logDir"]) / key, prefix)
 
 
 def attach(experiment_id: str) -> Manager:
@@ -126,19 +156,28 @@ def attach(experiment_id: str) -> Manager:
             f"{experiment_id}: not running (its manager has ended); read it with: python -m analysis, or view it with: "
             f"nnictl view {experiment_id}"
         )
-    name = entry.get("experimentName") or experiment_id
-    return Manager(experiment_id, name, int(entry["port"]), Path(entry["logDir"]) / experiment_id)
+    return _of(entry)
+
+
+def _start_time(experiment_id: str) -> Any:
+    return (registry().get(experiment_id) or {}).get("startTime")
 
 
 def session_start(experiment_id: str) -> float | None:
     """When NNI last started or resumed it, seconds since 1970; None where its registry does not tell."""
-    started = (registry().get(experiment_id) or {}).get("startTime")
+    started = _start_time(experiment_id)
     return started / 1000 if isinstance(started, (int, float)) else None
 
 
+def registered_status(experiment_id: str) -> str | None:
+    """NNI's word in its registry, which the manager keeps; None for one that a living manager does not write."""
+    status = (registry().get(experiment_id) or {}).get("status")
+    return status if status in (*ACTIVE, "DONE", "ERROR") else None
+
+
 def running_ids() -> list[str]:
-    """Ids of all experiments whose manager is alive, oldest first; not those that are DONE and only keep their page up."""
-    alive = [entry for entry in registry().values() if is_running(entry) and entry.get("status") != "DONE"]
+    """Ids of all experiments whose manager is alive, oldest first; not those that only keep their page up."""
+    alive = [e for e in registry().values() if is_running(e) and e.get("status") not in ("DONE", "VIEWED")]
     return [entry["id"] for entry in sorted(alive, key=lambda entry: entry.get("startTime") or 0)]
 
 

@@ -9,16 +9,20 @@ import sys
 import time
 
 from experiments.check import trial_environment
-from experiments.repairs import with_repairs
+from experiments.repairs import AS_NNICTL, THIS_FILE, are_off, with_repairs
 
-TIMEOUT_S = 90
-NNICTL = (sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl")  # pkg_resources warns
+TIMEOUT_S = 240  # a busy machine: to load NNI (50 s at load 15 on two cores), then twice nni_start.START_S
+TERM_S = 20  # for nnictl to end a manager that was starting
+_CODE = (
+    f"import runpy; runpy.run_path({str(THIS_FILE)!r}, run_name={AS_NNICTL!r}); "
+    "runpy.run_module('nni.tools.nnictl.nnictl', run_name='__main__', alter_sys=True)"
+)
+NNICTL = (sys.executable, "-W", "ignore", "-c", _CODE)  # pkg_resources warns; repaired whether or not a bare nnictl is
 
 
 def nnictl(*words: str) -> subprocess.CompletedProcess:
-    """Run nnictl of this interpreter's environment, away from the terminal's Ctrl-C, and always to its end:
-
-    a start that is cut short would leave a manager that nobody knows of.
+    """Run nnictl of this interpreter's environment, away from the terminal's Ctrl-C, which asks it to end: repaired, it
+    then ends the manager that it has started.
     """
     command = [*NNICTL, *words]
     process = subprocess.Popen(
@@ -29,30 +33,34 @@ def nnictl(*words: str) -> subprocess.CompletedProcess:
         text=True,
         start_new_session=os.name == "posix",
     )
-    interrupted = False
+    interrupted, timed_out = False, False
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
             output, _ = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
             break
         except KeyboardInterrupt:
+            if not interrupted and words[0] in ("create", "resume") and not are_off():
+                process.terminate()
             interrupted = True
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return subprocess.CompletedProcess(command, 1, f"nnictl {words[0]} did not end in {TIMEOUT_S} s")
+            process.kill() if timed_out else process.terminate()
+            timed_out, deadline = True, time.monotonic() + TERM_S
     if interrupted:
         raise KeyboardInterrupt
+    if timed_out:
+        return subprocess.CompletedProcess(command, 1, f"nnictl {words[0]} did not end in {TIMEOUT_S} s")
     return subprocess.CompletedProcess(command, process.returncode, output)
 
 
 def without_headings(lines: list[str]) -> list[str]:
-    """nnictl puts a heading into each of a manager's output files; what is left the manager said itself."""
-    return [line for line in lines if not re.match(r"-{20}|Experiment \w+ start:", line)]
+    """What the last manager itself wrote into one of its output files: nnictl begins each session there with a heading."""
+    starts = [number for number, line in enumerate(lines) if re.match(r"Experiment \S+ start:", line)]
+    return [line for line in lines[starts[-1] + 1 if starts else 0 :] if not re.match(r"-{20}", line)]
 
 
 def reason_of(output: str) -> str:
-    """The last line of nnictl's output that says something, without colours."""
+    """The last line of nnictl's output that says something, without colours and its advice for who called it by hand."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in output.splitlines()]
     said = [line for line in lines if line and not line.startswith(("Traceback", "File", "During", "^"))]
-    return said[-1] if said else "nnictl said nothing"
+    return said[-1].removeprefix("error: ").split("; when that is mended:")[0] if said else "nnictl said nothing"

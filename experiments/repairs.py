@@ -1,7 +1,8 @@
 """How the repairs of NNI (manager_js/) get into NNI's manager, and what keeps them out.
 
 NNI's manager is a Node.js program that honours NODE_OPTIONS. `launch` sets it; for a bare `nnictl` a line in the
-environment's site-packages does, written by `python -m experiments.repairs` (part of `make .venv/ready`).
+environment's site-packages does, written by `python -m experiments.repairs` (part of `make .venv/ready`). What starts
+the manager is Python, and repaired by nnictl_repairs.py wherever this file has been run or imported.
 Only the standard library is imported here: that line runs this file each time nnictl starts.
 """
 
@@ -10,13 +11,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 import sysconfig
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-PRELOAD = Path(__file__).resolve().parent / "manager_js" / "preload.js"
+THIS_FILE = Path(__file__).resolve()
+PRELOAD = THIS_FILE.parent / "manager_js" / "preload.js"
 SWITCH = "FOOD11_NNI_REPAIRS"  # "off": plain NNI
 NAME_OF_LINE = "food11_repairs.pth"
 AS_NNICTL = "food11_repairs_for_nnictl"
@@ -30,7 +34,7 @@ def are_off() -> bool:
 def with_repairs(environment: Mapping[str, str]) -> dict[str, str]:
     """A copy of an environment in which NNI's manager starts repaired. A person's own NODE_OPTIONS stay.
 
-    Before NNI's Python API: os.environ.update(with_repairs(os.environ)).
+    Before NNI's Python API: os.environ.update(with_repairs(os.environ)); its start then waits as nnictl's does.
     """
     options = environment.get("NODE_OPTIONS", "")
     ours = f"--require {json.dumps(str(PRELOAD), ensure_ascii=False)}"  # Node reads quotes and backslashes as JSON has them
@@ -84,18 +88,22 @@ def _site_packages() -> Path:
 
 def _line() -> str:
     """Runs at each start of Python, so it looks at three words only; a folder that has moved is no error."""
-    this = json.dumps(str(Path(__file__).resolve()))
+    this = json.dumps(str(THIS_FILE))
     return (
         "import os, sys; any(word.endswith('nnictl') for word in sys.orig_argv[:3]) and "
         f"os.path.isfile({this}) and __import__('runpy').run_path({this}, run_name='{AS_NNICTL}')\n"
     )
 
 
-if __name__ == AS_NNICTL:
-    os.environ.update(with_repairs(os.environ))
-elif __name__ == "__main__":
+if __name__ == "__main__":
     if sys.argv[1:]:
         sys.exit(
             "error: python -m experiments.repairs takes no arguments: it lets nnictl of this environment repair NNI"
         )
     print(f"{install()}: nnictl of this environment now repairs NNI")
+else:
+    if __name__ == AS_NNICTL:
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # nnictl imports it
+        os.environ.update(with_repairs(os.environ))
+    if not are_off():
+        runpy.run_path(str(THIS_FILE.with_name("nnictl_repairs.py")))["install"]()

@@ -7,16 +7,21 @@ forgets a cut-off trial when it is killed again too soon: manager_js/records.js 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from pathlib import Path
 
 from nni.experiment.config.utils import parse_time
 
 from analysis.reading import database
-from analysis.reading.locate import AnalysisError, is_running, known_ids, registry, source
+from analysis.reading.locate import AnalysisError, home, is_running, known_ids, registry, source
 from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment as Record
+from experiments.check import describe_trial, trial_environment
+from experiments.config import Experiment, is_local
 from experiments.errors import ExperimentError
+from experiments.file_check import command_problems
 from experiments.finish import Watching, finish, say_interrupted
 from experiments.manager import Manager, attach, forget_dead
 from experiments.manager import resume as start_again
@@ -46,8 +51,10 @@ def _read(experiment_id: str) -> Record:
     try:
         return load_experiment(experiment_id)
     except AnalysisError as error:
+        folder = Path(registry()[experiment_id].get("logDir") or home()) / experiment_id
+        moved = "" if folder.is_dir() else f"if its folder was moved: ln -s NEW_FOLDER {folder}; else "
         raise ExperimentError(
-            f"{experiment_id}: cannot go on ({error}); start it anew: python -m experiments launch"
+            f"{experiment_id}: cannot go on ({error}); {moved}start it anew: python -m experiments launch"
         ) from error
 
 
@@ -68,6 +75,7 @@ def _start(record: Record, max_trials: int | None) -> Manager:
     if record.state == "DONE" and max_trials is None:
         raise ExperimentError(_done(record))
     _refuse_used_up(record)
+    _refuse_moved(record)
     if ended := end_orphans(record.id, record.folder):
         print(f"{record.name}: ended what was left over: {ended}", file=sys.stderr)
     forget_dead()
@@ -99,6 +107,39 @@ def _refuse_used_up(record: Record) -> None:
             f"{record.id}: its maxExperimentDuration ({limit}) is used up ({used_s} s); give it more: nnictl resume "
             f"{record.id}; nnictl update duration {record.id} --value HOURSh; python -m experiments watch {record.id}"
         )
+
+
+def _refuse_moved(record: Record) -> None:
+    """NNI's record holds absolute paths: of a project that was moved, each trial would fail, one after another."""
+    config = record.config
+    tuners = [config[key] for key in ("tuner", "assessor") if config.get(key)]
+    code = Path(config.get("trialCodeDirectory") or ".")
+    own = [("its tuner's codeDirectory", tuner["codeDirectory"]) for tuner in tuners if tuner.get("codeDirectory")]
+    for what, folder in [("its trialCodeDirectory", code), *own]:
+        if not Path(folder).is_dir():
+            raise ExperimentError(_moved(record.id, what, Path(folder)))
+    working = Path(config.get("experimentWorkingDirectory") or record.folder.parent)
+    if os.path.realpath(working) != os.path.realpath(record.folder.parent):
+        raise ExperimentError(_moved(record.id, "its experimentWorkingDirectory", working, record.folder.parent))
+    if is_local(config) and (problems := _trial_problems(Experiment(record.folder, config), code)):
+        raise ExperimentError(
+            f"{record.id}: its trials cannot run any more (trialCommand: {config['trialCommand']}): {'; '.join(problems)}; "
+            "when that is mended, resume it; or start it anew: python -m experiments launch FILE"
+        )
+
+
+def _trial_problems(experiment: Experiment, code: Path) -> list[str]:
+    if experiment.is_ours:
+        return describe_trial(experiment)["problems"]
+    limited = bool(experiment.config.get("maxTrialDuration"))
+    return command_problems(experiment.config["trialCommand"], code, trial_environment()["PATH"], limited)
+
+
+def _moved(experiment_id: str, what: str, old: Path, new: Path | None = None) -> str:
+    return (
+        f"{experiment_id}: {what} {old} is not there{f' but {new}' if new else ''} (moved or removed?); move it back, or let "
+        f"the old name lead to it: ln -s {new or 'NEW_FOLDER'} {old}; or start anew: python -m experiments launch FILE"
+    )
 
 
 def _raise(manager: Manager, max_trials: int) -> None:

@@ -70,7 +70,22 @@ _KNOWN = [
         "the machine's memory was used up",
         "lower the batch sizes, or run fewer experiments at once",
     ),
-    (r"No space left on device|Disk quota exceeded", "the disk is full", "free space (each trial keeps its weights), then: python -m experiments resume {id}"),
+    (
+        r"connect ECONNREFUSED|EHOSTUNREACH|ENOTFOUND|connect ETIMEDOUT|waiting for handshake|authentication methods failed",
+        "NNI's manager could not reach or log in to another machine: a worker's host, port, sshd, user or key",
+        "correct trainingService.machineList (try: ssh -p PORT USER@HOST); then: python -m experiments resume {id}",
+    ),
+    (
+        r"SQLITE_(CORRUPT|NOTADB)|malformed",
+        "NNI's database of this experiment is damaged",
+        "start anew: python -m experiments launch FILE",
+    ),
+    (
+        r"SQLITE_(CANTOPEN|READONLY|IOERR)|EACCES",
+        "NNI's manager cannot write to the experiment's folder",
+        "mend its owner or mount (look with: python -m experiments doctor); then: python -m experiments resume {id}",
+    ),
+    (r"No space left on device|ENOSPC|SQLITE_FULL|EDQUOT|Disk quota exceeded", "the disk is full", "free space (each trial keeps its weights), then: python -m experiments resume {id}"),
     (
         r"Address already in use|EADDRINUSE|[Pp]ort \d+ is not idle",
         "another program has the port",

@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+import urllib.error
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.reading.locate import AnalysisError
-from analysis.reading.logs import last_lines, lines_since, tuner_death
+from analysis.reading.logs import tuner_death
 from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment as Record
 from analysis.reading.records import Trial
-from experiments import processes
+from experiments import manager_log, processes
 from experiments.check import count_gpus
 from experiments.config import asked_gpus
 from experiments.diagnose import Limits, Snapshot, Verdict, judge
-from experiments.manager import Manager, session_start
+from experiments.manager import Manager, registered_status, session_start
 from experiments.progress import Progress
 
 POLL_S = 2.0
@@ -63,6 +64,7 @@ class Watcher:
         self._since = time.time() if started is None else started
         # When each was last there, by the monotonic clock: a suspended machine is no reason to end an experiment.
         self._seen = dict.fromkeys(("watching", "answer", "manager", "tuner", "trial"), time.monotonic())
+        self._written = 0.0  # when the manager last wrote, seconds since 1970
 
     def poll(self) -> None:
         """Look once; sets `outcome` when the experiment has ended, in whatever way."""
@@ -79,12 +81,13 @@ class Watcher:
 
     def _look(self) -> Snapshot:
         folder = self.manager.folder
-        status, errors = self._status()
+        status, errors, answered = self._status()
         with contextlib.suppress(AnalysisError):  # the database appears a moment after the manager
             self.record = load_experiment(folder)
         running = [trial for trial in self.record.trials if trial.state == "RUNNING"] if self.record else []
         gone = not self.manager.is_alive()
-        manager_log = lines_since(last_lines(folder / "log" / "nnimanager.log"), self._since)
+        log = manager_log.since(folder, self._since)
+        preparing = manager_log.is_preparing(log)
         gpus = asked_gpus(self.record.config) if self.record else 0
         return Snapshot(
             now=time.time(),
@@ -92,14 +95,15 @@ class Watcher:
             watched_s=time.monotonic() - self._seen["watching"],
             status=status,
             errors=tuple(map(str, errors)),
-            silent_s=self._since_last("answer", status is not None),
+            silent_s=self._since_last("answer", self._has_written() or answered),
             gone_s=self._since_last("manager", not gone),
             tunerless_s=self._since_last("tuner", status != "RUNNING" or bool(processes.tuners(folder))),
             tuner_death=tuner_death(folder, self._since),
-            idle_s=self._since_last("trial", status is None or self.record is None or bool(running)),
-            queued=_is_queued(manager_log),
+            idle_s=self._since_last("trial", status is None or self.record is None or preparing or bool(running)),
+            queued=_is_queued(log),
             waits_for_gpu=gpus > 0 and gpus <= count_gpus(),
-            stopped_by_hand=gone and told_to_stop(manager_log),
+            stopped_by_hand=gone and manager_log.told_to_stop(log),
+            cause=manager_log.why_it_ended(folder, log) if gone else "",
             record=self.record,
             signs={trial.trial_id: last_sign(trial) for trial in running},
         )
@@ -109,24 +113,31 @@ class Watcher:
             self._seen[what] = time.monotonic()
         return time.monotonic() - self._seen[what]
 
-    def _status(self) -> tuple[str | None, list]:
+    def _status(self) -> tuple[str | None, list, bool]:
+        """NNI's status and errors, and whether anything answered: an error of HTTP is an answer, too, and then the
+        registry knows the status."""
         try:
             answer = self.manager.get("check-status")
-        except (OSError, ValueError):
-            return None, []
-        return answer.get("status"), answer.get("errors") or []
+            return answer["status"], answer.get("errors") or [], True
+        except (urllib.error.HTTPError, ValueError, TypeError, KeyError):
+            return registered_status(self.manager.id), [], True
+        except OSError:
+            return None, [], False
+
+    def _has_written(self) -> bool:
+        """Whether the manager has written since the last look: one that does is not dead, whoever cannot reach it."""
+        before = self._written
+        for name in ("db/nni.sqlite", "log/nnimanager.log"):
+            with contextlib.suppress(OSError):
+                self._written = max(self._written, (self.manager.folder / name).stat().st_mtime)
+        return self._written > before
 
 
-def told_to_stop(manager_log: list[str]) -> bool:
-    """By launch or watch, nnictl stop, or the web page."""
-    return any("Stopping experiment, cleaning up" in line for line in manager_log)
-
-
-def _is_queued(manager_log: list[str]) -> bool:
+def _is_queued(log: list[str]) -> bool:
     """Whether the manager's last word about the start of a trial is that it has not happened."""
     said = [
         line
-        for line in manager_log
+        for line in log
         if re.search(r"submitTrialJob: form|(Created|Failed to create) trial|Trial \d+ waits:", line)
     ]
     return bool(said) and "Created trial" not in said[-1]

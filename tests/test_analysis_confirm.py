@@ -38,14 +38,14 @@ def nni(tmp_path, monkeypatch):
 
 @pytest.fixture
 def plan(nni):
-    """Two tuned configurations, "no. 1" (lr 0.02) and "no. 2" (lr 0.01), and the default; seeds 1, 2, 3."""
+    """Two tuned configurations, "rank 1" (lr 0.02) and "rank 2" (lr 0.01), and the default; seeds 1, 2, 3."""
     return plan_of(search(nni, "search01", (0.8, 0.01), (0.9, 0.02), (0.7, 0.03)))
 
 
 SCORES = {
-    ("no. 1", 1): 0.80, ("no. 2", 1): 0.84, ("default", 1): 0.70,
-    ("no. 1", 2): 0.82, ("no. 2", 2): 0.85, ("default", 2): 0.72,
-    ("no. 1", 3): 0.81, ("no. 2", 3): 0.83, ("default", 3): 0.68,
+    ("rank 1", 1): 0.80, ("rank 2", 1): 0.84, ("default", 1): 0.70,
+    ("rank 1", 2): 0.82, ("rank 2", 2): 0.85, ("default", 2): 0.72,
+    ("rank 1", 3): 0.81, ("rank 2", 3): 0.83, ("default", 3): 0.68,
 }  # fmt: skip
 
 
@@ -64,21 +64,21 @@ def test_the_top_is_chosen_on_validation_and_failures_are_never_in_it(nni):
         {"lr": 0.01, "momentum": 0.1},
         {"lr": 0.001, "momentum": 0.9},
     ]
-    assert [c.name for c in configurations] == ["no. 1", "no. 2", "default"]
+    assert [c.name for c in configurations] == ["rank 1", "rank 2", "default"]
     assert configurations[0].promises[0]["val_accuracy"] == 0.9 and not notes
 
 
 def test_a_configuration_of_several_searches_is_confirmed_once(nni):
     searches = [search(nni, "search01", (0.8, 0.01), (0.9, 0.02)), search(nni, "search02", (0.7, 0.02), (0.6, 0.04))]
     configurations, notes = choose_configurations(searches, 2, FIELDS)
-    assert [c.name for c in configurations] == ["search01 no. 1", "search01 no. 2", "search02 no. 2", "default"]
+    assert [c.name for c in configurations] == ["search01 rank 1", "search01 rank 2", "search02 rank 2", "default"]
     assert [(p["experiment"], p["rank"]) for p in configurations[0].promises] == [("search01", 1), ("search02", 1)]
     assert notes == ["1 of the configurations were found by several searches: each is trained once"]
 
 
 def test_the_same_configuration_twice_in_one_search_counts_once_with_its_best(nni):
     configurations, notes = choose_configurations([search(nni, "search01", (0.8, 0.02), (0.9, 0.02))], 3, FIELDS)
-    assert [c.name for c in configurations] == ["no. 1", "default"]
+    assert [c.name for c in configurations] == ["rank 1", "default"]
     assert configurations[0].promises[0]["val_accuracy"] == 0.9
     assert notes == ["--top 3: search01 has only 1 different configurations with a result"]
 
@@ -92,7 +92,7 @@ def test_a_default_among_the_top_is_trained_once_and_alone_is_nothing_to_confirm
     with pytest.raises(AnalysisError, match="nothing to confirm"):
         choose_configurations([found], 1, same)
     both, notes = choose_configurations([search(nni, "search02", (0.8, 0.02), (0.7, 0.03))], 2, same)
-    assert [c.name for c in both] == ["no. 2", "default"] and both[1].promises[0]["rank"] == 1
+    assert [c.name for c in both] == ["rank 2", "default"] and both[1].promises[0]["rank"] == 1
     assert notes == ["the default is itself among the top configurations: it is trained once"]
 
 
@@ -185,7 +185,7 @@ def test_the_numbers_by_hand(plan, nni):
     first, second, default = result["configurations"]
     assert first["validation"]["mean"] == pytest.approx(0.81) and first["validation"]["sd"] == pytest.approx(0.01)
     assert second["evaluation"]["mean"] == pytest.approx(0.82) and default["evaluation"]["images"] == 400
-    assert result["chosen"] == "no. 2" and result["comparisons"] == 2
+    assert result["chosen"] == "rank 2" and result["comparisons"] == 2
     expected = stats.ttest_rel([0.84, 0.85, 0.83], [0.70, 0.72, 0.68])
     interval = expected.confidence_interval(0.975)
     for found in (second["less_default"], result["evaluation"]):
@@ -211,7 +211,7 @@ def test_the_words_of_a_difference(plan, nni):
     result = judged(plan, recorder)
     assert result["verdict"] == "difference_shown"
     assert result["statement"].startswith(
-        "The tuned configuration is better than the default. Tuned is no. 2 (lr 0.01, momentum 0.1), chosen of 2 by its mean "
+        "The tuned configuration is better than the default. Tuned is rank 2 (lr 0.01, momentum 0.1), chosen of 2 by its mean "
         "validation accuracy. On the evaluation split it has 82.0 % (SD 1.0, n = 3), the default 68.0 % (SD 2.0, n = 3): "
         "+14.0 points over 3 paired seeds (95 % +10.4 to +17.6 points, paired t, df = 2, wide enough for all 2"
     )
@@ -235,7 +235,7 @@ def test_the_other_verdicts(nni, shifts, verdict, headline):
     plan = plan_of(search(nni, "search01", (0.9, 0.02)), top=1)
     recorder = confirming(nni, plan)
     default = {("default", seed): 0.7 for seed in (1, 2, 3)}
-    train(recorder, plan, default | {("no. 1", seed): 0.7 + shift for seed, shift in zip((1, 2, 3), shifts)})
+    train(recorder, plan, default | {("rank 1", seed): 0.7 + shift for seed, shift in zip((1, 2, 3), shifts)})
     result = judged(plan, recorder)
     assert result["verdict"] == verdict and result["statement"].startswith(headline)
     behind = sum(shifts) <= 0
@@ -257,7 +257,7 @@ def test_a_difference_that_is_large_but_uncertain_says_what_would_show_it(plan, 
 
 def test_failed_cells_stay_in_the_count_are_named_and_leave_their_pairs_out(plan, nni):
     recorder = confirming(nni, plan)
-    train(recorder, plan, SCORES | {("no. 2", 2): None, ("default", 3): None})
+    train(recorder, plan, SCORES | {("rank 2", 2): None, ("default", 3): None})
     output = recorder.output("t0004") / "trial.stderr"
     output.write_text("Traceback\nRuntimeError: no pan in this kitchen\n")
     result = judged(plan, recorder)
@@ -265,19 +265,19 @@ def test_failed_cells_stay_in_the_count_are_named_and_leave_their_pairs_out(plan
     first, second, default = result["configurations"]
     assert (second["n"], second["planned"], default["n"]) == (2, 3, 2)
     assert (second["less_default"]["n"], second["less_default"]["left_out"]) == (1, 2)
-    assert result["chosen"] == "no. 1", "the better mean of fewer seeds is not chosen"
+    assert result["chosen"] == "rank 1", "the better mean of fewer seeds is not chosen"
     assert (result["evaluation"]["n"], result["evaluation"]["left_out"]) == (2, 1)
-    assert [(cell["configuration"], cell["seed"]) for cell in result["failed"]] == [("no. 2", 2), ("default", 3)]
+    assert [(cell["configuration"], cell["seed"]) for cell in result["failed"]] == [("rank 2", 2), ("default", 3)]
     assert result["failed"][0]["reason"] == "RuntimeError: no pan in this kitchen"
-    assert "2 of 9 cells failed (no. 2 seed 2, default seed 3)" in result["statement"]
+    assert "2 of 9 cells failed (rank 2 seed 2, default seed 3)" in result["statement"]
 
 
 def test_one_pair_or_none_cannot_answer(plan, nni):
     recorder = confirming(nni, plan)
-    lone = {("no. 1", 2), ("default", 2), ("no. 2", 1)}
+    lone = {("rank 1", 2), ("default", 2), ("rank 2", 1)}
     train(recorder, plan, {cell: score if cell in lone else None for cell, score in SCORES.items()})
     result = judged(plan, recorder)
-    assert result["verdict"] == "not_estimable" and result["chosen"] == "no. 2"
+    assert result["verdict"] == "not_estimable" and result["chosen"] == "rank 2"
     assert "no seed has a result of both" in result["statement"]
     other = confirming(nni, plan, "conf0002")
     train(other, plan, dict.fromkeys(SCORES))
@@ -318,8 +318,8 @@ def test_cut_off_and_cancelled_cells_are_trained_again_but_not_for_ever(plan, nn
 
 def test_of_a_cell_trained_twice_the_first_success_counts(plan, nni):
     first, second = confirming(nni, plan), confirming(nni, plan, "conf0002")
-    train(first, plan, {("no. 1", 1): None, ("no. 2", 1): 0.6})
-    train(second, plan, {("no. 1", 1): 0.7, ("no. 2", 1): 0.9})
+    train(first, plan, {("rank 1", 1): None, ("rank 2", 1): 0.6})
+    train(second, plan, {("rank 1", 1): 0.7, ("rank 2", 1): 0.9})
     cells = cells_of(plan, [load_experiment(recorder.folder) for recorder in (first, second)])
     assert [cell.trial.score for cell in cells[:2]] == [0.7, 0.6]
     assert [cell.experiment for cell in cells[:2]] == ["conf0002", "conf0001"]
@@ -361,12 +361,12 @@ def test_the_command_ends_with_verdict_table_and_files(plan, nni, capsys):
     assert main(["confirm", "search01", "--top", "2", "--seeds", "3", "--out", str(folder)]) == 0
     said = capsys.readouterr().out
     assert said.startswith("verdict: difference_shown\nThe tuned configuration is better than the default.")
-    assert "no. 2 (chosen)" in said and "84.0 ± 1.0 % (n = 3)" in said and f"report: {folder / 'report.html'}" in said
+    assert "rank 2 (chosen)" in said and "84.0 ± 1.0 % (n = 3)" in said and f"report: {folder / 'report.html'}" in said
     result = json.loads((folder / "confirm.json").read_text())
     assert result["verdict"] == "difference_shown" and result["experiments"] == ["conf0001"]
     with (folder / "cells.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 9 and rows[1]["configuration"] == "no. 2" and float(rows[1]["val_accuracy"]) == 0.84
+    assert len(rows) == 9 and rows[1]["configuration"] == "rank 2" and float(rows[1]["val_accuracy"]) == 0.84
     page = (folder / "report.html").read_text()
     assert "The tuned configuration is better than the default." in page and page.count('class="figure"') == 2
     assert "<li>12 photos are in both training and evaluation: the evaluation accuracy is too optimistic</li>" in page
@@ -381,7 +381,7 @@ def test_foreign_text_is_escaped_on_the_page(nni):
     train(
         recorder,
         plan,
-        {("no. 1", s): None if s == 2 else 0.8 for s in (1, 2, 3)} | {("default", s): 0.7 for s in (1, 2, 3)},
+        {("rank 1", s): None if s == 2 else 0.8 for s in (1, 2, 3)} | {("default", s): 0.7 for s in (1, 2, 3)},
     )
     (recorder.output("t0002") / "trial.stderr").write_text(f"Error: {EVIL}\n")
     assert main(["confirm", "search01", "--top", "1", "--seeds", "3", "--out", str(folder)]) == 0
@@ -394,9 +394,12 @@ def test_the_numbers_of_the_figures(plan, nni):
     train(recorder, plan, SCORES, evaluation=-0.05)
     result = judged(plan, recorder)
     lines = difference_rows(result)
-    assert [line.label for line in lines] == ["no. 1, validation", "no. 2, validation", "no. 2, evaluation"]
+    assert [line.label for line in lines] == ["rank 1, validation", "rank 2, validation", "rank 2, evaluation"]
     assert lines[1].values == pytest.approx([0.14, 0.13, 0.15]) and lines[1].seeds == ["1", "2", "3"]
     assert lines[1].low == result["configurations"][1]["less_default"]["low"]
     rows, promises = accuracy_rows(result)
-    assert [row.label for row in rows] == ["no. 1", "no. 2", "default"] and promises == [("no. 1", 0.9), ("no. 2", 0.8)]
+    assert [row.label for row in rows] == ["rank 1", "rank 2", "default"] and promises == [
+        ("rank 1", 0.9),
+        ("rank 2", 0.8),
+    ]
     assert rows[0].values == [0.80, 0.82, 0.81]

@@ -129,23 +129,52 @@ def test_parquet_takes_a_choice_of_numbers_and_texts(tmp_path):
 
 def test_best_so_far_counts_failed_trials(pair):
     experiment = load_experiment(pair[0].folder)
-    assert series.best_so_far(experiment) == ([1, 2, 3], [0.6, 0.6, 0.8])
-    assert series.trial_points(experiment)[:2] == ([1, 3], [0.6, 0.8])
-    assert series.without_score(experiment).position == [2]
+    assert series.best_so_far(experiment) == ([0, 1, 2], [0.6, 0.6, 0.8])
+    assert series.trial_points(experiment)[:2] == ([0, 2], [0.6, 0.8])
+    assert series.without_score(experiment).number == [1]
+
+
+def test_head_table_figure_and_terminal_number_the_trials_as_nni_does(tmp_path, capsys):
+    recorder = Recorder(tmp_path, "numbers1", tuner={"name": "Random"})
+    for sequence in range(14):
+        recorder.trial(sequence, final(0.9 if sequence == 12 else 0.5), lr=0.001 * (sequence + 1))
+    other = Recorder(tmp_path, "numbers2", tuner={"name": "Random"})
+    other.trial(0, final(0.6), lr=0.1)
+    assert main(["compare", str(recorder.folder), str(other.folder), "--out", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "t0012 (no. 12)" in page and '<tr class="best"><td>12</td><td>t0012</td>' in page
+    capsys.readouterr()
+    assert main(["show", str(recorder.folder)]) == 0
+    text = capsys.readouterr().out
+    assert "90.0 % at no. 12" in text and re.search(r"^ *12\* +t0012 ", text, re.MULTILINE)
+    experiment = load_experiment(recorder.folder)
+    points = series.trial_points(experiment)
+    assert points.number[points.trial.index(experiment.best)] == 12
+
+
+def test_numbers_that_repeat_after_a_plain_resume_are_told_and_drawn_in_order(tmp_path):
+    recorder = Recorder(tmp_path)
+    for time, trial, sequence in ((0, "a", 0), (10, "b", 1), (20, "c", 1)):
+        recorder.run(time, trial, sequence, sequence)
+        recorder.metric(time + 5, trial, sequence, 0.5)
+        recorder.event(time + 6, trial, "SUCCEEDED", sequence)
+    experiment = load_experiment(recorder.folder)
+    assert series.numbers(experiment) == [0, 1, 2] and not series.has_own_numbers(experiment)
+    assert "repeat" in figures.best_figure([experiment], figures.own_styles([experiment])).layout.xaxis.title.text
 
 
 def test_best_so_far_of_a_loss_that_starts_with_a_failure(tmp_path):
     recorder = Recorder(tmp_path, tuner={"name": "TPE"})
     for sequence, loss in enumerate((None, 3.0, 4.0, 1.0)):
         recorder.trial(sequence, loss, state="FAILED" if loss is None else "SUCCEEDED")
-    assert series.best_so_far(load_experiment(recorder.folder)) == ([2, 3, 4], [3.0, 3.0, 1.0])
+    assert series.best_so_far(load_experiment(recorder.folder)) == ([1, 2, 3], [3.0, 3.0, 1.0])
 
 
 def test_startup_end_is_a_line_between_trials(pair):
     first, second = (load_experiment(recorder.folder) for recorder in pair)
-    assert series.startup_end(first) == 21.5  # 20 records, and one trial failed
+    assert series.startup_end(first) == 20.5  # 20 records, and one trial failed
     assert second.chosen == [False, False, True]
-    assert series.startup_end(second) == 2.5
+    assert series.startup_end(second) == 1.5
 
 
 def test_learning_curves_end_with_the_best_and_are_thinned_over_the_ranking(tmp_path):

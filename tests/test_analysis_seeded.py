@@ -33,11 +33,11 @@ FIRST = {"lr": 0.5, "momentum": 0.9}
 @pytest.mark.parametrize(
     ("tuner", "arguments", "first", "words"),
     [
-        (TPE, {}, 20, "0 of 15 trials are chosen by the tuner: TPE (seeded) draws at random until trial 21"),
+        (TPE, {}, 20, "0 of 15 trials are chosen by the tuner: TPE (seeded) draws the first 20 at random"),
         (TPE, {"tpe_args": {"n_startup_jobs": 3}, "initial": 6}, 6, "9 of 15 trials are chosen by the tuner: TPE (seeded) draws the first 6 at random"),
         (TPE, {"tpe_args": {"n_startup_jobs": 5}, "first": [FIRST]}, 5, "10 of 15 trials are chosen by the tuner: TPE (seeded) draws the first 5 at random, but for 1 given"),
         (EVOLUTION, {"population_size": 5, "first": [FIRST], "initial": 4}, 5, "10 of 15 trials are chosen by the tuner: Evolution (seeded) draws the first 5 at random, but for 1 given"),
-        (EVOLUTION, {}, 32, "0 of 15 trials are chosen by the tuner: Evolution (seeded) draws at random until trial 33"),
+        (EVOLUTION, {}, 32, "0 of 15 trials are chosen by the tuner: Evolution (seeded) draws the first 32 at random"),
     ],
 )  # fmt: skip
 def test_start_up(tuner, arguments, first, words):
@@ -183,7 +183,7 @@ def seeded(tmp_path, experiment_id, tuner=TPE, trials=7, **arguments):
 def test_a_given_trial_is_no_random_draw(tmp_path):
     one, other = seeded(tmp_path, "one"), seeded(tmp_path, "two", EVOLUTION, trials=5)
     assert [row["chosen_by"] for row in table_rows(one)] == ["given", *["random"] * 4, "tuner", "tuner"]
-    assert startup_end(one) == 5.5
+    assert startup_end(one) == 4.5
     assert random_trials(one) == list(one.trials[1:5])
     short = seeded(tmp_path, "short", trials=5)
     assert pooled_startup([short, other]) == (

@@ -64,11 +64,11 @@ def test_defaults_are_those_of_the_installed_nni():
 @pytest.mark.parametrize(
     ("tuner", "arguments", "trials", "expected"),
     [
-        ("tpe", {}, 15, "0 of 15 trials are chosen by the tuner: TPE draws at random until trial 21"),
+        ("tpe", {}, 15, "0 of 15 trials are chosen by the tuner: TPE draws the first 20 at random"),
         ("TPE", {"tpe_args": {"n_startup_jobs": 5}}, 15,
          "10 of 15 trials are chosen by the tuner: TPE draws the first 5 at random"),
         ("Evolution", {"population_size": 100}, 15,
-         "0 of 15 trials are chosen by the tuner: Evolution draws at random until trial 101"),
+         "0 of 15 trials are chosen by the tuner: Evolution draws the first 100 at random"),
         ("Random", {}, 15, "0 of 15 trials are chosen by the tuner: Random never learns"),
     ],
 )  # fmt: skip

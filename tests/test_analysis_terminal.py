@@ -154,11 +154,11 @@ def test_show_tells_start_up_from_choice_failures_and_notes(place, capsys):
     recorder.trial(3, None, state="FAILED", lr=0.004)
     (recorder.output("t0003") / "trial.stderr").write_text(f"Traceback\nMemoryError: too much {EVIL}\n")
     text = said(capsys, "show", "show0001")
-    assert "red  forged gpj2J (show0001)" in text and "Best so far: 60.0 % at trial 1, 70.0 % at trial 2" in text
-    rows = [line.split() for line in text.splitlines() if re.match(r"\d\*? +\d +t000", line)]
-    assert [row[0] for row in rows] == ["1", "2*", "3", "4"]
+    assert "red  forged gpj2J (show0001)" in text and "Best so far: 60.0 % at no. 0, 70.0 % at no. 1" in text
+    rows = [line.split() for line in text.splitlines() if re.match(r"\d\*? +t000", line)]
+    assert [row[0] for row in rows] == ["0", "1*", "2", "3"]
     assert ["start-up" in row for row in rows] == [True, True, False, False]
-    assert rows[1][3:8] == ["succeeded", "70.0", "%", "1", "8.0"] and "value: validation accuracy of n = 200" in text
+    assert rows[1][2:7] == ["succeeded", "70.0", "%", "1", "8.0"] and "value: validation accuracy of n = 200" in text
     assert "1 of 4 trials  failed: forged gpj2J" in text  # the log's last line
     assert "lr uniform 0.0001 to 0.1; momentum choice 0.1, 0.9" in text
     assert "note: 1 of 4 trials reported nothing" in text
@@ -183,8 +183,8 @@ def test_show_minimises_where_the_tuner_does_and_stars_a_loss(place, capsys):
     for sequence, loss in enumerate((3.0, 1.0, 2.0)):
         recorder.trial(sequence, loss, layer={"_name": "conv", "k": 3})
     text = said(capsys, "show", "loss0001")
-    assert "TPE {}, minimize" in text and "3 at trial 1, 1 at trial 2" in text
-    assert re.search(r"2\* +1 +t0001 +succeeded +1 .*layer {_name conv, k 3}", text)
+    assert "TPE {}, minimize" in text and "3 at no. 0, 1 at no. 1" in text
+    assert re.search(r"1\* +t0001 +succeeded +1 .*layer {_name conv, k 3}", text)
     assert 'layer choice {"_name": "a"}' in text
 
 

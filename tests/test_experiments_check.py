@@ -96,8 +96,8 @@ def errors(found):
 @pytest.mark.parametrize(
     ("name", "note"),
     [
-        ("tpe", "0 of 15 trials are chosen by the tuner: TPE draws at random until trial 21"),
-        ("evolution", "0 of 15 trials are chosen by the tuner: Evolution draws at random until trial 101"),
+        ("tpe", "0 of 15 trials are chosen by the tuner: TPE draws the first 20 at random"),
+        ("evolution", "0 of 15 trials are chosen by the tuner: Evolution draws the first 100 at random"),
         ("tpe_guided", "10 of 15 trials are chosen by the tuner: TPE draws the first 5 at random"),
         ("evolution_guided", "10 of 15 trials are chosen by the tuner: Evolution draws the first 5 at random"),
         (

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from fixtures_analysis import START, Recorder
 
 from analysis.reading.logs import lines_since, tuner_death
 from analysis.reading.reader import load_experiment
-from experiments.diagnose import Limits, Snapshot, judge
+from experiments import manager_log
+from experiments.diagnose import Limits, Snapshot, Verdict, judge
 from experiments.failures import failure_kind
-from experiments.watch import _is_queued, last_sign
+from experiments.finish import ENDS, Watching, _put_away
+from experiments.manager import OWNER, attach
+from experiments.ports import find_port
+from experiments.watch import Outcome, Watcher, _is_queued, last_sign
 
 CALM = Snapshot(
     now=START / 1000 + 100, since=START / 1000, watched_s=100.0, status="RUNNING", errors=(), silent_s=0.0, gone_s=0.0,
@@ -42,6 +50,8 @@ def test_nothing_is_wrong_with_a_calm_experiment():
         ({"status": "ERROR", "errors": ("Tuner did not connect",), "tuner_death": "TypeError: seed"}, "DEAD", "TypeError"),
         ({"status": None, "gone_s": 6.0}, "LOST", "without being told"),
         ({"status": None, "gone_s": 6.0, "stopped_by_hand": True}, "STOPPED", "told to stop"),
+        ({"status": None, "gone_s": 6.0, "stopped_by_hand": True, "cause": "SQLITE_FULL"}, "STOPPED", "SQLITE_FULL; then it was told"),
+        ({"status": None, "gone_s": 6.0, "cause": "connect ECONNREFUSED"}, "LOST", "has ended by itself: connect ECONNREFUSED"),
         ({"status": None, "silent_s": 100.0}, "HUNG", "not answered for 100 s"),
         ({"tuner_death": "KeyError: 7"}, "DEAD", "KeyError: 7"),
         ({"tunerless_s": 6.0}, "DEAD", "without a word"),
@@ -151,8 +161,6 @@ KeyError: 7
 
 
 def test_the_tuners_death_is_that_of_this_session_and_other_errors_are_none(tmp_path):
-    import time
-
     log = tmp_path / "log" / "dispatcher.log"
     log.parent.mkdir()
     log.write_text(LOG)
@@ -176,3 +184,160 @@ def test_what_the_manager_says_of_a_failure_goes_before_the_trials_last_line(tmp
         assert failure_reason(dataclasses.replace(trial, message=message)) == expected
     silent = dataclasses.replace(trial, message="exit code 3", folder=None)
     assert failure_reason(silent) == "exit code 3; it wrote nothing"
+
+
+def stamped(seconds_ago: float, *texts: str) -> list[str]:
+    clock = time.strftime("[%Y-%m-%d %H:%M:%S]", time.localtime(time.time() - seconds_ago))
+    return [f"{clock} {text}" for text in texts]
+
+
+BEGUN = [
+    "INFO (RemoteV3.remote) Starting remote training service...",
+    "INFO (Worker.remote-worker1) Initializing SSH worker 10.0.0.7",
+    "INFO (Worker.remote-worker1) Installing nni and dependencies...",
+]
+INSTALLED = [
+    "INFO (Worker.remote-worker1) Installed nni v3.0",
+    "INFO (Worker.remote-worker1) Worker 10.0.0.7 initialized",
+    "INFO (RemoteV3.remote) Remote training service started",
+]
+PACKING = ["INFO (RemoteV3.remote) Upload directory trial_code = /home/me/food"]
+UPLOADING = ["INFO (Worker.remote-worker1) Uploading trial_code"]
+UPLOADED = ["INFO (Worker.remote-worker1) Upload success"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([], False),
+        (["INFO (NNIManager) Setup tuner..."], True),  # it is loaded, for a minute on a busy machine
+        (["INFO (NNIManager) Setup tuner...", "INFO (NNIManager) Add event listeners"], False),
+        (BEGUN, True),
+        (BEGUN + INSTALLED, False),
+        (BEGUN + INSTALLED + PACKING, True),
+        (BEGUN + INSTALLED + PACKING + UPLOADING, True),
+        (BEGUN + INSTALLED + PACKING + UPLOADING + UPLOADED, False),
+    ],
+)
+def test_while_nni_installs_or_uploads_the_experiment_waits(texts, expected):
+    assert manager_log.is_preparing(stamped(60, *texts)) is expected
+    assert not manager_log.is_preparing(stamped(7200, *texts))  # it hangs
+
+
+def test_a_shutdown_of_the_managers_own_is_no_stop_by_hand():
+    stop = "INFO (NNIManager) Stopping experiment, cleaning up ..."
+    for reason, by_hand in [("SIGTERM", True), ("REST request", True), ("training service initialize failed", False)]:
+        lines = stamped(0, f"INFO (ShutdownManager) Initiate shutdown: {reason}", stop)
+        assert manager_log.told_to_stop(lines) is by_hand and manager_log.ended_itself(lines) is not by_hand
+    assert manager_log.told_to_stop(stamped(0, stop)) and not manager_log.told_to_stop([])
+
+
+class Answers(BaseHTTPRequestHandler):
+    """What stands where a manager is expected."""
+
+    reply = (404, b"Outside prefix")
+
+    def do_GET(self):
+        code, body = self.reply
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A recorded experiment that the registry says runs at the port of a server of ours, under /kitchen/."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody there
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    folder = tmp_path / "nni-experiments"
+    Recorder(folder).run(0.0, "T0000", 0, 0)
+    port = server.server_address[1]
+    entry = {
+        "id": "exp00001",
+        "status": "RUNNING",
+        "port": port,
+        "prefixUrl": "kitchen/",
+        "logDir": str(folder),
+        "startTime": 5,
+    }
+    (folder / ".experiment").write_text(json.dumps({"exp00001": entry}))
+    for module in ("experiments.manager", "analysis.reading.locate"):
+        monkeypatch.setattr(f"{module}.is_running", lambda entry: True)
+    yield attach("exp00001")
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        ((200, b'{"status": "NO_MORE_TRIAL", "errors": []}'), "NO_MORE_TRIAL"),
+        ((200, b"INITIALIZING"), "RUNNING"),  # the registry's word
+        ((200, b"[]"), "RUNNING"),
+        ((403, b"Refused"), "RUNNING"),
+        ((404, b"Outside prefix"), "RUNNING"),
+        ((500, b"{}"), "RUNNING"),
+    ],
+)
+def test_any_answer_is_an_answer_and_the_prefix_is_the_registrys(reply, status, served, monkeypatch):
+    monkeypatch.setattr(Answers, "reply", reply)
+    assert served.url.endswith("/kitchen")
+    watcher = Watcher(served, Limits(), 0)
+    watcher._written = time.time()  # the manager writes nothing meanwhile
+    watcher._seen["answer"] -= 500
+    look = watcher._look()
+    assert (look.status, look.silent_s < 1) == (status, True)
+
+
+def test_a_manager_that_writes_is_not_dead_and_one_that_does_neither_hangs(served):
+    silent = dataclasses.replace(served, port=find_port(18700))
+    watcher = Watcher(silent, Limits(), 0)
+    watcher._seen["answer"] -= 500
+    assert watcher._look().silent_s < 1  # first seen
+    watcher._seen["answer"] -= 500
+    assert watcher._look().silent_s >= 500
+    silent.folder.joinpath("log").mkdir()
+    silent.folder.joinpath("log/nnimanager.log").touch()
+    assert watcher._look().silent_s < 1
+
+
+@pytest.mark.parametrize(
+    ("state", "ours", "ends", "ended"),
+    [
+        ("HUNG", False, (), False),
+        ("DONE", False, (), False),
+        ("FAILING", False, ("FAILING",), True),  # --stop-after-failures was given
+        ("STALLED", False, ("FAILING",), False),
+        ("TIMEOUT", False, ENDS, True),  # --end
+        ("HUNG", True, (), True),
+        ("DONE", True, (), True),
+    ],
+)
+def test_only_launchs_own_living_experiments_are_ended_unasked(state, ours, ends, ended, served, monkeypatch, capsys):
+    acts = []
+    for name in ("stop", "kill", "end_orphans"):
+        monkeypatch.setattr(f"experiments.finish.{name}", lambda *_, name=name: acts.append(name) or "")
+    if ours:
+        (served.folder / OWNER).write_text("5")
+    outcome = Outcome(Verdict(state, "x"), None, 0.0)
+    _put_away(served, outcome, Watching(ends=frozenset(ends)))
+    assert bool(acts) == ended
+    assert ("left as it is, since launch did not start it" in capsys.readouterr().err) != ended
+
+
+def test_a_session_that_somebody_else_resumed_is_not_ours(served):
+    (served.folder / OWNER).write_text("4")
+    assert not served.is_ours
+
+
+def test_limits_that_are_given_may_end_what_launch_did_not_start():
+    from experiments.__main__ import _watching, parse
+
+    found = {words: _watching(parse(["watch", *words.split()])) for words in ("", "--stall-minutes 5", "--end")}
+    assert [watching.ends for watching in found.values()] == [frozenset(), {"STALLED"}, ENDS]
+    assert found[""].limits == Limits() and found["--stall-minutes 5"].limits.stall_minutes == 5

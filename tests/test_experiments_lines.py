@@ -8,6 +8,8 @@ import os
 import pytest
 from conftest import ROOT, run_module
 
+from experiments.config import Overrides, read_experiment, read_yaml
+from experiments.errors import ExperimentError
 from experiments.file_check import command_problems, file_problems
 from experiments.lines import place, place_of_refusal
 
@@ -145,3 +147,40 @@ def test_our_own_files_have_no_finding_about_themselves():
 
     for file in sorted((ROOT / "experiments").glob("*.yml")):
         assert file_problems(read_experiment(file, Overrides()).config, read_yaml(file)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("maxTrialNumber: 3\nfoo: 1\nmaxTrialNumber: 4\n", (3, 1)),
+        ("maxTrialNumber: 3\nmax_trial_number: 4\n", (2, 1)),  # one key for NNI
+        ("tuner:\n  name: TPE\n  classArgs:\n    seed: 1\n    seed: 2\n", (5, 4)),
+        ("trainingService:\n  platform: local\n  machineList:\n  - host: a\n    HOST: b\n", (5, 4)),
+        ("searchSpace:\n  lr: {_type: uniform, _value: [0, 1]}\n  'lr': {_type: choice, _value: [1]}\n", (3, 2)),
+        ("searchSpace:\n  lr:\n    _type: uniform\n    _type: choice\n", (4, 3)),
+    ],
+)
+def test_a_key_given_twice_is_refused_with_both_lines(text, lines, tmp_path):
+    file = tmp_path / "twice.yml"
+    file.write_text(text)
+    with pytest.raises(ExperimentError, match=rf":{lines[0]}: \S+ is given twice: line {lines[1]} has .*take the last"):
+        read_yaml(file)
+
+
+def test_keys_that_differ_and_merge_keys_are_no_duplicates(tmp_path):
+    file = tmp_path / "once.yml"
+    file.write_text(
+        "x-shared: &shared {name: Random, classArgs: {seed: 1}}\ntuner: {<<: *shared, name: TPE}\n"
+        "assessor: {<<: *shared}\nsearchSpace:\n  lr: {_type: choice, _value: [1]}\n  LR: {_type: choice, _value: [1]}\n"
+    )
+    assert read_yaml(file)["tuner"] == {"name": "TPE", "classArgs": {"seed": 1}}
+
+
+@pytest.mark.parametrize("space", ["  ", "\t"])
+def test_an_entry_given_twice_in_the_space_file_is_refused(space, tmp_path):
+    entry = '"lr": {"_type": "uniform", "_value": [0, 1]}'
+    (tmp_path / "space.json").write_text(f"{{\n{space}{entry},\n{space}{entry}\n}}\n")
+    file = tmp_path / "twice.yml"
+    file.write_text("searchSpaceFile: space.json\n")
+    with pytest.raises(ExperimentError, match=r"space.json:3: lr is given twice: line 2 has it too"):
+        read_experiment(file, Overrides())

@@ -7,6 +7,7 @@ import os
 import subprocess
 
 import pytest
+from conftest import ROOT
 from fixtures_analysis import Recorder, final
 
 from experiments.errors import ExperimentError
@@ -55,6 +56,33 @@ def test_a_used_up_time_limit_is_refused_with_the_way_to_more(written):
 def test_a_damaged_database_is_refused(written):
     written.database.write_bytes(b"SQLite format 3\0" + b"\xff" * 200)
     assert "cannot go on (" in refused() and "start it anew" in refused()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trialCodeDirectory": "{tmp}/gone"}, "its trialCodeDirectory {tmp}/gone is not there (moved or removed?)"),
+        ({"tuner": {"className": "a.B", "codeDirectory": "{tmp}/gone"}}, "its tuner's codeDirectory {tmp}/gone"),
+        ({"experimentWorkingDirectory": "{tmp}/gone"}, "ln -s {tmp}/nni-experiments {tmp}/gone"),
+        ({"trialCommand": "{tmp}/.venv/bin/python trial.py"}, "its trials cannot run any more"),
+        (
+            {"trialCommand": "python -m trial --cache {tmp}/gone", "trialCodeDirectory": str(ROOT)},
+            "python -m data prepare",
+        ),
+    ],
+)
+def test_a_project_that_was_moved_is_refused_before_its_trials_fail(changes, message, written, tmp_path):
+    written.run(30, "t0002", 2, 2)
+    filled = json.loads(json.dumps(changes).replace("{tmp}", str(tmp_path)))
+    written.config |= {"maxTrialNumber": 5, "trialCodeDirectory": str(tmp_path), "trialCommand": "true"} | filled
+    written.profile(revision=2)
+    said = refused()
+    assert message.replace("{tmp}", str(tmp_path)) in said and "python -m experiments launch" in said
+
+
+def test_a_folder_that_was_moved_is_named(written, tmp_path):
+    (tmp_path / "nni-experiments" / "exp00001").rename(tmp_path / "elsewhere")
+    assert f"if its folder was moved: ln -s NEW_FOLDER {tmp_path}/nni-experiments/exp00001" in refused()
 
 
 @pytest.mark.parametrize(

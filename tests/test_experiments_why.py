@@ -9,11 +9,27 @@ import pytest
 from conftest import run_module
 from fixtures_analysis import Recorder, final
 
+from experiments import manager_log
 from experiments.errors import ExperimentError
 from experiments.signatures import explain
 from experiments.why import why
 
 STAMP = "[2026-11-24 04:00:00]"
+
+
+STOPPED = f"{STAMP} INFO (ShutdownManager) Initiate shutdown: SIGTERM\n{STAMP} INFO (NNIManager) Stopping experiment, cleaning up ..."
+# As NNI's manager wrote them: a shutdown of its own, which cleans up as a stop by hand does.
+REFUSED_WORKER = [
+    "INFO (ShutdownManager) Initiate shutdown: training service initialize failed",
+    f"{STAMP} ERROR (TrainingServiceCompat) Training srevice initialize failed: Error: connect ECONNREFUSED 127.0.0.1:2222",
+    "    at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1494:16) {\n  errno: -111,\n  code: 'ECONNREFUSED',\n}",
+    f"{STAMP} INFO (NNIManager) Stopping experiment, cleaning up ...",
+]
+BUSY_PORT = [
+    "CRITICAL (ShutdownManager) Critical error ocurred in module RestServer: Error: listen EADDRINUSE: address already in use :::8080",
+    "    at Server.setupListenHandle [as _listen2] (node:net:1468:16)",
+    f"{STAMP} INFO (NNIManager) Stopping experiment, cleaning up ...",
+]
 
 
 def logged(written: Recorder, name: str, *lines: str) -> None:
@@ -55,6 +71,9 @@ def test_a_killed_manager_left_no_word_and_a_stopped_one_did(tmp_path):
         ("nnimanager.log", ["ERROR (NNIManager) Error: tuner_command_channel: Tuner did not connect in 10 seconds."], "did not connect in 10 seconds", "python -m experiments check"),
         ("nnimanager.log", ["ERROR (x) Error: listen EADDRINUSE: address already in use"], "EADDRINUSE", "another program has the port"),
         ("nnimanager.log", ["INFO (NNIManager) Change NNIManager status from: RUNNING to: TUNER_NO_MORE_TRIAL"], "no more points", "complete as it is"),
+        ("nnimanager.log", REFUSED_WORKER, "training service initialize failed: Training srevice initialize failed: Error: connect ECONNREFUSED 127.0.0.1:2222", "could not reach or log in"),
+        ("nnimanager.log", BUSY_PORT, "ended by itself: Critical error ocurred in module RestServer: Error: listen EADDRINUSE", "another program has the port"),
+        ("nnimanager.log", ["ERROR (SqlDB) Error: SQLITE_FULL: database or disk is full", STOPPED], "SQLITE_FULL", "the disk is full"),
     ],
 )  # fmt: skip
 def test_the_end_of_an_experiment_is_found_in_its_logs(log, lines, words, meaning, tmp_path):
@@ -63,6 +82,18 @@ def test_the_end_of_an_experiment_is_found_in_its_logs(log, lines, words, meanin
     logged(written, log, f"{STAMP} {lines[0]}", *lines[1:])
     text = why(str(written.folder))
     assert words in text and meaning in text and "Nothing wrong found" not in text
+
+
+def test_a_crash_is_told_from_the_error_output_of_its_own_session(tmp_path):
+    written = Recorder(tmp_path)
+    heading = ["-" * 80, "Experiment exp00001 start: 2026-11-24 03:00:00", "-" * 80]
+    crash = ["Uncaught:", "Error: ENOSPC: no space left on device, write", "    at Object.writeSync (node:fs:928:3)"]
+    logged(written, "nnictl_stderr.log", *heading, *crash)
+    assert "Error: ENOSPC" in why(str(written.folder)) and "the disk is full" in why(str(written.folder))
+    assert manager_log.why_it_ended(written.folder, []) == crash[1]
+    logged(written, "nnictl_stderr.log", *heading, *crash, *heading)
+    assert "it was killed, or the machine restarted" in why(str(written.folder))
+    assert manager_log.why_it_ended(written.folder, []) == ""
 
 
 def test_a_tuner_that_did_not_connect_is_explained_by_its_own_log(tmp_path):

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import subprocess
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
-from fixtures_nni import EVOLUTION, Run, other_address
+from conftest import run_module
+from fixtures_nni import DEFAULTS, EVOLUTION, TRIAL, Run, other_address
 
+from experiments.nnictl import NNICTL
+from experiments.ports import find_port
 from experiments.repairs import SWITCH, with_repairs
 
 pytestmark = pytest.mark.nni
@@ -249,3 +256,67 @@ def test_a_tuner_that_starts_slowly_is_waited_for(plain_env, repaired_env, tmp_p
     assert runs["plain"].status == "ERROR" and "did not connect in 10 seconds" in runs["plain"].log("nnimanager")
     for run in runs.values():
         run.call("stop", run.id)
+
+
+# Required by Node.js before the preload: a manager of a busy machine, and one that dies.
+SLOW = """if (/nni_node[\\\\/]main\\.js$/.test(process.argv[1] ?? ''))
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 8000);"""
+DIES = "setTimeout(() => { throw new Error('no stove'); }, 500);"
+
+
+def _prepared(folder: Path, env: dict[str, str], script: str) -> dict[str, str]:
+    (folder / "trial.py").write_text(TRIAL)
+    (folder / "experiment.yml").write_text(json.dumps({**DEFAULTS, "maxTrialNumber": 2}))
+    (folder / "first.js").write_text(script)
+    return {**env, "NODE_OPTIONS": f"--require {folder / 'first.js'} {env.get('NODE_OPTIONS', '')}"}
+
+
+def _create(folder: Path, env: dict[str, str], port: int, *more: str) -> subprocess.Popen:
+    words = [*NNICTL, "create", "--config", str(folder / "experiment.yml"), "--port", str(port), *more]
+    return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_a_manager_that_starts_slowly_is_waited_for_under_its_prefix_and_not_ended_by_watch(
+    plain_env, nni_env, tmp_path
+):
+    """Plain nnictl gives it 3 s; and plain or not, an experiment under a prefix was called HUNG, and killed."""
+    slow = _prepared(tmp_path, nni_env, SLOW)
+    port = find_port(18400)
+    plain = _create(tmp_path, {**slow, SWITCH: "off"}, find_port(port + 10))
+    created = _create(tmp_path, slow, port, "--url_prefix", "/kitchen/")
+    said, refused = (process.communicate(timeout=90)[0] for process in (created, plain))
+    assert plain.returncode == 1 and "Traceback" in refused and len(refused.splitlines()) > 30
+    assert created.returncode == 0, said
+    url = f"http://127.0.0.1:{port}/kitchen/"
+    assert re.findall(r"http://[\d.]+:\S*", re.sub(r"\x1b\[\d+m", "", said)) == [url] and "<html" in _text(url)
+    experiment_id = re.search(r"nnictl stop (\w+)", said)[1]
+    watched = run_module("experiments", "watch", experiment_id, env=nni_env)
+    assert watched.returncode == 0 and f"{experiment_id} DONE best" in watched.stdout, watched.stderr
+    assert "left as it is, since launch did not start it" in watched.stderr and "<html" in _text(url)
+
+
+def test_a_manager_that_does_not_start_is_one_line_at_once(nni_env, tmp_path):
+    env, port = _prepared(tmp_path, nni_env, DIES), find_port(18420)
+    said = _create(tmp_path, env, port)
+    lines = [line for line in said.communicate(timeout=60)[0].splitlines() if "\x1b" not in line]
+    assert said.returncode == 1 and len(lines) == 1
+    assert lines[0].startswith("error: NNI's manager ended while it started (exit code 1): Error: no stove (logs: ")
+    assert "nnictl create --config" in lines[0]
+
+
+def _managers(port: int) -> list[psutil.Process]:
+    words = {process: " ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])}
+    return [process for process, text in words.items() if "main.js" in text and f"--port {port} " in text]
+
+
+def test_ctrl_c_while_a_manager_starts_leaves_none(nni_env, tmp_path):
+    env, port = _prepared(tmp_path, nni_env, SLOW), find_port(18430)
+    process = _create(tmp_path, env, port)
+    deadline = time.monotonic() + 60
+    while not _managers(port) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _managers(port)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[0]
+    assert process.returncode == 130 and "has been ended" in said and "Traceback" not in said
+    assert not _managers(port)

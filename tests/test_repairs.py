@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
+import sys
+import threading
+import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from conftest import ROOT
+from fixtures_analysis import Recorder, final
 
-from experiments import check
-from experiments.repairs import PRELOAD, SWITCH, install, missing_in_nnictl, missing_repairs, with_repairs
+from analysis.reading.reader import load_experiment
+from experiments import check, nni_start
+from experiments.nnictl import NNICTL
+from experiments.ports import find_port
+from experiments.repairs import NAME_OF_LINE, PRELOAD, SWITCH, install, missing_in_nnictl, missing_repairs, with_repairs
 
 NNI_NODE = Path(importlib.util.find_spec("nni_node").submodule_search_locations[0])
 
@@ -158,3 +169,116 @@ def test_a_tuner_hears_of_a_result_right_before_its_trials_end_and_never_of_a_pe
         console.log(JSON.stringify([heard('a', 'SUCCEEDED'), heard('b', 'FAILED'), heard('persons', 'FAILED')]));
     """
     assert json.loads(node("-e", script).stdout) == [["ME", "EN"], ["EN"], []]
+
+
+def nnictl(home: Path, *words: str) -> subprocess.CompletedProcess:
+    env = with_repairs({**os.environ, "HOME": str(home)})
+    return subprocess.run([*NNICTL, *words], env=env, cwd=home, capture_output=True, text=True, timeout=90, check=False)
+
+
+def registered(home: Path, working: Path, status: str = "STOPPED", **config) -> Recorder:
+    """A stopped experiment of NNI 3 in a working directory of its own, known to the registry of that home."""
+    recorder = Recorder(working, **config)
+    recorder.trial(0, final(0.8))
+    (recorder.folder / "log").mkdir()
+    (recorder.folder / "log" / "nnictl_stderr.log").write_text("")
+    entry = {"id": "exp00001", "status": status, "pid": 2**22 + 1, "port": 8080, "startTime": 1, "logDir": str(working)}
+    (home / "nni-experiments").mkdir(parents=True, exist_ok=True)
+    (home / "nni-experiments" / ".experiment").write_text(json.dumps({"exp00001": entry}))
+    return recorder
+
+
+def test_an_experiment_is_saved_with_its_code_and_loaded_elsewhere(tmp_path):
+    """NNI 3.0: KeyError: 'trial' in both, and FileNotFoundError where the working directory is not its home's."""
+    code, there, here = (tmp_path / name for name in ("code", "there", "here"))
+    for folder in (code / ".venv", here / "new_code", here / "new_work"):
+        folder.mkdir(parents=True)
+    (code / "trial.py").write_text("1")
+    (code / ".venv" / "huge").write_text("x" * 1000)
+    service = {"platform": "local", "trialCodeDirectory": str(code)}
+    registered(there, tmp_path / "work", trialCodeDirectory=str(code), trainingService=service)
+    saved = nnictl(there, "experiment", "save", "exp00001", "--saveCodeDir", "--path", str(tmp_path / "out"))
+    assert saved.returncode == 0 and "Traceback" not in saved.stderr, saved.stderr
+    archive = tmp_path / "out" / "nni_experiment_exp00001.zip"
+    names = zipfile.ZipFile(archive).namelist()
+    assert {"code/trial.py", "experiment/db/nni.sqlite"} <= set(names) and not any(".venv" in name for name in names)
+    loaded = nnictl(here, "experiment", "load", "--path", str(archive), "--codeDir", "new_code", "--logDir", "new_work")
+    assert loaded.returncode == 0 and "Traceback" not in loaded.stderr, loaded.stderr
+    assert (here / "new_code" / "trial.py").is_file()
+    config = load_experiment(here / "new_work" / "exp00001").config
+    assert config["trialCodeDirectory"] == config["trainingService"]["trialCodeDirectory"] == str(here / "new_code")
+    assert config["experimentWorkingDirectory"] == str(here / "new_work")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("resume", "nobody"), "nobody is not in NNI's registry"),
+        (("view", "exp00001"), "trial_code_directory"),
+        (("create", "--config", "wrong.yml"), "does not have field(s) foo"),
+    ],
+)
+def test_what_nnictl_refuses_is_one_line(words, said, tmp_path):
+    service = {"platform": "local", "trialCodeDirectory": str(tmp_path / "gone")}
+    registered(
+        tmp_path, tmp_path / "nni-experiments", trialCodeDirectory=str(tmp_path / "gone"), trainingService=service
+    )
+    (tmp_path / "wrong.yml").write_text("foo: 1\n")
+    done = nnictl(tmp_path, *words)
+    assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+API = """
+import os, sys
+from experiments.repairs import with_repairs
+os.environ.update(with_repairs(os.environ))
+from nni.experiment import Experiment
+experiment = Experiment("local")
+experiment.config.trial_command, experiment.config.trial_code_directory = "python -V", "."
+experiment.config.search_space, experiment.config.trial_concurrency = {}, 1
+experiment.config.tuner.name, experiment.config.assessor = "Random", None
+try:
+    experiment.start(int(sys.argv[1]))
+except RuntimeError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_manager_that_never_answers_is_ended_and_anothers_answer_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(nni_start, "START_S", 1.5)
+    (tmp_path / "api/v1/nni").mkdir(parents=True)
+    (tmp_path / "api/v1/nni/check-status").write_text('{"status": "INITIALIZED"}')
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        assert nni_start._ask(port, None, "/check-status") == {"status": "INITIALIZED"}
+        args = SimpleNamespace(port=port, url_prefix=None, experiments_directory=str(tmp_path), experiment_id="x")
+        start = nni_start.Start(args, subprocess.Popen(["sleep", "60"], start_new_session=True))
+        with pytest.raises(nni_start.NotStarted, match=r"has not answered within 2 s .* and was ended, without a word"):
+            start.wait()
+        start.end()
+        server.shutdown()
+    assert start.process.returncode == -9
+
+
+def test_nnis_python_api_starts_a_manager_in_the_same_way(tmp_path):
+    (tmp_path / "dies.js").write_text("throw new Error('no stove')")
+    env = {**os.environ, "HOME": str(tmp_path), "NODE_OPTIONS": f"--require {tmp_path / 'dies.js'}"}
+    command = [sys.executable, "-c", API, str(find_port(18790))]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    assert "StartError NNI's manager ended while it started (exit code 1)" in done.stdout, done.stdout + done.stderr
+    assert "Create experiment failed" not in done.stdout
+
+
+def test_a_python_that_is_not_nnictl_is_not_touched_and_plain_nni_stays_plain(tmp_path):
+    install(tmp_path)
+    line = (tmp_path / NAME_OF_LINE).read_text()
+    look = "print(any(type(finder).__name__ == 'Importer' for finder in sys.meta_path))"
+    for words, off, expected in [((), "", False), (("nnictl",), "", True), (("nnictl",), "off", False)]:
+        (tmp_path / "run.py").write_text(f"import sys\nsys.orig_argv = ['python', *{list(words)!r}]\n{line}{look}\n")
+        env = {**os.environ, SWITCH: off}
+        done = subprocess.run(
+            [sys.executable, tmp_path / "run.py"], env=env, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.strip() == str(expected), done.stderr

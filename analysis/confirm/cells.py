@@ -104,7 +104,7 @@ def choose_configurations(
 def _configuration(key: str, promises: list[dict[str, Any]], several: bool) -> Configuration:
     """Its name: the rank in the search that found it first, with that search's id where there are several."""
     first = promises[0]
-    name = f"{first['experiment']} no. {first['rank']}" if several else f"no. {first['rank']}"
+    name = f"{first['experiment']} rank {first['rank']}" if several else f"rank {first['rank']}"
     return Configuration(name, json.loads(key), tuple(promises))
 
 

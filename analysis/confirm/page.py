@@ -61,7 +61,7 @@ def promise_rows(result: dict[str, Any]) -> Rows:
                 realised,
                 expected,
             ]
-            rows.append((f"{row['name']}: no. {found['rank']} of {found['experiment']}", cells))
+            rows.append((f"{row['name']}: rank {found['rank']} of {found['experiment']}", cells))
     return rows
 
 

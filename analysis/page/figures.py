@@ -39,29 +39,30 @@ def firsts(styles: Sequence[Style]) -> list[bool]:
 
 
 def best_figure(experiments: list[Experiment], styles: Sequence[Style]) -> go.Figure:
-    """Best score so far against the number of trials, every trial as a dot, the end of start-up as a line."""
+    """Best score so far over NNI's trial numbers, every trial as a dot, the end of start-up as a line."""
     percent, figure = is_percent(experiments), empty_figure()
     longest = max((len(experiment.trials) for experiment in experiments), default=0)
     floor, step = _floor(experiments)
     labelled = 0
     for experiment, name, style, first in zip(experiments, arm_names(experiments), styles, firsts(styles)):
         colour, group = style.colour, escape(style.arm)
-        positions, bests = series.best_so_far(experiment)
+        numbers, bests = series.best_so_far(experiment)
         line = {"color": colour, "width": 2.5, "shape": "hv"}
         legend = {"name": style.label, "legendgroup": group, "showlegend": first}
-        figure.add_scatter(x=positions, y=bests, mode="lines", line=line, hoverinfo="skip", **legend)
+        figure.add_scatter(x=numbers, y=bests, mode="lines", line=line, hoverinfo="skip", **legend)
         points, lost = series.trial_points(experiment), series.without_score(experiment)
         marker = {"color": colour, "size": 8, "opacity": 0.75}
         hover = [hover_text(trial, name, percent) for trial in points.trial]
-        _dots(figure, (points.position, points.score), hover, marker, style)
-        if lost.position:
+        _dots(figure, (points.number, points.score), hover, marker, style)
+        if lost.number:
             cross = {"color": colour, "size": 9, "symbol": "x-thin", "line": {"color": colour, "width": 2}}
             hover = [hover_text(trial, name, percent) for trial in lost.trial]
-            _dots(figure, (lost.position, [floor - labelled * step] * len(lost.position)), hover, cross, style)
+            _dots(figure, (lost.number, [floor - labelled * step] * len(lost.number)), hover, cross, style)
         if first:
             _startup_line(figure, experiment, (labelled, longest), style)
             labelled += 1
-    figure.update_xaxes(title_text="trial", rangemode="tozero")
+    own = all(series.has_own_numbers(experiment) for experiment in experiments)
+    figure.update_xaxes(title_text="trial no." if own else "trial, in order (NNI's numbers repeat after a resume)")
     figure.update_layout(margin={"t": 16 + 22 * labelled})
     return score_axis(figure, percent)
 
@@ -79,7 +80,7 @@ def _startup_line(figure: go.Figure, experiment: Experiment, place: tuple[int, i
         anchor = "right" if end > longest / 2 else "left"
         text, x, reference = f"{name}: start-up ends", end, "x"
     else:
-        text, x, anchor, reference = f"{name}: start-up until trial {end - 0.5:.0f} →", 1, "right", "paper"
+        text, x, anchor, reference = f"{name}: start-up takes {end + 0.5:.0f} trials →", 1, "right", "paper"
     spot = {
         "x": x,
         "xref": reference,
@@ -157,7 +158,7 @@ def _dots(
 
 def _floor(experiments: list[Experiment]) -> tuple[float, float]:
     """Height of the crosses of trials without a score, just below the lowest dot, and the step to the next
-    arm's, so that crosses of one position do not hide each other."""
+    arm's, so that crosses of one number do not hide each other."""
     found = [trial.score for experiment in experiments for trial in experiment.trials if trial.score is not None]
     spread = ((max(found) - min(found)) or 0.1) if found else 1.0
     return (min(found) - 0.08 * spread if found else 0.0), 0.05 * spread

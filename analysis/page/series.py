@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from ..reading import startup
@@ -10,9 +11,9 @@ from ..reading.values import score
 
 
 class Points(NamedTuple):
-    """Trials with a score: position in the experiment (from 1), score, and the trial itself."""
+    """Trials with a score: number (see `numbers`), score, and the trial itself."""
 
-    position: list[int]
+    number: list[int]
     score: list[float]
     trial: list[Trial]
 
@@ -26,31 +27,47 @@ class Curve(NamedTuple):
     is_best: bool
 
 
+def has_own_numbers(experiment: Experiment) -> bool:
+    """Whether NNI's trial numbers tell the trials apart: plain NNI begins at 1 again after a resume."""
+    given = [trial.sequence for trial in experiment.trials]
+    return None not in given and all(before < after for before, after in pairwise(given))
+
+
+def numbers(experiment: Experiment) -> list[int]:
+    """NNI's number of each trial, from 0; places in the order of proposal, from 0, where its numbers repeat."""
+    own = has_own_numbers(experiment)
+    return [trial.sequence if own else place for place, trial in enumerate(experiment.trials)]
+
+
 def trial_points(experiment: Experiment) -> Points:
-    """Every trial that has a score, at its place in the order of proposal."""
-    pairs = [(n, trial) for n, trial in enumerate(experiment.trials, start=1) if trial.score is not None]
+    """Every trial that has a score."""
+    pairs = [(n, trial) for n, trial in _numbered(experiment) if trial.score is not None]
     return Points([n for n, _ in pairs], [trial.score or 0.0 for _, trial in pairs], [trial for _, trial in pairs])
 
 
 def without_score(experiment: Experiment) -> Points:
     """Trials that failed, were cancelled, or reported no finite number; their score is empty."""
-    pairs = [(n, t) for n, t in enumerate(experiment.trials, start=1) if t.score is None and t.end is not None]
+    pairs = [(n, trial) for n, trial in _numbered(experiment) if trial.score is None and trial.end is not None]
     return Points([n for n, _ in pairs], [], [trial for _, trial in pairs])
 
 
+def _numbered(experiment: Experiment) -> list[tuple[int, Trial]]:
+    return list(zip(numbers(experiment), experiment.trials, strict=True))
+
+
 def best_so_far(experiment: Experiment) -> tuple[list[int], list[float]]:
-    """Best score among the first n trials, n = 1..N, from the first trial that has one. A failed trial
-    takes its place and leaves the best as it is."""
+    """Number of each trial from the first one with a score on, and the best score up to it. A failed trial takes its
+    place and leaves the best as it is."""
     better = max if experiment.optimise_mode == "maximize" else min
-    positions: list[int] = []
+    found: list[int] = []
     bests: list[float] = []
-    for n, trial in enumerate(experiment.trials, start=1):
+    for number, trial in _numbered(experiment):
         if trial.score is None and not bests:
             continue
         known = [*bests[-1:], *([] if trial.score is None else [trial.score])]
-        positions.append(n)
+        found.append(number)
         bests.append(better(known))
-    return positions, bests
+    return found, bests
 
 
 def best_over_time(experiment: Experiment) -> tuple[list[float], list[float]]:
@@ -77,16 +94,16 @@ def best_over_time(experiment: Experiment) -> tuple[list[float], list[float]]:
 
 
 def startup_end(experiment: Experiment) -> float | None:
-    """Where, between two trials, the tuner's random start-up ends: half a trial before its first own choice,
+    """Where, between two trial numbers, the tuner's random start-up ends: half a trial before its first own choice,
     or before the first that it would choose. None where the tuner is not known or never chooses."""
     chosen = experiment.chosen
     if chosen is None:
         return None
     if any(chosen):
-        return chosen.index(True) + 0.5
+        return numbers(experiment)[chosen.index(True)] - 0.5
     first = startup.startup_trials(experiment.tuner, experiment.class_args)
     failed = sum(trial.score is None and trial.end is not None for trial in experiment.trials)
-    return None if first is None or first == startup.ALL else max(first + failed, len(experiment.trials)) + 0.5
+    return None if first is None or first == startup.ALL else max(first + failed, len(experiment.trials)) - 0.5
 
 
 def learning_curves(experiment: Experiment, limit: int = 60) -> list[Curve]:
@@ -144,6 +161,6 @@ def table_rows(experiment: Experiment) -> list[dict[str, Any]]:
         return "–" if flag is None else "tuner" if flag else "given" if experiment.was_given(trial) else "random"
 
     return [
-        {"position": n, "trial": trial, "chosen_by": chosen_by(trial, flag), "is_best": trial is experiment.best}
-        for n, (trial, flag) in enumerate(zip(experiment.trials, chosen, strict=True), start=1)
+        {"trial": trial, "chosen_by": chosen_by(trial, flag), "is_best": trial is experiment.best}
+        for trial, flag in zip(experiment.trials, chosen, strict=True)
     ]

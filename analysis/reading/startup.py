@@ -95,10 +95,7 @@ def explain(tuner: str, class_args: dict[str, Any] | None, max_trials: int | Non
     told = f", but for {given} given" if given else ""
     if max_trials is None:
         return f"every trial after the first {first} is chosen by the tuner: {name} draws those at random{told}"
-    if first >= max_trials:
-        return f"0 of {total} trials are chosen by the tuner: {name} draws at random until trial {first + 1}{told}"
-    left = max_trials - first
-    return f"{left} of {total} trials are chosen by the tuner: {name} draws the first {first} at random{told}"
+    return f"{max(0, max_trials - first)} of {total} trials are chosen by the tuner: {name} draws the first {first} at random{told}"
 
 
 def key_of(tuner: str) -> str:

@@ -20,7 +20,7 @@ from .text import clean, columns, grid, say
 SHORT = 40  # trials that are shown without --all; of more, so many of the best and of the last
 EACH = 10
 MOST_REASONS = 10
-HEADS = ["Trial", "No.", "Id", "State", "Value", "Epochs", "Seconds", "Drawn by", "Hyperparameters"]
+HEADS = ["No.", "Id", "State", "Value", "Epochs", "Seconds", "Drawn by", "Hyperparameters"]
 
 
 def print_experiment(experiment: Experiment, every_trial: bool) -> None:
@@ -75,11 +75,14 @@ def _space(space: dict[str, Any]) -> str:
 
 
 def _improvements(experiment: Experiment) -> str:
-    """Position and value of each trial that was better than all before; of many, the last ones."""
-    positions, bests = series.best_so_far(experiment)
-    steps = [(n, best) for k, (n, best) in enumerate(zip(positions, bests)) if k == 0 or best != bests[k - 1]]
+    """Number and value of each trial that was better than all before; of many, the last ones."""
+    _, bests = series.best_so_far(experiment)
+    trials = experiment.trials[len(experiment.trials) - len(bests) :]
+    steps = [(trial, best) for k, (trial, best) in enumerate(zip(trials, bests)) if k == 0 or best != bests[k - 1]]
     percent = words.is_percent([experiment])
-    told = [f"{words.score_text(best, percent)} at trial {n}" for n, best in steps[-EACH:]]
+    told = [
+        f"{words.score_text(best, percent)} at no. {words.optional(trial.sequence)}" for trial, best in steps[-EACH:]
+    ]
     return ("... " if len(steps) > EACH else "") + (", ".join(told) or "no trial has a result yet")
 
 
@@ -98,7 +101,7 @@ def _print_trials(experiment: Experiment, every_trial: bool) -> None:
     for title, part in ((f"The best {EACH}", ranked[:EACH]), (f"The last {EACH}", rows[-EACH:])):
         say(f"\n{title} of {n} trials (*: the best{told})")
         say(grid(HEADS, [_cells(experiment, row) for row in part]))
-    shown = {row["position"] for row in [*ranked[:EACH], *rows[-EACH:]]}
+    shown = {row["trial"].trial_id for row in [*ranked[:EACH], *rows[-EACH:]]}
     say(f"{n - len(shown)} of {n} trials are left out; --all shows them")
 
 
@@ -115,7 +118,7 @@ def _cells(experiment: Experiment, row: dict[str, Any]) -> list[str]:
     mark = "*" if row["is_best"] else ""
     number = words.optional(trial.sequence)
     parameters = words.params_text(trial.parameters)
-    return [f"{row['position']}{mark}", number, trial.trial_id, state, value, epochs, seconds, drawn, parameters]
+    return [f"{number}{mark}", trial.trial_id, state, value, epochs, seconds, drawn, parameters]
 
 
 def _notes(experiment: Experiment) -> list[str]:

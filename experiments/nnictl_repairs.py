@@ -1,0 +1,131 @@
+"""NNI's launcher and nnictl, repaired in their own process, as manager_js/ repairs the manager in its.
+
+repairs.py runs this file wherever NNI may be started, before NNI is imported: standard library only. NNI's modules are
+changed as they are loaded, and act only while NODE_OPTIONS repairs the manager as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.abc
+import importlib.machinery
+import re
+import runpy
+import sqlite3
+import sys
+from pathlib import Path
+
+_HERE = Path(__file__).resolve()
+_start = runpy.run_path(str(_HERE.with_name("nni_start.py")))
+is_active, one_line = _start["is_active"], _start["one_line"]
+
+
+def _in_one_line(command, next_step):
+    """A command of nnictl that says in one line why it failed; with --debug as NNI does."""
+
+    @functools.wraps(command)
+    def run(args):
+        if not is_active() or getattr(args, "debug", False):
+            return command(args)
+        try:
+            return command(args)
+        except KeyboardInterrupt:
+            print("interrupted; a manager that was still starting has been ended", file=sys.stderr)
+            sys.exit(130)
+        except Exception as error:
+            print(f"error: {_reason(error)}; {next_step(args)}", file=sys.stderr)
+            raise SystemExit(1) from error
+
+    return run
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"no {error} on record"
+    if busy := re.search(r"Port (\d+) is not idle", str(error)):
+        return f"port {busy[1]} is not idle: another program has it, perhaps an earlier experiment (nnictl experiment list)"
+    if isinstance(error, (AttributeError, TypeError)) and "NoneType" in str(error):
+        return "the experiment file or record is empty"
+    if isinstance(error, sqlite3.Error):
+        return f"the experiment's database cannot be read ({error})"
+    return one_line(error) or type(error).__name__
+
+
+def _repair_nnictl_launcher(module) -> None:
+    def create_step(args):
+        return f"when that is mended: nnictl create --config {args.config} --port PORT (or: python -m experiments launch {args.config})"
+
+    def config_of(exp_id, exp_dir=None):
+        if exp_dir is None and is_active():
+            _refuse_unless_stopped(exp_id)
+        return plain_config(exp_id, exp_dir)
+
+    plain_config = module.get_stopped_experiment_config_json
+    module.get_stopped_experiment_config_json = config_of
+    module.create_experiment = _in_one_line(module.create_experiment, create_step)
+    for verb in ("resume", "view"):
+        step = functools.partial("{1}: nnictl {0} {2.id} --port PORT".format, verb, "when that is mended")
+        setattr(module, f"{verb}_experiment", _in_one_line(getattr(module, f"{verb}_experiment"), step))
+
+
+def _refuse_unless_stopped(experiment_id: str) -> None:
+    from nni.tools.nnictl.config_utils import Experiments
+    from nni.tools.nnictl.nnictl_utils import update_experiment
+
+    update_experiment()
+    entry = Experiments().get_all_experiments().get(experiment_id)
+    if entry is None:
+        raise RuntimeError(f"{experiment_id} is not in NNI's registry (nnictl experiment list --all)")
+    if entry["status"] != "STOPPED":
+        more = f"nnictl stop {experiment_id} ends it"
+        if entry["status"] != "VIEWED":
+            more += f"; nnictl update trialnum {experiment_id} --value N adds trials"
+        raise RuntimeError(
+            f"{experiment_id} is {entry['status']}, its manager runs on port {entry.get('port')} ({more})"
+        )
+
+
+def _repair_archive(utils) -> None:
+    code = runpy.run_path(str(_HERE.with_name("nnictl_archive.py")))
+    if is_active():
+        code["repair"](utils, _in_one_line)
+
+
+REPAIRS = {
+    "nni.experiment.launcher": _start["repair"],
+    "nni.tools.nnictl.launcher": _repair_nnictl_launcher,
+    "nni.tools.nnictl.nnictl_utils": _repair_archive,
+}
+
+
+class Importer(importlib.abc.MetaPathFinder):
+    """Repairs the modules above once they are loaded; another NNI, in which something is not there, stays as it is."""
+
+    def find_spec(self, name, path=None, target=None):
+        spec = importlib.machinery.PathFinder.find_spec(name, path) if name in REPAIRS else None
+        if spec is None or spec.loader is None:
+            return None
+        load = spec.loader.exec_module
+
+        def load_and_repair(module):
+            load(module)
+            repair(module)
+
+        spec.loader.exec_module = load_and_repair
+        return spec
+
+
+def repair(module) -> None:
+    if not hasattr(module, "food11_is_repaired"):
+        with contextlib.suppress(AttributeError):
+            REPAIRS[module.__name__](module)
+        module.food11_is_repaired = True
+
+
+def install() -> None:
+    """Once a process; modules that are there already are repaired at once."""
+    if not any(type(finder).__name__ == Importer.__name__ for finder in sys.meta_path):
+        sys.meta_path.insert(0, Importer())
+    for name in REPAIRS.keys() & sys.modules.keys():
+        repair(sys.modules[name])
