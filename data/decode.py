@@ -22,6 +22,7 @@ with down to 1/64 of its pixels; where all its coefficients have to be kept mean
 
 _STRIP_ROWS = 256
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 _UPRIGHT = {  # by EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -82,6 +83,8 @@ def _read(raw: bytes, image_px: int, name: str) -> Image.Image:
 
 def _open(raw: bytes, codec: formats.Codec | None) -> Image.Image:
     """Raises UnidentifiedImageError with what the file is, ImportError and TooLargeError."""
+    if raw.startswith(_POSTSCRIPT):  # a program: Pillow would have Ghostscript run it
+        raise UnidentifiedImageError(formats.describe(raw))
     try:
         if raw.startswith(_JPEG):
             return JpegImagePlugin.jpeg_factory(io.BytesIO(raw))  # as Image.open does, but for its limit on pixels

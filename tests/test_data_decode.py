@@ -436,6 +436,7 @@ def test_where_rawpy_is_installed_a_raw_file_is_developed(monkeypatch):
         (b'<?xml version="1.0"?><plist/>', "not an image: XML text"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "not an image: Git LFS pointer"),
         (b"%PDF-1.7\n%\xe2\xe3", "not an image: PDF document"),
+        (encode(Image.new("RGB", (16, 16)), "EPS"), "not an image: PostScript drawing"),  # Ghostscript would run it
         (ftyp(b"mp42", b"isom"), "not an image: video"),
         (ftyp(b"qt  "), "not an image: video"),
         (b"\x1aE\xdf\xa3" + bytes(9), "not an image: video"),
