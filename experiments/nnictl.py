@@ -63,4 +63,4 @@ def reason_of(output: str) -> str:
     """The last line of nnictl's output that says something, without colours and its advice for who called it by hand."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in output.splitlines()]
     said = [line for line in lines if line and not line.startswith(("Traceback", "File", "During", "^"))]
-    return said[-1].removeprefix("error: ").split("; when that is mended:")[0] if said else "nnictl said nothing"
+    return said[-1].removeprefix("error: ").split("; once fixed:")[0] if said else "nnictl said nothing"

@@ -54,7 +54,7 @@ def _reason(error: Exception) -> str:
 
 def _repair_nnictl_launcher(module) -> None:
     def create_step(args):
-        return f"when that is mended: nnictl create --config {args.config} --port PORT (or: python -m experiments launch {args.config})"
+        return f"once fixed: nnictl create --config {args.config} --port PORT (or: python -m experiments launch {args.config})"
 
     def config_of(exp_id, exp_dir=None):
         if exp_dir is None and is_active():
@@ -65,7 +65,7 @@ def _repair_nnictl_launcher(module) -> None:
     module.get_stopped_experiment_config_json = config_of
     module.create_experiment = _in_one_line(module.create_experiment, create_step)
     for verb in ("resume", "view"):
-        step = functools.partial("{1}: nnictl {0} {2.id} --port PORT".format, verb, "when that is mended")
+        step = functools.partial("{1}: nnictl {0} {2.id} --port PORT".format, verb, "once fixed")
         setattr(module, f"{verb}_experiment", _in_one_line(getattr(module, f"{verb}_experiment"), step))
 
 

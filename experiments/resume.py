@@ -124,7 +124,7 @@ def _refuse_moved(record: Record) -> None:
     if is_local(config) and (problems := _trial_problems(Experiment(record.folder, config), code)):
         raise ExperimentError(
             f"{record.id}: its trials cannot run any more (trialCommand: {config['trialCommand']}): {'; '.join(problems)}; "
-            "when that is mended, resume it; or start it anew: python -m experiments launch FILE"
+            "once that is fixed, resume it; or start it anew: python -m experiments launch FILE"
         )
 
 

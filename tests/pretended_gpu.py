@@ -186,8 +186,6 @@ class PretendedGpu:
         ours = [tensor for tensor in tensors if isinstance(tensor, OnGpu)]
         device = kwargs.get("device")
         makes_ours = device is not None and torch.device(device).type == "cuda"
-        if kwargs.get("pin_memory"):
-            return self._pin(func(*args, **{**kwargs, "pin_memory": False}))
         if (ours or device is not None) and func._can_decompose() and func is not aten.contiguous.default:
             with self._operators:  # in inference mode composite operators arrive whole
                 decomposed = func.decompose(*args, **kwargs)

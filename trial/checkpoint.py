@@ -120,10 +120,11 @@ def _pinned_like(tensor: Tensor, buffer: Tensor | None) -> Tensor:
     if buffer is not None and (buffer.size(), buffer.stride(), buffer.dtype) == wanted:
         return buffer
     size, stride, dtype = wanted
+    new = torch.empty_strided(size, stride, dtype=dtype)
     try:
-        return torch.empty_strided(size, stride, dtype=dtype, pin_memory=True)
+        return new.pin_memory()
     except RuntimeError:  # the system allows no more of it
-        return torch.empty_strided(size, stride, dtype=dtype)
+        return new
 
 
 def load(folder: Path, t: Training, owner: Owner) -> tuple[list[dict], dict[str, Any]] | str:

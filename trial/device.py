@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from data import memory
 from trial.errors import TrialError
-from trial.gpu import resolve_device
+from trial.gpu import capability_of, resolve_device
 
 # How much faster than float32 a CPU's bfloat16 has to be. AMX and AMD's AVX-512 are near 2 and above; Intel's AVX-512
 # without AMX has the instructions, at half of float32's speed (docs/log.md). In between, the exact one is taken.
@@ -71,7 +71,8 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
     else:
         require_precision(place, precision)
     if place.type == "cuda":
-        torch.cuda.set_device(place)
+        if place.index:
+            torch.cuda.set_device(place)  # its memory is what is then asked for
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     return Compute(place, precision, f"{name}, {precision}", why)
 
@@ -102,11 +103,16 @@ def choose_precision(device: torch.device) -> tuple[str, str]:
 def _choose_on_gpu(device: torch.device) -> tuple[str, str]:
     if _has_bf16(device):
         return "bf16", ""
-    if torch.cuda.get_device_capability(device) < (7, 0):
+    if not _has_capability(device, 7):
         return "fp32", "this card has no fast 16-bit units"
     if "GTX 16" in torch.cuda.get_device_name(device):  # ultralytics/yolov5 #7908: NaN from its float16 convolutions
         return "fp32", "cards of the GTX 16 series give NaN in float16"
     return "fp16", "this card has no bfloat16: float16 with loss scaling"
+
+
+def _has_capability(device: torch.device, major: int) -> bool:
+    capability = capability_of(device.index or 0)
+    return capability is None or capability[0] >= major
 
 
 def _has_bf16(device: torch.device) -> bool:
@@ -120,7 +126,7 @@ def require_precision(device: torch.device, precision: str) -> None:
         missing = "computes in fp32 and bf16" if precision in ("fp16", "tf32") else ""
     elif precision == "bf16" and not _has_bf16(device):
         missing = "has no bfloat16"
-    elif precision == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
+    elif precision == "tf32" and not _has_capability(device, 8):
         missing = "has no TF32"
     else:
         missing = ""

@@ -126,11 +126,15 @@ def _hides_all(visible: str) -> bool:
 
 def _cards_of_torch() -> Iterator[Card]:
     for index in range(torch.cuda.device_count()):
-        try:
-            capability = torch.cuda.get_device_capability(index)
-        except (AssertionError, NameError):  # torch's own, while CUDA is not set up
-            capability = None
-        yield Card(index, torch.cuda.get_device_name(index), capability)
+        yield Card(index, torch.cuda.get_device_name(index), capability_of(index))
+
+
+def capability_of(index: int) -> Capability | None:
+    """Of the card with torch's index; None where torch does not tell."""
+    try:
+        return torch.cuda.get_device_capability(index)
+    except (AssertionError, NameError):  # torch's own, while CUDA is not set up
+        return None
 
 
 def _usable_of(cards: list[Card]) -> Gpus:
