@@ -50,7 +50,7 @@ def test_a_step_is_held_to_a_matrix_product(tiny_cache, monkeypatch):
     report = Report()
     peak.run(report, open_cache(tiny_cache), FP32, rounds=2)
     matrix, step, share = report.figures
-    assert matrix.note == "float32, 256 x 256" and share.n == 2
+    assert matrix.note == "fp32, 256 x 256" and share.n == 2
     assert 0.001 < share.value < 10 and step.value > 0
 
 

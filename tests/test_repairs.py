@@ -94,7 +94,7 @@ def test_whether_a_bare_nnictl_is_repaired_is_told(tmp_path, monkeypatch):
 def test_all_gpus_may_be_asked_for_while_the_repairs_are_on(there, off, expected, monkeypatch):
     monkeypatch.setattr(check, "count_gpus", lambda: there)
     monkeypatch.setenv(SWITCH, off)
-    assert len(check._gpu_findings({"trialGpuNumber": 1})) == expected
+    assert len(check._gpu_findings({"trialGpuNumber": 1, "trialConcurrency": 1}, {})) == expected
 
 
 SCHEDULER = """
