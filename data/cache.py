@@ -199,9 +199,8 @@ def _check_source(directory: Path, manifest: dict) -> None:
         found = compare(contents, source, manifest["skipped"]) if can_compare else None
         if found is None or ((found.changed or found.added or found.removed) and not found.lost_split):
             what = f" ({found})" if found else ""
-            earlier = "" if contents else ", or an earlier version made it and counted other files in"
             raise DataError(
-                f"{directory}: the photos in {path} have changed since this cache was made{what}{earlier}; "
+                f"{directory}: the photos in {path} have changed since this cache was made{what}; "
                 f"{rebuild_hint(directory, manifest)}"
             )
         if found.lost_split:
