@@ -1,7 +1,8 @@
 """Where memory does not suffice for a step, a GPU's images make room; then it is computed in parts.
 
-The batch size stays what it was. A step that failed is repeated whole, with the same images and crops, from the state before it. The gradients of the
-parts add up to the batch's own (each is weighted by its share of the images), but batch normalisation sees only its part.
+The batch size stays what it was. A step that failed is repeated whole, with the same images and crops, from the state
+before it. The gradients of the parts add up to the batch's own (each is weighted by its share of the images), but
+batch normalisation sees only its part.
 """
 
 from __future__ import annotations
