@@ -3,7 +3,7 @@
 `load(id_or_path)` gives an experiment with `.trials` and `.epochs` as pandas DataFrames. Nothing heavy is
 imported before it is needed, so that `analysis.reading.startup` stays cheap for a check before a launch.
 
-`reading` makes records of what NNI left, `judging` says what they show, `terminal` and `page` show it to a person, `export`
+`reading` makes records of what NNI left, `stats` says what they show, `terminal` and `page` show it to a person, `export`
 hands it to others. `confirm` trains again, `study` reads studies, `lab` writes docs/report.md from them.
 """
 

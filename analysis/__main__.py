@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from .reading.locate import AnalysisError
-from .terminal.text import clean, show_any_name
+from .render.terminal import clean, show_any_name
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -156,7 +156,7 @@ def run_confirm(options: argparse.Namespace) -> int:
     from .confirm.command import confirm
     from .confirm.page import COLUMNS, configuration_rows
     from .confirm.plan import Request
-    from .terminal.text import columns
+    from .render.terminal import columns
 
     request = Request(options.experiments, options.top, options.seeds, options.out, not options.no_launch)
     try:

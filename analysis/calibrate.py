@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .judging import repeats, verdict
+from .stats import repeats, verdict
 
 TRIALS, IMAGES, LEVEL = 15, 3430, 0.05
 REFERENCE = 200_000  # experiments that the truth of P(second better) is computed from

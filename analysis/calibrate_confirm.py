@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .judging.paired import paired
+from .stats.paired import paired
 
 LUCK, ACCURACY, IMAGES = 0.01, 0.90, (3430, 3347)
 

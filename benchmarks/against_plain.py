@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from analysis.judging.paired import paired
+from analysis.stats.paired import paired
 from benchmarks.measure import Report, ratios
 from benchmarks.plain import PlainEpoch, train_plainly
 from benchmarks.setting import scratch

@@ -30,7 +30,7 @@ from seeded_evolution import SeededEvolution  # noqa: E402
 from seeded_tpe import SeededTpe  # noqa: E402
 
 from analysis.calibrate import draw_trials  # noqa: E402
-from analysis.judging import repeats, verdict  # noqa: E402
+from analysis.stats import repeats, verdict  # noqa: E402
 
 SPACE = json.loads((ROOT / "search_spaces/report.json").read_text())
 FIRST = {"batch_size": 32, "lr": 0.001, "momentum": 0.9}  # 0.70 on the surface: far from both optima

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from analysis.terminal.text import show_any_name
+from analysis.render.terminal import show_any_name
 from experiments.errors import ExperimentError
 from experiments.studies import STUDIES
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from analysis.render.formats import score_text
 from analysis.study.arms import Training, arms_of, measured
 from analysis.study.files import Part, Plan, experiments_of
 from analysis.study.teacher import WEIGHTS, able, best_of
-from analysis.words import score_text
 from experiments.errors import ExperimentError
 
 

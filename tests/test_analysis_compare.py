@@ -10,11 +10,11 @@ import pytest
 from fixtures_analysis import Recorder, final
 from scipy import stats
 
-from analysis.judging import verdict
-from analysis.judging.compare import compare
 from analysis.page.report import strict_json
 from analysis.reading.locate import AnalysisError
 from analysis.reading.reader import load_experiment
+from analysis.stats import verdict
+from analysis.stats.compare import compare
 
 
 @pytest.fixture(autouse=True)

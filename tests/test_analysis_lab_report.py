@@ -12,8 +12,8 @@ from fixtures_analysis import Recorder, final
 from fixtures_study import part_of, plan_in, recorded
 
 from analysis.__main__ import main
-from analysis.lab.markdown import code, plain_table, text
 from analysis.lab.setting import differing, grouped, settings_of
+from analysis.render.markdown import code, plain_table, text
 from analysis.study.command import study
 
 

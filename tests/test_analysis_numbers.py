@@ -12,11 +12,11 @@ import pytest
 from fixtures_analysis import Recorder, final
 from scipy import stats
 
-from analysis.judging import best_of_k, importance, stopping
-from analysis.judging.stopping import Curve, Patience
 from analysis.page import charts, figures, page_rows, series
 from analysis.page.parallel import parallel, scale
 from analysis.reading.reader import load_experiment
+from analysis.stats import best_of_k, importance, stopping
+from analysis.stats.stopping import Curve, Patience
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from analysis import calibrate_confirm
-from analysis.judging.paired import MOST_PAIRS, holm, mean_interval, paired, seeds_needed, sign_flip_p, smallest_flip_p
+from analysis.stats.paired import MOST_PAIRS, holm, mean_interval, paired, seeds_needed, sign_flip_p, smallest_flip_p
 
 
 def differences(seed: int, n: int) -> list[float]:

@@ -15,11 +15,11 @@ from fixtures_analysis import Recorder, final
 
 from analysis.__main__ import main
 from analysis.export.neutral import Neutral
-from analysis.judging.compare import compare, facts
 from analysis.page.arms import per_class_rows
 from analysis.reading.logs import failure_reason, tuner_errors
 from analysis.reading.reader import load_experiment
 from analysis.reading.tables import epochs_table, trials_table
+from analysis.stats.compare import compare, facts
 
 RECORDED = ROOT / "analysis" / "recorded"
 

@@ -12,11 +12,11 @@ from scipy import stats
 
 from analysis import calibrate
 from analysis.__main__ import main
-from analysis.judging import repeats, selection
-from analysis.judging.compare import compare
-from analysis.judging.grouping import group
 from analysis.reading.locate import AnalysisError
 from analysis.reading.reader import load_experiment
+from analysis.stats import repeats, selection
+from analysis.stats.compare import compare
+from analysis.stats.grouping import group
 
 GUIDED = {"tpe_args": {"n_startup_jobs": 1}}
 

@@ -11,14 +11,14 @@ import pytest
 from conftest import ROOT
 from fixtures_analysis import Recorder
 
-from analysis.judging.best_of_k import pooled_startup
-from analysis.judging.compare import compare
-from analysis.judging.grouping import configuration, group
-from analysis.judging.importance import _random as random_trials
 from analysis.page.series import startup_end, table_rows
 from analysis.reading.chosen import chosen
 from analysis.reading.reader import load_experiment
 from analysis.reading.startup import Design, design, explain, label, shared_trials, startup_trials
+from analysis.stats.best_of_k import pooled_startup
+from analysis.stats.compare import compare
+from analysis.stats.grouping import configuration, group
+from analysis.stats.importance import _random as random_trials
 
 sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does
 

@@ -11,7 +11,7 @@ import pytest
 from fixtures_study import TRAINING, part_of, plan_in, recorded
 
 from analysis.__main__ import main
-from analysis.judging.paired import paired
+from analysis.stats.paired import paired
 from analysis.study.arms import arms_of, epoch_95
 from analysis.study.classes import class_rows, permutation_p, rare_gain_most
 from analysis.study.command import study

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from fixtures_study import CLASSES, SETTINGS, part_of, plan_in, recorded
 
-from analysis.judging.paired import holm, paired
+from analysis.stats.paired import holm, paired
 from analysis.study.classes import rare_gain_most
 from analysis.study.command import study
 from analysis.study.page import class_table

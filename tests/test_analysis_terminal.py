@@ -17,9 +17,9 @@ from fixtures_analysis import START, Recorder, final
 
 from analysis.__main__ import main
 from analysis.reading.reader import load_experiment
+from analysis.render.terminal import clean, grid, safe_json
 from analysis.terminal.best import best_facts
 from analysis.terminal.overview import overview
-from analysis.terminal.text import clean, grid, safe_json
 
 EVIL = "\x1b]0;owned\x07\x1b[31mred\x1b[0m\r\nforged \u202egpj\x9b2J\x7f"
 

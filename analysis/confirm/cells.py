@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..judging.selection import optimism_of
 from ..reading.locate import AnalysisError
 from ..reading.records import Experiment, Trial
-from ..words import validation_n
+from ..render.formats import validation_n
+from ..stats.selection import optimism_of
 
 DEFAULT = "default"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..judging.paired import MOST_PAIRS
 from ..reading.locate import AnalysisError
 from ..reading.reader import load_experiment
 from ..reading.records import Experiment
-from ..words import seconds_text
+from ..render.formats import seconds_text
+from ..stats.paired import MOST_PAIRS
 from .cells import Plan, choose_configurations, fresh_seeds, search_facts
 from .files import default_folder, read_plan, write_plan
 from .settings import common_flags, describe, flags_of, settings_of

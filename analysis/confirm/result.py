@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..judging.compare import evaluation
-from ..judging.paired import by_seed, holm, mean_interval, paired, seeds_needed, spread
 from ..reading.provenance import best_result, shared_photos
-from ..words import validation_n
+from ..render.formats import validation_n
+from ..stats.compare import evaluation
+from ..stats.paired import by_seed, holm, mean_interval, paired, seeds_needed, spread
 from .cells import Configuration, Plan
 from .trained import Cell, why_failed
 

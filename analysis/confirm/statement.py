@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..judging import verdict
-from ..judging.paired import smallest_flip_p
-from ..words import NONE, difference_text, params_text, score_text
+from ..render.formats import NONE, difference_text, params_text, score_text
+from ..stats import verdict
+from ..stats.paired import smallest_flip_p
 
 
 def judge(result: dict[str, Any]) -> tuple[str, str]:

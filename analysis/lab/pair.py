@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..judging.compare import compare
 from ..reading.locate import AnalysisError
 from ..reading.reader import load_experiment
+from ..render.formats import NONE, interval_text, optional, score_text, seconds_text
+from ..render.markdown import code, plain_table, text
+from ..stats.compare import compare
 from ..study.arms import Measure
 from ..study.reported import reported
 from ..study.words import spread_text
-from ..words import NONE, interval_text, optional, score_text, seconds_text
-from .markdown import code, plain_table, text
 from .setting import Told, differing, settings_of
 
 RECORDED = Path(__file__).parent.with_name("recorded")

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from ..confirm.files import write_text
 from ..reading.locate import AnalysisError
+from ..render.formats import NONE, optional, params_text
+from ..render.markdown import code, plain_table, table, text
 from ..study.files import PLAN, RESULT, default_folder, from_file, read_result
 from ..study.reported import setting
 from ..study.words import TITLES
-from ..words import NONE, optional, params_text
 from . import pair as lab_pair
 from . import study as lab_study
 from .kept import are_kept, keep
-from .markdown import code, plain_table, table, text
 from .setting import Told, settings_rows
 from .shared import sentences
 

@@ -6,9 +6,9 @@ import re
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+from ..render.formats import NONE
+from ..render.markdown import text as escaped
 from ..study.reported import reported, setting
-from ..words import NONE
-from .markdown import text as escaped
 
 FIELDS = {
     "cache": "Data",

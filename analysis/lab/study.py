@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..render.formats import NONE
+from ..render.markdown import code, plain_table, text
 from ..study.arms import MEASURES, Measure
 from ..study.files import default_folder
 from ..study.page import Rows, arm_rows, class_table, compared, difference_table, reported_rows
 from ..study.reported import reported, reported_arm
 from ..study.words import signed_text
-from ..words import NONE
-from .markdown import code, plain_table, text
 from .setting import Told, differing, settings_of
 
 

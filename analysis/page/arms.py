@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import statistics
 
-from .. import words
-from ..judging.compare import evaluation
-from ..judging.selection import optimism_of
-from ..judging.verdict import wilson
 from ..reading import startup
 from ..reading.logs import failure_reason, tuner_errors
 from ..reading.provenance import best_result
 from ..reading.records import Experiment, Trial
+from ..render import formats as words
+from ..stats.compare import evaluation
+from ..stats.selection import optimism_of
+from ..stats.verdict import wilson
 
 
 def arm_rows(experiments: list[Experiment]) -> list[tuple[str, list[str]]]:

@@ -8,7 +8,7 @@ from html import escape
 import plotly.graph_objects as go
 
 from ..reading.records import Trial
-from ..words import params_text, score_text
+from ..render.formats import params_text, score_text
 
 COLOURS = ("#3b7dd8", "#d9772b", "#2f9e77", "#a259b5", "#b5892b", "#5c6b7a")
 HOVER = "%{customdata}<extra></extra>"

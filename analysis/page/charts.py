@@ -7,11 +7,11 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from ..judging import stopping
-from ..judging.best_of_k import BestOfK
-from ..judging.importance import Importance
 from ..reading.records import Experiment
-from ..words import arm_names, is_percent, score_text, value_text
+from ..render.formats import arm_names, is_percent, score_text, value_text
+from ..stats import stopping
+from ..stats.best_of_k import BestOfK
+from ..stats.importance import Importance
 from . import series
 from .figures import COLOURS, HOVER, Style, empty_figure, firsts, hover_text, score_axis
 from .parallel import parallel

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from ..reading.records import Experiment
-from ..words import arm_names, is_percent, score_text
+from ..render.formats import arm_names, is_percent, score_text
 from . import series
 from .canvas import COLOURS, HOVER, empty_figure, hover_text, score_axis
 

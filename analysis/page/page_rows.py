@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from .. import words
-from ..judging import stopping
 from ..reading.logs import failure_reason
 from ..reading.records import Experiment
+from ..render import formats as words
+from ..stats import stopping
 
 Rows = list[tuple[str, list[str]]]
 

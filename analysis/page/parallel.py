@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..reading.records import Experiment, Trial
-from ..words import value_text
+from ..render.formats import value_text
 
 MOST_LINES = 200
 MOST_LABELS = 8

@@ -10,15 +10,15 @@ import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from .. import words
 from ..export.files import write_table
-from ..judging.compare import evaluation
 from ..reading import startup
 from ..reading.locate import AnalysisError
 from ..reading.provenance import provenance
 from ..reading.records import Experiment
 from ..reading.tables import trials_table
 from ..reading.values import strict_json
+from ..render import formats as words
+from ..stats.compare import evaluation
 from . import figures, page_rows, series
 from .arms import arm_rows, per_class_rows, warnings_of
 from .sections import sections

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from .. import words
-from ..judging.best_of_k import best_of_k, pooled_startup
-from ..judging.importance import importances
 from ..reading.records import Experiment
+from ..render import formats as words
+from ..stats.best_of_k import best_of_k, pooled_startup
+from ..stats.importance import importances
 from . import charts, figures, series
 from .parallel import parallel
 

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import PurePath
 from typing import Any
 
-from .. import words
+from ..render import formats as words
 from . import startup
 from .records import Experiment, Trial
 from .values import load_json

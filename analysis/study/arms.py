@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..confirm.trained import trained
-from ..judging.paired import spread
 from ..reading.provenance import best_result
 from ..reading.records import Experiment, Trial
 from ..reading.values import score
+from ..stats.paired import spread
 from .files import TEACHER, Part
 
 

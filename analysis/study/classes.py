@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ..judging.paired import holm
 from ..reading.provenance import best_result
+from ..stats.paired import holm
 from .arms import Arm
 
 BY_CLASS = ("pretrained", "balance")

@@ -42,7 +42,7 @@ def study(name: str, out: Path | None) -> tuple[dict[str, Any], Path]:
 
 def print_study(name: str, out: Path | None) -> None:
     """The two sentences, the table and where the page is."""
-    from ..terminal.text import clean, columns
+    from ..render.terminal import clean, columns
     from .page import arm_rows
 
     result, page = study(name, out)

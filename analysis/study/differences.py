@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..judging.paired import by_seed, holm, paired, smallest_flip_p
+from ..stats.paired import by_seed, holm, paired, smallest_flip_p
 from .arms import MEASURES, Arm, values_of
 
 TOP1, MACRO, TRAINING = "evaluation_top1", "evaluation_macro", "train_accuracy"

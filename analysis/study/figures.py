@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from ..confirm.figures import Row, difference_figure
 from ..page.canvas import COLOURS, HOVER, empty_figure, score_axis
 from ..page.report import script_json
-from ..words import score_text
+from ..render.formats import score_text
 from .words import BY_KEY
 
 

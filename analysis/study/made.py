@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..reading.provenance import made_with
-from ..words import NONE, optional, params_text, score_text, seconds_text
+from ..render.formats import NONE, optional, params_text, score_text, seconds_text
 
 TRAINING_COLUMNS = [
     "Arm",

@@ -9,7 +9,7 @@ from ..confirm.files import write_text
 from ..page.report import render_page
 from ..reading.provenance import shared_photos
 from ..reading.values import strict_json
-from ..words import NONE, optional
+from ..render.formats import NONE, optional
 from .arms import MEASURES
 from .figures import figures
 from .files import RESULT

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..reading.provenance import best_result
-from ..words import score_text
+from ..render.formats import score_text
 from .arms import Arm, Training, measured
 from .differences import TOP1, TRAINING, shown
 from .words import BY_KEY, difference_words, listed, spread_text

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import words
 from ..confirm.statement import p_text
-from ..words import NONE, difference_text, score_text
+from ..render import formats as words
+from ..render.formats import NONE, difference_text, score_text
 from .arms import MEASURES, Measure
 
 TITLES = {

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .. import words
-from ..judging.compare import evaluation
-from ..judging.selection import optimism_of
-from ..judging.verdict import wilson
 from ..reading.locate import AnalysisError
 from ..reading.records import Experiment, Trial
 from ..reading.values import strict_json
+from ..render import formats as words
+from ..render.terminal import clean, columns, safe_json, say
+from ..stats.compare import evaluation
+from ..stats.selection import optimism_of
+from ..stats.verdict import wilson
 from .retrain import evaluate_command, retrain_command
-from .text import clean, columns, safe_json, say
 
 
 def print_best(experiment: Experiment, file_format: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..judging.compare import compare
 from ..page.arms import arm_rows
 from ..page.page_rows import PAIR_COLUMNS, pair_rows, repeat_rows
 from ..page.report import write_comparison
 from ..reading.records import Experiment
-from ..words import arm_names, is_percent
-from .text import clean, columns, say
+from ..render.formats import arm_names, is_percent
+from ..render.terminal import clean, columns, say
+from ..stats.compare import compare
 
 
 def print_comparison(experiments: list[Experiment], named: Sequence[str], out: Path) -> None:

@@ -6,13 +6,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .. import words
 from ..reading import locate, startup
 from ..reading.locate import AnalysisError
 from ..reading.reader import load_experiment
 from ..reading.records import Experiment
+from ..render import formats as words
+from ..render.terminal import clean, grid, indented, safe_json, say
 from .condition import condition
-from .text import clean, grid, indented, safe_json, say
 
 HEADS = ["Id", "Name", "Tuner", "State", "Ok/failed/all", "Best", "Of trial", "Started (UTC)"]
 

@@ -6,16 +6,16 @@ import json
 from collections import Counter
 from typing import Any
 
-from .. import words
-from ..judging.circumstances import notes_between
 from ..page import series
 from ..page.arms import arm_rows
 from ..page.page_rows import failure_rows
 from ..reading import startup
 from ..reading.records import ENDED, Experiment
 from ..reading.values import score
+from ..render import formats as words
+from ..render.terminal import clean, columns, grid, say
+from ..stats.circumstances import notes_between
 from .condition import condition
-from .text import clean, columns, grid, say
 
 SHORT = 40  # trials that are shown without --all; of more, so many of the best and of the last
 EACH = 10

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..reading.records import Experiment
-from ..words import validation_n
+from ..render.formats import validation_n
 
 DRAWS, SEED = 10_000, 0
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..reading import startup
 from ..reading.provenance import best_result, shared_photos
 from ..reading.records import ENDED, Experiment
-from ..words import arm_names
+from ..render.formats import arm_names
 
 
 def obstacles_between(experiments: list[Experiment]) -> list[str]:

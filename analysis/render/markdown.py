@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..terminal.text import clean
+from .terminal import clean
 
 _SPECIAL = re.compile(r"[\\`*{}\[\]<>|~&$#!]|(?<!\w)_|_(?!\w)")  # within a word an underscore is one
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from .reading.records import Experiment, Trial
+from ..reading.records import Experiment, Trial
 
 NONE = "–"
 

@@ -12,7 +12,7 @@ from ..reading import startup
 from ..reading.locate import AnalysisError
 from ..reading.provenance import best_result, made_of
 from ..reading.records import Experiment, Trial
-from ..words import validation_n
+from ..render.formats import validation_n
 from . import verdict
 from .contest import comparison, overall
 from .grouping import Arm, group

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..words import difference_text, is_percent, score_text
+from ..render.formats import difference_text, is_percent, score_text
 from . import verdict
 from .grouping import Arm
 

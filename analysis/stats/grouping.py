@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..reading import startup
 from ..reading.locate import AnalysisError
 from ..reading.records import Experiment
-from ..words import arm_names
+from ..render.formats import arm_names
 
 
 class Arm(NamedTuple):

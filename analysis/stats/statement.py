@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..reading.records import Experiment
-from ..words import arm_names, difference_text, is_percent, score_text
+from ..render.formats import arm_names, difference_text, is_percent, score_text
 from . import verdict
 
 

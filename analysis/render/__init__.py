@@ -1,0 +1,1 @@
+"""From a document to what a person reads: HTML, a terminal, Markdown; and how numbers are written."""

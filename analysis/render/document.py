@@ -1,0 +1,99 @@
+"""What a page says, before anyone decides how it looks: every page is data -> Document -> HTML, terminal or Markdown.
+
+`analysis.reports` makes documents, `html`, `terminal` and `markdown` render them. All texts are plain: a renderer escapes
+them in its own way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What may be said of a result. `verdict` is one of `analysis.stats.verdict`; `headline` one sentence; `details` the
+    sentences after it, in their order; `numbers` what they quote, as plain JSON values."""
+
+    verdict: str
+    headline: str
+    details: tuple[str, ...] = ()
+    numbers: dict[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """Headline and details as one paragraph."""
+        return " ".join([self.headline, *self.details])
+
+
+@dataclass(frozen=True)
+class Heading:
+    text: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; `caption` is the small print below a table or figure."""
+
+    text: str
+    caption: bool = False
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list; `label` is the line above it."""
+
+    items: tuple[str, ...]
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """`label` heads the row; `mark` is "best" or "lost" where it is to stand out."""
+
+    label: str
+    cells: tuple[str, ...]
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """`columns` name the cells; `corner` names the labels. `colours` are those of the columns' arms, one a column."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    corner: str = ""
+    colours: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A Plotly figure; `alternative` says in words what it shows, where no figure can be drawn."""
+
+    figure: go.Figure
+    alternative: str = ""
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks below a summary that a reader may open."""
+
+    summary: str
+    blocks: tuple[Block, ...]
+    is_open: bool = False
+
+
+Block = Heading | Text | Items | Table | Figure | Details
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole page. `notes` are what a reader should know beside the statement."""
+
+    title: str
+    statement: Statement | None
+    notes: tuple[str, ...]
+    blocks: tuple[Block, ...]
