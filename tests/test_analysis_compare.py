@@ -118,7 +118,7 @@ def test_two_arms_in_start_up_show_no_difference(tmp_path):
     assert found["difference"] == pytest.approx(0.92 - 0.865)
     assert (found["interval"], found["p_value"], found["verdict"]) == (None, None, "no_difference_shown")
     assert found["null_band"]["n_first"] == found["null_band"]["n_second"] == 15
-    for text in ("only drew at random", "0 of 15 trials of tpe", "luck", "5.5 points above", "all 30 trials"):
+    for text in ("only sampled at random", "0 of 15 trials of tpe", "chance", "5.5 points above", "all 30 trials"):
         assert text in found["statement"]
 
 

@@ -108,7 +108,10 @@ def test_four_repeats_show_a_difference(tmp_path):
     assert found["p_value"] == pytest.approx(2 / 70)
     assert found["interval"][0] < 0.1 < found["interval"][1]
     assert (found["probability_of_improvement"], found["repeats"]) == (1.0, [4, 4])
-    assert found["statement"].startswith("A difference is shown: Evolution is better. ")
+    assert found["headline"].startswith(
+        "A difference is shown: Evolution's best trials have higher validation accuracy"
+    )
+    assert found["statement"] == " ".join([found["headline"], *found["details"]])
     assert [arm["experiments"] for arm in summary["arms"]] == [
         [f"{arm}{k}" for k in range(4)] for arm in ("tpe", "evo")
     ]
@@ -121,11 +124,11 @@ def test_four_repeats_that_overlap_show_none(tmp_path):
     assert found["interval"][0] < 0 < found["interval"][1]
 
 
-def test_unequal_numbers_of_trials_are_told_beside_the_difference(tmp_path):
+def test_unequal_numbers_of_trials_are_named_beside_the_difference(tmp_path):
     experiments = arms(tmp_path, (), (0.90, 0.91, 0.92, 0.93))
     experiments += [load_experiment(lone_trial(tmp_path, f"r{k}", "Random", 0.7).folder) for k in range(4)]
-    statement = compare(*experiments)["comparison"]["statement"]
-    assert "Beware: 3 and 1 trials an experiment, and more draws find better bests" in statement
+    details = compare(*experiments)["comparison"]["details"]
+    assert any("3 and 1 trials per experiment" in sentence for sentence in details)
 
 
 def test_three_repeats_cannot_be_estimated_however_far_apart(tmp_path):
@@ -142,8 +145,8 @@ def test_a_difference_between_random_draws_is_never_claimed(tmp_path):
     ]
     found = compare(*experiments)["comparison"]
     assert found["p_value"] < 0.05 and found["verdict"] == "no_difference_shown"
-    assert "Beware" not in found["statement"]
-    assert "luck" in found["statement"]
+    assert not any("trials per experiment" in sentence for sentence in found["details"])
+    assert "due to chance" in found["details"][0]
 
 
 def lone_trial(tmp_path, name, tuner, best):
@@ -170,7 +173,7 @@ def test_five_repeats_of_three_arms_are_enough(tmp_path):
     experiments = arms(tmp_path, [0.80 + k / 100 for k in range(5)], [0.90 + k / 100 for k in range(5)])
     experiments += [load_experiment(lone_trial(tmp_path, f"r{k}", "Random", 0.7 + k / 100).folder) for k in range(5)]
     found = compare(*experiments)["comparison"]
-    assert found["verdict"] == "difference_shown" and found["statement"].startswith("A difference is shown among the 3")
+    assert found["verdict"] == "difference_shown" and found["headline"].startswith("A difference is shown among the 3")
 
 
 def test_the_page_and_the_terminal_of_repeats(tmp_path, capsys):

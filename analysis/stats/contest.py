@@ -6,11 +6,9 @@ from collections import Counter
 from typing import Any
 
 from ..reading.records import ENDED, Experiment
-from . import repeats, verdict
+from . import repeats, statement, verdict
 from .circumstances import notes_between, obstacles_between, shared_design
 from .grouping import Arm
-from .statement import judge
-from .statement_repeats import describe_repeats, headline_of_many
 
 INTERVAL_METHOD = "Welch t interval of the difference of means"
 P_METHOD = "two-sided exact Mann-Whitney test with mid-ranks"
@@ -19,7 +17,7 @@ BOOTSTRAP_METHOD = "percentile bootstrap, each arm by itself, 10,000 draws, seed
 
 
 def comparison(first: Arm, second: Arm, tests: int = 1) -> dict[str, Any]:
-    """Difference and verdict; `statement` says it in words, its first sentence is a headline. One experiment each: the
+    """Difference and verdict; `headline` and `details` say it in words, `statement` is both. One experiment each: the
     null band. More: of the means of their bests. `tests` pairs are compared in all: p is multiplied by it (Bonferroni)."""
     experiments = [*first.experiments, *second.experiments]
     obstacles = obstacles_between(experiments)
@@ -38,15 +36,14 @@ def _single(first: Arm, second: Arm, obstacles: list[str]) -> dict[str, Any]:
     comparable = not obstacles and bests[0] is not None and bests[1] is not None
     difference = bests[1].score - bests[0].score if comparable else None
     band = verdict.null_band(scores(pair[0]), scores(pair[1]), _maximises(first)) if comparable else None
-    word, statement = judge(pair, obstacles, difference, band)
+    judged = statement.of_single_experiments(pair, obstacles, difference, band)
     return {
         "difference": difference,
         "interval": None,  # one experiment an arm: there is no spread between runs to build it from
         "p_value": None,
-        "verdict": word,
-        "statement": statement,
+        **statement.fields(judged),
         "null_band": None if band is None else band._asdict() | {"exact": True},
-        "repeats_needed": verdict.repeats_needed() if word == verdict.NOT_ESTIMABLE else None,
+        "repeats_needed": verdict.repeats_needed() if judged.verdict == verdict.NOT_ESTIMABLE else None,
     }
 
 
@@ -66,7 +63,7 @@ def _repeated(first: Arm, second: Arm, tests: int) -> dict[str, Any]:
     else:
         shown = not random and found["p_value"] < 0.05
         word = verdict.DIFFERENCE if shown else verdict.NO_DIFFERENCE
-    return {**found, "verdict": word, "statement": describe_repeats((first, second), found, word, random)}
+    return {**found, **statement.fields(statement.of_repeats((first, second), found, word, random))}
 
 
 def _tested(first: list[float], second: list[float], maximise: bool) -> dict[str, Any]:
@@ -97,8 +94,7 @@ def overall(arms: list[Arm], found: list[dict[str, Any]]) -> dict[str, Any]:
         "difference": None,
         "interval": None,
         "p_value": None,
-        "verdict": word,
-        "statement": headline_of_many(arms, found, word),
+        **statement.fields(statement.of_many(arms, found, word)),
         "null_band": None,
         "repeats_needed": max(needed, default=None),
         "notes": list(notes),
