@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from ..page.canvas import COLOURS, HOVER, empty_figure
 from ..reading.provenance import made_with
-from ..render.document import Block, Figure, Heading, Row, Table, Text
+from ..render.document import Block, Heading, Row, Table, Text
 from ..render.formats import number_text, optional, seconds_text, signed_text
 
 
@@ -31,7 +31,9 @@ def difference_row(label: str, pairs: Mapping[str, Any]) -> SeedRow:
     return SeedRow(label, pairs["by_seed"], pairs["mean"], interval)
 
 
-def accuracy_figure(rows: Sequence[SeedRow], title: str, marks: Sequence[tuple[str, float]], mark_name: str) -> go.Figure:
+def accuracy_figure(
+    rows: Sequence[SeedRow], title: str, marks: Sequence[tuple[str, float]], mark_name: str
+) -> go.Figure:
     """Accuracies per seed; `marks` are (label, accuracy) of another kind, drawn as diamonds."""
     figure = _seed_figure(rows, number_text)
     figure.add_scatter(
@@ -57,7 +59,9 @@ def difference_figure(rows: Sequence[SeedRow], title: str) -> go.Figure:
 
 def _seed_figure(rows: Sequence[SeedRow], text: Callable[[float], str]) -> go.Figure:
     """A dot per seed, the mean with its interval; the first row at the top. Texts are escaped: plotly reads them as HTML."""
-    ticks = [escape(row.label).replace(", ", "<br>") for row in rows]  # on two lines, so that a phone has room beside it
+    ticks = [
+        escape(row.label).replace(", ", "<br>") for row in rows
+    ]  # on two lines, so that a phone has room beside it
     dots = [(tick, seed, value) for tick, row in zip(ticks, rows) for seed, value in row.by_seed.items()]
     figure = empty_figure()
     figure.add_scatter(

@@ -42,9 +42,9 @@ def by_class(study: str, arms: Sequence[StudyArm]) -> list[dict[str, Any]]:
 def class_rows(reference: StudyArm, arm: StudyArm) -> list[dict[str, Any]]:
     """One row per class, the largest gain first: correct and all images of the evaluation split for both arms, added up over
     the seeds that both have, and the number of training images (None where the trials do not record it)."""
-    seeds = {t.seed for t in reference.complete} & {t.seed for t in arm.complete}
+    seeds = {cell.seed for cell in reference.complete} & {cell.seed for cell in arm.complete}
     before, after = _summed(reference, seeds), _summed(arm, seeds)
-    tables = (_per_class(training.trial, "training") for training in reference.complete)
+    tables = (_per_class(cell.trial, "training") for cell in reference.complete)
     images = {row["id"]: row["total"] for row in next(filter(None, tables), [])}
     rows = []
     for key, own in before.items():
@@ -61,8 +61,8 @@ def class_rows(reference: StudyArm, arm: StudyArm) -> list[dict[str, Any]]:
 def _summed(arm: StudyArm, seeds: set[int]) -> dict[int, dict[str, Any]]:
     """{class id: {class, correct, total}} over the trainings of these seeds."""
     sums: dict[int, dict[str, Any]] = {}
-    for training in arm.complete:
-        for row in _per_class(training.trial, "evaluation") if training.seed in seeds else ():
+    for cell in arm.complete:
+        for row in _per_class(cell.trial, "evaluation") if cell.seed in seeds else ():
             entry = sums.setdefault(row["id"], {"class": row["class"], "correct": 0, "total": 0})
             entry["correct"] += row["correct"]
             entry["total"] += row["total"]

@@ -11,13 +11,14 @@ from typing import Any
 
 from ..reading.provenance import best_result, made_of
 from ..reading.records import Experiment, Trial
+from ..reading.replication import TEACHER, Cell, Part, StudyPlan, cells_of
 from ..reading.values import score
 from ..render.formats import ACCURACY, EPOCHS, LOSS, SECONDS, Unit
 from ..stats.paired import by_seed, holm, paired, smallest_flip_p, spread
 from .lab_numbers import lab_gains, lab_numbers, same_classes
+from .study_classes import by_class, rare_gain_most
 
 TOP1, MACRO, TRAINING = "evaluation_top1", "evaluation_macro", "train_accuracy"
-WEIGHTS = "best.pt"  # what a training writes at its end; one that was cut short has them under another name
 
 
 @dataclass(frozen=True)
@@ -47,66 +48,30 @@ BY_KEY = {measure.key: measure for measure in MEASURES}
 
 
 @dataclass(frozen=True)
-class Training:
-    """One value of the study's field under one seed. `state` is succeeded, failed or missing; `experiment` an id."""
-
-    seed: int
-    state: str
-    trial: Trial | None
-    experiment: str
-
-    @property
-    def interrupted(self) -> bool:
-        """Cut short by a time limit or a full disk, with the result of its best epoch so far."""
-        return bool(self._final.get("interrupted"))
-
-    @property
-    def diverged(self) -> bool:
-        """Ended early because its loss was not finite, with the result of its best epoch so far."""
-        return bool(self._final.get("diverged"))
-
-    @property
-    def counts(self) -> bool:
-        return self.state == "succeeded" and not self.interrupted
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether it came to its end and its weights are still there."""
-        return self.counts and self.trial.folder is not None and (self.trial.folder / WEIGHTS).is_file()
-
-    @property
-    def _final(self) -> dict[str, Any]:
-        return self.trial.final if self.trial and isinstance(self.trial.final, dict) else {}
-
-
-@dataclass(frozen=True)
 class StudyArm:
-    """One value of the study's field; the trainings are in the order of the seeds."""
+    """One value of the study's field; the cells are in the order of the seeds."""
 
     name: str
     value: Any
-    trainings: tuple[Training, ...]
+    cells: tuple[Cell, ...]
 
     @property
-    def complete(self) -> list[Training]:
+    def complete(self) -> list[Cell]:
         """Those that the numbers are of."""
-        return [training for training in self.trainings if training.counts]
+        return [cell for cell in self.cells if cell.counts]
 
     def values(self, key: str) -> dict[int, float]:
         """{seed: value} of the trainings that have this measure."""
-        values = {training.seed: measured(training.trial, key) for training in self.complete}
+        values = {cell.seed: measured(cell.trial, key) for cell in self.complete}
         return {seed: value for seed, value in values.items() if value is not None}
 
 
 def arms_of(part: Part, experiments: Sequence[Experiment]) -> list[StudyArm]:
     """The arms of one part of a study's plan, the reference first."""
-    cells = trained(part.cells, {}, experiments)
-    arms = []
-    for index, value in enumerate(part.values):
-        own = cells[index :: len(part.values)]  # seed by seed in `cells`
-        trainings = tuple(Training(seed, *cell) for seed, cell in zip(part.seeds, own, strict=True))
-        arms.append(StudyArm(arm_name(part, value), value, trainings))
-    return arms
+    cells, count = cells_of(part, experiments), len(part.values)  # seed by seed
+    return [
+        StudyArm(arm_name(part, value), value, tuple(cells[index::count])) for index, value in enumerate(part.values)
+    ]
 
 
 def arm_name(part: Part, value: Any) -> str:
@@ -147,7 +112,7 @@ def epoch_95(trial: Trial) -> int | None:
     return next((epoch for epoch, value in enumerate(values, 1) if value >= 0.95 * values[-1]), None)
 
 
-def study_result(plan: Plan, arms: Sequence[StudyArm], teacher: StudyArm | None) -> dict[str, Any]:
+def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | None) -> dict[str, Any]:
     """The content of study.json but for the statement. Accuracies are fractions, times seconds, epochs counted from 1; what
     cannot be estimated is None.
 
@@ -155,7 +120,7 @@ def study_result(plan: Plan, arms: Sequence[StudyArm], teacher: StudyArm | None)
     the measures that the statement rests on, `few` what `fewest_pairs` returns for them.
     """
     all_arms = [*arms, *([teacher] if teacher else [])]
-    results = (best_result(training.trial) for arm in all_arms for training in arm.complete)
+    results = (best_result(cell.trial) for arm in all_arms for cell in arm.complete)
     provenance = made_of(next(filter(None, results), {}))
     classes, published, judged = by_class(plan.study, arms), lab_numbers(plan.study), judged_measures(plan.study, arms)
     rows = differences(arms, plan.study, judged)
@@ -165,7 +130,9 @@ def study_result(plan: Plan, arms: Sequence[StudyArm], teacher: StudyArm | None)
         "reference": arms[0].name,
         "seeds": plan.main.seeds,
         "fields": plan.main.fields,
-        "experiments": list(dict.fromkeys(t.experiment for arm in all_arms for t in arm.trainings if t.experiment)),
+        "experiments": list(
+            dict.fromkeys(cell.experiment for arm in all_arms for cell in arm.cells if cell.experiment)
+        ),
         "arms": [arm_facts(arm) for arm in all_arms],
         "judged": judged,
         "differences": rows,
@@ -178,12 +145,12 @@ def study_result(plan: Plan, arms: Sequence[StudyArm], teacher: StudyArm | None)
         "reported": published,
         "reported_rank": _published_rank(published, classes),
         "images": _images(provenance),
-        "trainings": [_training(arm, training) for arm in all_arms for training in arm.trainings],
+        "trainings": [_training(arm, cell) for arm in all_arms for cell in arm.cells],
         "provenance": provenance,
     }
 
 
-def _never_decays(plan: Plan, arms: Sequence[StudyArm], provenance: dict[str, Any]) -> list[str]:
+def _never_decays(plan: StudyPlan, arms: Sequence[StudyArm], provenance: dict[str, Any]) -> list[str]:
     """Arms of another step_size whose first decay would come after the last epoch."""
     epochs = (provenance["hyperparameters"] or {}).get("epochs")
     if plan.main.field != "step_size" or epochs is None:
@@ -205,32 +172,28 @@ def _images(provenance: dict[str, Any]) -> str:
     return f"{counts} {kind}" if any(provenance["images"]) else f"an unknown number of {kind}"
 
 
-def _training(arm: StudyArm, training: Training) -> dict[str, Any]:
-    reason = ""
-    if training.state == "failed" and training.trial is not None:
-        reason = why_failed(training.trial)
-    if training.state == "succeeded" and training.interrupted:
-        reason = "cut short, and left out of all numbers"
+def _training(arm: StudyArm, cell: Cell) -> dict[str, Any]:
+    cut_short = cell.state == "succeeded" and cell.interrupted
     return {
         "arm": arm.name,
-        "seed": training.seed,
-        "state": training.state,
-        "experiment": training.experiment,
-        "trial": training.trial.trial_id if training.trial else None,
-        "reason": reason,
+        "seed": cell.seed,
+        "state": cell.state,
+        "experiment": cell.experiment,
+        "trial": cell.trial.trial_id if cell.trial else None,
+        "reason": "cut short, and left out of all numbers" if cut_short else cell.failure,
     }
 
 
 def arm_facts(arm: StudyArm) -> dict[str, Any]:
     """Each measure with n, mean, standard deviation (None for one) and the 95 % t interval of the mean. `diverged` of the `n`
     trainings did so: they are in all numbers."""
-    tables = [best_result(training.trial).get("evaluation") for training in arm.complete]
+    tables = [best_result(cell.trial).get("evaluation") for cell in arm.complete]
     return {
         "name": arm.name,
         "value": arm.value,
-        "planned": len(arm.trainings),
+        "planned": len(arm.cells),
         "n": len(arm.complete),
-        "diverged": sum(training.diverged for training in arm.complete),
+        "diverged": sum(cell.diverged for cell in arm.complete),
         **{measure.key: spread(arm.values(measure.key)) for measure in (*MEASURES, *LOSSES)},
         "evaluation_n": next((table["n"] for table in tables if isinstance(table, dict) and "n" in table), None),
     }
@@ -290,7 +253,7 @@ def fewest_pairs(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 def band(arm: StudyArm, key: str = "default") -> dict[str, Any]:
     """Mean, lowest and highest over the seeds after each epoch, as far as all of them were trained."""
-    curves = [values for training in arm.complete if (values := curve(training.trial, key))]
+    curves = [values for cell in arm.complete if (values := curve(cell.trial, key))]
     columns = list(zip(*curves))
     return {
         "arm": arm.name,
@@ -309,10 +272,10 @@ def prefixes(full: StudyArm, stopped: Sequence[StudyArm]) -> list[dict[str, Any]
     Compared are all metrics of every epoch that both have. On a CPU they should be equal to the last bit;
     `largest_difference` is of validation accuracy. `saved_epochs` is {seed: epochs that stopping cut off}; in `same_weights`
     of the `pairs` both are equal so far and kept the weights of the same epoch."""
-    others = {training.seed: training.trial for training in full.complete}
+    others = {cell.seed: cell.trial for cell in full.complete}
     entries = []
     for arm in stopped:
-        own = {training.seed: training.trial for training in arm.complete if training.seed in others}
+        own = {cell.seed: cell.trial for cell in arm.complete if cell.seed in others}
         pairs = [(trial, others[seed]) for seed, trial in own.items()]
         equal = [_is_prefix(trial.intermediates, other.intermediates) for trial, other in pairs]
         apart = [abs(a - b) for trial, other in pairs for a, b in zip(curve(trial), curve(other))]
@@ -348,12 +311,12 @@ def teacher_facts(students: Sequence[StudyArm], own_teachers: StudyArm | None) -
     `of` is the number of the study's `planned` teachers that it was chosen from, both None where the file was given by a
     person; `files` that of different files; accuracies are fractions, None where unknown. `same_photos` False: it was
     trained on other photos."""
-    results = (best_result(training.trial).get("teacher") for arm in students for training in arm.complete)
+    results = (best_result(cell.trial).get("teacher") for arm in students for cell in arm.complete)
     records = [record for record in results if isinstance(record, dict)]
-    ended: list[Training] = []
-    if own_teachers:  # none with weights: they were removed since
-        ended = [training for training in own_teachers.trainings if training.has_weights] or own_teachers.complete
-    best = best_training(ended)
+    ended: list[Cell] = []
+    if own_teachers:  # none with weights: the files were removed since
+        ended = [cell for cell in own_teachers.cells if cell.weights] or own_teachers.complete
+    best = max(ended, key=lambda cell: cell.trial.score, default=None)
     if not records and best is None:
         return None
     facts = records[0] if records else {"arch": own_teachers.value, "same_photos": True}
@@ -362,16 +325,11 @@ def teacher_facts(students: Sequence[StudyArm], own_teachers: StudyArm | None) -
         accuracies = {key: measured(best.trial, key) for key in accuracies}
     return {
         "of": len(ended) if own_teachers else None,
-        "planned": len(own_teachers.trainings) if own_teachers else None,
+        "planned": len(own_teachers.cells) if own_teachers else None,
         "files": len({record.get("sha256") for record in records}) or 1,
         **accuracies,
         **{key: facts.get(key) for key in ("arch", "sha256", "image_px", "same_photos")},
     }
-
-
-def best_training(trainings: Sequence[Training]) -> Training | None:
-    """On the validation split, the first seed among equals; None of none."""
-    return max(trainings, key=lambda training: measured(training.trial, "validation") or 0, default=None)
 
 
 def _top1(facts: dict[str, Any], split: str) -> float | None:

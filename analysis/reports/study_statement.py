@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+from ..reading.replication import WEIGHTS
 from ..render.document import Statement
 from ..render.formats import CORRELATION, EPOCHS, listed, number_text, paired_text, range_text, signed_text, spread_text
 from ..stats import verdict
-from .study_result import BY_KEY, MACRO, TOP1, TRAINING, WEIGHTS, excludes_zero
+from .study_result import BY_KEY, MACRO, TOP1, TRAINING, excludes_zero
 
 Result = dict[str, Any]
 
@@ -19,21 +20,18 @@ _ARTICLES = {"lr": "an", "step_size": "a"}
 
 
 def study_statement(result: Result) -> Statement:
-    """`details` are first the sentences on what can be concluded, then those on what cannot; `numbers` has the two parts as
-    `can` and `cannot`, and the differences that they rest on."""
+    """`details` are two paragraphs: what can be concluded, and what cannot. `numbers` has the differences that it rests on."""
     rows = [row for row in result["differences"] if row["measure"] in result["judged"]]
-    shown = [row for row in rows if excludes_zero(row)]
     if all(row["n"] < 2 for row in rows):
-        word, headline = verdict.NOT_ESTIMABLE, "Nothing can be concluded."
-        can = ["No two seeds have a result under both arms."]
-        cannot = ["No difference can be estimated without pairs: train more seeds, or fix what failed."]
-    else:
-        word = verdict.DIFFERENCE if shown else verdict.NO_DIFFERENCE
-        headline = _headline(result, shown)
-        can = [*_own_sentences(result), _conclusion(result, shown)]
-        cannot = _open(result, rows)
-    parts = {"can": can, "cannot": cannot, "differences": rows}
-    return Statement(word, headline, (*can, *cannot), parts)
+        details = (
+            "No two seeds have a result under both arms.",
+            "No difference can be estimated without pairs: train more seeds, or fix what failed.",
+        )
+        return Statement(verdict.NOT_ESTIMABLE, "Nothing can be concluded.", details)
+    shown = [row for row in rows if excludes_zero(row)]
+    can, cannot = [*_own_sentences(result), _conclusion(result, shown)], _open(result, rows)
+    word = verdict.DIFFERENCE if shown else verdict.NO_DIFFERENCE
+    return Statement(word, _headline(result, shown), (" ".join(can), " ".join(cannot)), {"differences": rows})
 
 
 def _headline(result: Result, shown: list[dict[str, Any]]) -> str:
@@ -117,7 +115,9 @@ def _own_sentences(result: Result) -> list[str]:
         "distill": lambda result: [*_teacher(result), *_gains(result)],
     }
     sentences = own[result["study"]](result) if result["study"] in own else []
-    diverged = [f"{arm['diverged']} of {arm['n']} trainings of {arm['name']}" for arm in result["arms"] if arm["diverged"]]
+    diverged = [
+        f"{arm['diverged']} of {arm['n']} trainings of {arm['name']}" for arm in result["arms"] if arm["diverged"]
+    ]
     if diverged:
         sentences.append(
             f"{listed(diverged)} diverged: the accuracies include their best epochs, and the epochs that they did not run "
@@ -161,7 +161,9 @@ def _length(row: dict[str, Any]) -> str:
     """A difference of epochs or seconds, judged on its own; without a spread it is the same in every pair."""
     measure = BY_KEY[row["measure"]]
     if row["low"] is None:
-        return f"{signed_text(row['mean'], measure.unit)} in {'each' if row['n'] > 1 else 'the one'} of {row['n']} pairs"
+        return (
+            f"{signed_text(row['mean'], measure.unit)} in {'each' if row['n'] > 1 else 'the one'} of {row['n']} pairs"
+        )
     word = ("shorter" if row["mean"] < 0 else "longer") if excludes_zero(row) else "not shown to differ"
     return f"{measure.title.lower()} {word}, {_paired(row)}"
 
@@ -199,7 +201,9 @@ def _convergence(result: Result) -> list[str]:
     sentences = []
     for row in (row for row in result["differences"] if row["measure"] == "epoch_95"):
         before, after = (f"{spread_text(arms[row[k]]['epoch_95'], EPOCHS)} {row[k]}" for k in ("reference", "arm"))
-        sentences.append(f"95 % of the last epoch's accuracy is first reached at epoch {before} and {after}: {_paired(row)}.")
+        sentences.append(
+            f"95 % of the last epoch's accuracy is first reached at epoch {before} and {after}: {_paired(row)}."
+        )
     if sentences and (epoch := result["reported"].get("converged_by_eye")):
         sentences.append(f"The lab report judged both as converged at about epoch {epoch}, by eye.")
     return sentences
