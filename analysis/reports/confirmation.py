@@ -34,16 +34,6 @@ from ..stats.statement import fields, statement_of
 from . import per_seed
 
 SPLITS = ("validation", "evaluation")
-_CELL_COLUMNS = [
-    "configuration",
-    "seed",
-    "state",
-    "val_accuracy",
-    "evaluation_top1",
-    "duration_s",
-    "experiment",
-    "trial",
-]
 
 Result = dict[str, Any]
 
@@ -348,14 +338,20 @@ def accuracy_rows(result: Result) -> tuple[list[per_seed.SeedRow], list[tuple[st
 def training_rows(result: Result, cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """The rows of cells.csv, one per cell; accuracies as fractions, a missing value None."""
     by_name = {row["name"]: row for row in result["configurations"]}
-    rows = []
-    for cell in cells:
-        row, seed = by_name[cell.configuration.name], str(cell.seed)
-        accuracies = [row[split]["by_seed"].get(seed) for split in SPLITS]
-        trial = (cell.trial.duration_s, cell.experiment, cell.trial.trial_id) if cell.trial else (None, "", "")
-        values = [row["name"], cell.seed, cell.state, *accuracies, *trial]
-        rows.append({**dict(zip(_CELL_COLUMNS, values, strict=True)), "reason": cell.failure})
-    return rows
+    return [
+        {
+            "configuration": cell.configuration.name,
+            "seed": cell.seed,
+            "state": cell.state,
+            "val_accuracy": by_name[cell.configuration.name]["validation"]["by_seed"].get(str(cell.seed)),
+            "evaluation_top1": by_name[cell.configuration.name]["evaluation"]["by_seed"].get(str(cell.seed)),
+            "duration_s": cell.trial.duration_s if cell.trial else None,
+            "experiment": cell.experiment,
+            "trial": cell.trial.trial_id if cell.trial else "",
+            "reason": cell.failure,
+        }
+        for cell in cells
+    ]
 
 
 def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[str, Any]) -> Document:
@@ -390,17 +386,12 @@ def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[
             "trials, for its best one.",
         ),
         Heading("All trainings"),
-        per_seed.trainings_table("Configuration", [_record(row) for row in training_rows(result, cells)]),
+        per_seed.trainings_table("configuration", training_rows(result, cells)),
         Heading("Provenance"),
         _provenance(result, cells, settings),
     ]
     title = f"Confirmation of {', '.join(result['request']['experiments'])}"
     return Document(title, statement_of(result), tuple(result["notes"]), tuple(blocks))
-
-
-def _record(row: dict[str, Any]) -> dict[str, Any]:
-    accuracies = {"validation": row["val_accuracy"], "evaluation": row["evaluation_top1"]}
-    return {**row, "name": row["configuration"], **accuracies}
 
 
 def _provenance(result: Result, cells: Sequence[Cell], settings: dict[str, Any]) -> Table:
@@ -427,7 +418,7 @@ def confirmation_summary(result: Result) -> Document:
 def write_confirmation(folder: Path, result: Result, cells: Sequence[Cell], settings: dict[str, Any]) -> Path:
     """Writes confirm.json, cells.csv and report.html; returns the page's path."""
     write_text(folder / "confirm.json", strict_json(result, indent=2) + "\n")
-    rows = pd.DataFrame(training_rows(result, cells), columns=[*_CELL_COLUMNS, "reason"])
+    rows = pd.DataFrame(training_rows(result, cells))
     write_text(folder / "cells.csv", rows.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "report.html", html.render(confirmation_document(result, cells, settings)))
     return folder / "report.html"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -49,32 +48,41 @@ def _letters(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
 
 
-def lab_gains(numbers: dict[str, Any]) -> list[dict[str, Any]]:
-    """{id, training, gain} of each class, from the lab report's two tables."""
-    tables = [numbers["arms"].get(arm, {}).get("per_class", []) for arm in ("none", "imagenet")]
-    pairs = zip(numbers.get("training_images", []), *tables)
+def lab_gains(numbers: dict[str, Any], reference: Any, value: Any) -> list[dict[str, Any]]:
+    """{id, training, gain} of each class, from the lab report's tables of two arms; `training` images are None where it has
+    none, and no class is there where it lacks a table."""
+    tables = [lab_arm(numbers, arm).get("per_class", []) for arm in (reference, value)]
+    images = dict(enumerate(numbers.get("training_images", [])))
     return [
-        {"id": i, "training": images, "gain": after[0] / after[1] - before[0] / before[1]}
-        for i, (images, before, after) in enumerate(pairs)
+        {"id": i, "training": images.get(i), "gain": after[0] / after[1] - before[0] / before[1]}
+        for i, (before, after) in enumerate(zip(*tables))
     ]
 
 
-FIELDS = {
+SETTINGS = {
     "cache": "Data",
     "classes": "Classes",
-    "images": "Images: training / validation / evaluation",
+    "images": "Images",
     "weights": "Weights at the start",
-    "image_px": "Side of an image, px",
+    "image_px": "Side of an image",
     "epochs": "Epochs at most",
     "lr": "Learning rate",
     "step_size": "Epochs between two decays",
     "gamma": "Factor of a decay",
-    "patience": "Patience, epochs; 0: none",
-    "batch_size": "Batch, images",
+    "patience": "Patience",
+    "batch_size": "Batch",
     "momentum": "Momentum",
-    "compute": "Machine, and precision",
+    "compute": "Machine",
 }
 """In the order of the table; what is no field of the trial comes from the other keys of a training's result.json."""
+
+_REMARKS = {
+    "images": ": training / validation / evaluation",
+    "image_px": ", px",
+    "patience": ", epochs; 0: none",
+    "batch_size": ", images",
+    "compute": ", and precision",
+}
 
 
 @dataclass(frozen=True)
@@ -87,45 +95,31 @@ class Setting:
 
 
 def settings_of(part: str, provenance: dict[str, Any], varied: dict[str, list[Any] | None]) -> dict[str, Setting]:
-    """{key of FIELDS: setting}. `provenance` is that of `made_of`; `varied` has the values of each field that the part
+    """{key of SETTINGS: setting}. `provenance` is that of `made_of`; `varied` has the values of each field that the part
     varies, None where a tuner searches it."""
-    lab, ours = _lab_texts(part, varied), _our_texts(provenance, varied)
-    differs = {key: None not in (lab[key], ours[key]) and lab[key] != ours[key] for key in FIELDS}
+    numbers, hyperparameters = lab_numbers(part), provenance.get("hyperparameters") or {}
+    lab_varied = {field: None if values is None else list(numbers["arms"]) for field, values in varied.items()}
+    lab = _texts(lab_setting() | numbers.get("setting", {}), lab_varied)
+    classes = len(provenance["classes"]) if provenance.get("classes") else None
+    ours = _texts({**hyperparameters, **provenance, "classes": classes}, varied)
+    if provenance.get("generated"):
+        ours["cache"] = f"generated drawings, no photos ({ours['cache']})"
+    differs = {key: None not in (lab[key], ours[key]) and lab[key] != ours[key] for key in SETTINGS}
     counts = zip(provenance.get("images") or [], lab_setting()["images"])
     differs["images"] = any(own is not None and own != other for own, other in counts)
     # Where classes and images are Food-11's, it is that, whatever the folder's name.
     differs["cache"] = ours["cache"] is not None and (differs["images"] or differs["classes"])
-    return {key: Setting(lab[key], ours[key], differs[key]) for key in FIELDS}
+    return {key: Setting(lab[key], ours[key], differs[key]) for key in SETTINGS}
 
 
-def _lab_texts(part: str, varied: dict[str, list[Any] | None]) -> dict[str, str | None]:
-    numbers = lab_numbers(part)
-    values = lab_setting() | numbers.get("setting", {})
-    texts = {key: _setting_text(key, values.get(key)) for key in FIELDS}
+def _texts(values: dict[str, Any], varied: dict[str, list[Any] | None]) -> dict[str, str | None]:
+    """{key of SETTINGS: text}, of `varied` fields the values that they have instead; None where nothing is recorded."""
+    texts = {key: None if values.get(key) is None else _short(values[key]) for key in SETTINGS}
+    counts = values.get("images") or []
+    texts["images"] = " / ".join(map(optional, counts)) if any(counts) else None
     for field, own in varied.items():
-        texts[field] = "searched" if own is None else _varied(numbers["arms"]) if numbers["arms"] else None
+        texts[field] = "searched" if own is None else f"varied: {', '.join(map(_short, own))}" if own else None
     return texts
-
-
-def _our_texts(provenance: dict[str, Any], varied: dict[str, list[Any] | None]) -> dict[str, str | None]:
-    values = {**(provenance.get("hyperparameters") or {}), **provenance}
-    values["classes"] = len(provenance["classes"]) if provenance.get("classes") else None
-    texts = {key: _setting_text(key, values.get(key)) for key in FIELDS}
-    if provenance.get("generated"):
-        texts["cache"] = f"generated drawings, no photos ({texts['cache']})"
-    for field, own in varied.items():
-        texts[field] = "searched" if own is None else _varied(own)
-    return texts
-
-
-def _varied(values: Iterable[Any]) -> str:
-    return "varied: " + ", ".join(map(_short, values))
-
-
-def _setting_text(key: str, value: Any) -> str | None:
-    if value is None or (key == "images" and not any(value)):
-        return None
-    return " / ".join(map(optional, value)) if key == "images" else _short(value)
 
 
 def _short(value: Any) -> str:
@@ -137,27 +131,22 @@ def _short(value: Any) -> str:
 
 def settings_sentence(settings: dict[str, Setting]) -> str:
     """What differs from the lab report, and what is not known to."""
-    differing = [_name(key) for key, one in settings.items() if one.differs]
-    unknown = [_name(key) for key, one in settings.items() if one.lab is not None and one.ours is None]
+    differing = [SETTINGS[key].lower() for key, one in settings.items() if one.differs]
+    unknown = [SETTINGS[key].lower() for key, one in settings.items() if one.lab is not None and one.ours is None]
     if not differing and not unknown:
         return "Data, weights and settings are those of the lab report."
     sentences = [f"Not as in the lab report: {', '.join(differing)}."] if differing else []
     return " ".join([*sentences, *([f"Not recorded: {', '.join(unknown)}."] if unknown else [])])
 
 
-def _name(key: str) -> str:
-    return re.split("[:,]", FIELDS[key])[0].lower()
-
-
 def settings_table(parts: dict[str, dict[str, Setting]]) -> Table:
     """A row per setting, the lab report's and ours over all parts."""
     rows = []
-    for key, label in FIELDS.items():
-        settings = {part: settings[key] for part, settings in parts.items()}
-        lab = by_value({part: setting.lab for part, setting in settings.items()})
-        ours = by_value({part: setting.ours for part, setting in settings.items()})
-        differs = any(setting.differs for setting in settings.values())
-        rows.append(Row(label, (lab, ours, "yes" if differs else "")))
+    for key, name in SETTINGS.items():
+        lab = by_value({part: settings[key].lab for part, settings in parts.items()})
+        ours = by_value({part: settings[key].ours for part, settings in parts.items()})
+        differs = any(settings[key].differs for settings in parts.values())
+        rows.append(Row(name + _REMARKS.get(key, ""), (lab, ours, "yes" if differs else "")))
     return Table(("The lab report", "Here", "Differs"), tuple(rows), "Setting")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -23,6 +23,7 @@ from ..render.document import Block, Document, Heading, Items, Table, Text
 from ..render.formats import (
     NONE,
     interval_text,
+    listed,
     number_text,
     optional,
     params_text,
@@ -45,8 +46,7 @@ from .study import (
     differences_caption,
     differences_table,
     from_file,
-    lab_label,
-    lab_rows,
+    lab_cells,
     read_result,
     statement_of_study,
 )
@@ -226,7 +226,7 @@ def study_section(result: Result, folder: Path | None) -> Section:
         statement_of_study(result),
         Text(settings_sentence(settings)),
         *_left_out(result, folder),
-        arms_table(result, lab_rows(result)),
+        arms_table(result, lab_cells(result)),
         Text(arms_caption(result)),
     ]
     if compared_arms(result):
@@ -258,13 +258,11 @@ def _left_out(result: Result, folder: Path | None) -> list[Block]:
     return [Text(" ".join(sentences))]
 
 
-def _lab_differences(result: Result) -> list[tuple[str, list[str]]]:
-    """Of the lab report's single trainings, one row per measure."""
-    rows = []
-    for measure in MEASURES:
-        cells = [_lab_difference(result, name, measure) for name in compared_arms(result)]
-        rows += [(lab_label(measure), cells)] if set(cells) != {NONE} else []
-    return rows
+def _lab_differences(result: Result) -> dict[str, list[str]]:
+    """{label: a cell per arm beside the reference} of the lab report's single trainings."""
+    names = compared_arms(result)
+    cells = {measure.title: [_lab_difference(result, name, measure) for name in names] for measure in MEASURES}
+    return {label: texts for label, texts in cells.items() if set(texts) != {NONE}}
 
 
 def _lab_difference(result: Result, name: str, measure: Measure) -> str:
@@ -368,34 +366,25 @@ def _repeats_table(arms: list[dict[str, Any]]) -> list[Block]:
 
 
 def _not_independent(results: dict[str, Result]) -> list[str]:
-    """A sentence for each set of settings that several studies trained on the same photos under the same seeds."""
-    sentences = []
-    for members, seeds in same_trainings(results):
-        names = [f"{arm} ({_words(study)})" for study, arm in members]
-        sentences.append(
-            f"Not independent: {', '.join(names[:-1])} and {names[-1]} are trainings with the same settings, photos and seeds "
-            f"({', '.join(map(str, seeds))}). All answers that compare with them share whatever chance did to these."
-        )
-    return sentences
-
-
-def same_trainings(results: dict[str, Result]) -> list[tuple[list[tuple[str, str]], list[int]]]:
-    """([(study, arm)], seeds) of each set of settings that several studies trained on the same photos; `results` has the
-    content of each study's study.json. The seeds are those that two or more of the arms have."""
-    arms_of_settings: dict[frozenset, list[tuple[str, str, list[int]]]] = defaultdict(list)
+    """A sentence for each set of settings that several studies trained on the same photos under the same seeds; `results` has
+    the content of each study's study.json."""
+    arms_of_settings: dict[frozenset, list[tuple[str, list[int]]]] = defaultdict(list)
     for name, result in results.items():
         for arm in result["arms"]:
             settings = _all_settings(result, arm)
             if settings and not arm["name"].startswith("teacher "):
-                arms_of_settings[settings].append((name, arm["name"], result["seeds"]))
-    groups = []
+                arms_of_settings[settings].append((f"{arm['name']} ({_words(name)})", result["seeds"]))
+    sentences = []
     for arms in arms_of_settings.values():
-        seeds = [seed for _, _, own in arms for seed in own]
-        common = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-        members = [(name, arm) for name, arm, own in arms if set(own) & set(common)]
+        counts = Counter(seed for _, seeds in arms for seed in seeds)
+        common = sorted(seed for seed, count in counts.items() if count > 1)
+        members = [arm for arm, seeds in arms if set(seeds) & set(common)]
         if members:
-            groups.append((members, common))
-    return groups
+            sentences.append(
+                f"Not independent: {listed(members)} are trainings with the same settings, photos and seeds "
+                f"({', '.join(map(str, common))}). All answers that compare with them share whatever chance did to these."
+            )
+    return sentences
 
 
 def _all_settings(result: Result, arm: dict[str, Any]) -> frozenset:

@@ -105,20 +105,25 @@ def rows_table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
 
 
 def trainings_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """One record per training. `name` is what a row's `name` is; `validation` and `evaluation` are fractions, `duration_s`
-    seconds, what is missing None."""
-    with_epochs = any(row.get("epochs") is not None for row in rows)
-    records = []
-    for row in rows:
-        accuracies = [number_text(row["validation"]), number_text(row["evaluation"])]
-        epochs = [optional(row["epochs"])] if with_epochs else []
-        origin = [row["experiment"], optional(row["trial"]), row["reason"]]
-        result = [row["state"], *accuracies, *epochs, seconds_text(row["duration_s"])]
-        mark = "" if row["state"] == "succeeded" else "lost"
-        records.append(Row("", (row["name"], str(row["seed"]), *result, *origin), mark))
-    epochs = ["Epochs"] if with_epochs else []
-    columns = (name, "Seed", "State", "Validation", "Evaluation", *epochs, "Time", "Experiment", "Trial", "Reason")
-    return Table(columns, tuple(records))
+    """One record per training, of rows with the keys `name`, seed, state, val_accuracy and evaluation_top1 (fractions),
+    duration_s, experiment, trial, reason, and epochs_run where there are any; what is missing is None."""
+    columns = {
+        name.capitalize(): lambda row: row[name],
+        "Seed": lambda row: str(row["seed"]),
+        "State": lambda row: row["state"],
+        "Validation": lambda row: number_text(row["val_accuracy"]),
+        "Evaluation": lambda row: number_text(row["evaluation_top1"]),
+        "Epochs": lambda row: optional(row["epochs_run"]),
+        "Time": lambda row: seconds_text(row["duration_s"]),
+        "Experiment": lambda row: row["experiment"],
+        "Trial": lambda row: optional(row["trial"]),
+        "Reason": lambda row: row["reason"],
+    }
+    if not any("epochs_run" in row for row in rows):
+        del columns["Epochs"]
+    marks = ["" if row["state"] == "succeeded" else "lost" for row in rows]
+    records = [Row("", tuple(text(row) for text in columns.values()), mark) for row, mark in zip(rows, marks)]
+    return Table(tuple(columns), tuple(records))
 
 
 def provenance_table(facts: Mapping[str, str], result: Mapping[str, Any]) -> Table:

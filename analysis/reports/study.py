@@ -29,8 +29,8 @@ from ..render.formats import (
     spread_text,
 )
 from . import per_seed
-from .lab_numbers import lab_arm, same_classes
-from .study_result import BY_KEY, LOSSES, MEASURES, TOP1, Measure, StudyArm, arms_of, study_result
+from .lab_numbers import lab_arm, lab_gains, same_classes
+from .study_result import BY_KEY, LOSSES, MEASURES, Measure, StudyArm, arms_of, study_result
 from .study_statement import rank_sentence, study_statement
 
 RESULT = "study.json"
@@ -43,13 +43,10 @@ TITLES = {
     "balance": "Classes of unequal size: sampling and balanced softmax",
 }
 FINE_POINTS = Unit(" points", factor=100, digits=".2f")
-OWN_LOSS = (
-    "distill",
-    "balance",
-)  # studies whose arms minimise different losses: their training losses cannot be compared
 
 Result = dict[str, Any]
 Rows = list[tuple[str, list[str]]]
+LabCells = dict[str, list[str]]  # {label of a row: the lab report's cells}
 Value = TypeVar("Value")
 
 
@@ -134,19 +131,16 @@ def statement_of_study(result: Result) -> Statement:
     return Statement(result.get("verdict", "not recorded"), result["headline"], (result["can"], result["cannot"]))
 
 
-def arms_table(result: Result, lab_rows: Rows = ()) -> Table:
-    """One row per measure, a cell per arm; `lab_rows` with the label of `lab_label` are above the measure that they are of, the
-    others at the end."""
-    above = dict(lab_rows)
+def arms_table(result: Result, lab: LabCells | None = None) -> Table:
+    """One row per measure, a cell per arm; `lab` as for `_with_lab`."""
+    return per_seed.rows_table([arm["name"] for arm in result["arms"]], _with_lab(_arm_rows(result), lab or {}))
+
+
+def _arm_rows(result: Result) -> Rows:
     rows: Rows = [("Trainings with a result", [_counts(arm) for arm in result["arms"]])]
-    for measure in MEASURES:
-        label = lab_label(measure)
-        rows += [(label, above.pop(label))] if label in above else []
+    for measure in (*MEASURES, *_losses(result)):
         rows.append((measure.title, [spread_text(arm[measure.key], measure.unit) for arm in result["arms"]]))
-    rows += [
-        (loss.title, [spread_text(arm[loss.key], loss.unit) for arm in result["arms"]]) for loss in _losses(result)
-    ]
-    return per_seed.rows_table([arm["name"] for arm in result["arms"]], [*rows, *above.items()])
+    return rows
 
 
 def _counts(arm: dict[str, Any]) -> str:
@@ -155,9 +149,18 @@ def _counts(arm: dict[str, Any]) -> str:
 
 
 def _losses(result: Result) -> list[Measure]:
-    """Those that every arm has, of the best validation epoch."""
-    comparable = [loss for loss in LOSSES if loss.key != "train_loss" or result["study"] not in OWN_LOSS]
+    """Those that every arm has. The training losses of arms that minimise different ones cannot be compared."""
+    comparable = [loss for loss in LOSSES if loss.key != "train_loss" or result["study"] not in ("distill", "balance")]
     return [loss for loss in comparable if all(arm.get(loss.key, {}).get("n") for arm in result["arms"])]
+
+
+def _with_lab(rows: Rows, lab: LabCells) -> Rows:
+    """Above each row the lab report's of the same label, where `lab` has one; its others at the end."""
+    merged, labels = [], [label for label, _ in rows]
+    for label, cells in rows:
+        merged += [(f"{label}: lab report", lab[label])] if label in lab else []
+        merged.append((label, cells))
+    return merged + [(f"{label}: lab report", cells) for label, cells in lab.items() if label not in labels]
 
 
 def arms_caption(result: Result) -> str:
@@ -176,17 +179,15 @@ def compared_arms(result: Result) -> list[str]:
     return list(dict.fromkeys(row["arm"] for row in result["differences"]))
 
 
-def differences_table(result: Result, lab_rows: Rows = ()) -> Table:
-    """One row per measure, a cell per arm beside the reference; `lab_rows` as for `arms_table`."""
+def differences_table(result: Result, lab: LabCells | None = None) -> Table:
+    """One row per measure, a cell per arm beside the reference; `lab` as for `_with_lab`."""
     by_name = {(row["measure"], row["arm"]): row for row in result["differences"]}
-    names, above, rows = compared_arms(result), dict(lab_rows), []
+    names, rows = compared_arms(result), []
     for measure in MEASURES:
-        label = lab_label(measure)
-        rows += [(label, above[label])] if label in above else []
         pairs = [by_name.get((measure.key, name)) for name in names]
         cells = [paired_text(row, row["p_adjusted"], measure.unit) if row else NONE for row in pairs]
         rows += [(measure.title, cells)] if any(pairs) else []
-    return per_seed.rows_table(names, rows, f"Less {result['reference']}, same seed")
+    return per_seed.rows_table(names, _with_lab(rows, lab or {}), f"Less {result['reference']}, same seed")
 
 
 def differences_caption(result: Result) -> str:
@@ -202,70 +203,40 @@ def class_blocks(result: Result, level: int = 2) -> list[Block]:
     """A heading, a table and a caption for each arm of the accuracy per class, the lab report's gain beside ours where it has
     these classes."""
     values = {arm["name"]: arm["value"] for arm in result["arms"]}
-    blocks: list[Block] = []
+    reference, numbers, blocks = result["reference"], result["reported"], []
     for entry in result["classes"]:
-        tables = [
-            lab_arm(result["reported"], values[name]).get("per_class") for name in (result["reference"], entry["arm"])
-        ]
-        in_lab = all(tables) and same_classes(result["reported"], entry["rows"])
-        rows = [_class_row(row, tables if in_lab else None) for row in entry["rows"]]
-        names = [result["reference"], entry["arm"], "Gain", *(["Gain in the lab report"] if in_lab else [])]
-        table = per_seed.rows_table(["Training images", *names], rows, "Class")
-        caption = (
-            "Correct of all evaluation images, added up over the seeds that both arms have; the largest gain first."
-        )
+        gains = lab_gains(numbers, values[reference], values[entry["arm"]])
+        in_lab = bool(gains) and same_classes(numbers, entry["rows"])
+        by_id = {row["id"]: row["gain"] for row in gains} if in_lab else None
+        columns = ["Training images", reference, entry["arm"], "Gain", *(["Gain in the lab report"] if in_lab else [])]
+        table = per_seed.rows_table(columns, [_class_row(row, by_id) for row in entry["rows"]], "Class")
+        caption = "Correct of all evaluation images, summed over the seeds that both arms have; the largest gain first."
         rank = f" {rank_sentence(entry['rank'])}" if entry.get("rank") else ""  # an older study.json does not have it
         blocks += [Heading(f"Per class: {entry['arm']}", level), table, Text(caption + rank, caption=True)]
     return blocks
 
 
-def _class_row(row: dict[str, Any], lab_tables: list[list[list[int]]] | None) -> tuple[str, list[str]]:
+def _class_row(row: dict[str, Any], lab: dict[int, float] | None) -> tuple[str, list[str]]:
+    """`lab` is {class id: gain}."""
     counts = [share_text(row[arm]["correct"], row[arm]["total"], digits=0) for arm in ("reference", "arm")]
     cells = [optional(row["training"]), *counts, signed_text(row["gain"])]
-    if lab_tables:
-        (before, n), (after, m) = (table[row["id"]] if row["id"] < len(table) else (0, 0) for table in lab_tables)
-        cells.append(signed_text(after / m - before / n) if n and m else NONE)
-    return f"class {row['id']} {row['class']}", cells
+    lab_cells = [] if lab is None else [signed_text(lab.get(row["id"]))]
+    return f"class {row['id']} {row['class']}", cells + lab_cells
 
 
-def lab_label(measure: Measure) -> str:
-    return f"{measure.title}: lab report"
-
-
-def lab_rows(result: Result) -> Rows:
-    """One row per number that the lab report has, a cell per arm."""
+def lab_cells(result: Result) -> LabCells:
+    """{label: a cell per arm} of each number that the lab report has."""
     arms = [lab_arm(result["reported"], arm["value"]) for arm in result["arms"]]
-    rows: Rows = [
-        (lab_label(measure), [_lab_text(arm.get(measure.key), measure) for arm in arms])
-        for measure in MEASURES
-        if any(measure.key in arm for arm in arms)
-    ]
-    for key, label in (
-        ("curve", "Accuracy read off a curve: lab report"),
-        ("curve_loss", "Loss read off a curve: lab report"),
-    ):
-        if any(key in arm for arm in arms):
-            rows.append((label, [arm.get(key, NONE) for arm in arms]))
-    return rows
+    cells = {measure.title: [_lab_text(arm.get(measure.key), measure) for arm in arms] for measure in MEASURES}
+    for key, label in (("curve", "Accuracy read off a curve"), ("curve_loss", "Loss read off a curve")):
+        cells[label] = [arm.get(key, NONE) for arm in arms]
+    return {label: texts for label, texts in cells.items() if set(texts) != {NONE}}
 
 
 def _lab_text(value: Any, measure: Measure) -> str:
     if value is None:
         return NONE
     return share_text(*value) if isinstance(value, list) else f"{number_text(value, measure.unit)} (n = 1)"
-
-
-def _lab_table(result: Result) -> Table | None:
-    """The lab report's numbers, ours below each; None where it has none."""
-    measures = {lab_label(measure): measure for measure in MEASURES}
-    rows: Rows = []
-    for label, cells in lab_rows(result):
-        rows.append((label, cells))
-        if measure := measures.get(label):
-            rows.append(
-                (f"{measure.title}: ours", [spread_text(arm[measure.key], measure.unit) for arm in result["arms"]])
-            )
-    return per_seed.rows_table([arm["name"] for arm in result["arms"]], rows) if rows else None
 
 
 def study_document(result: Result) -> Document:
@@ -278,15 +249,16 @@ def study_document(result: Result) -> Document:
         *_prefix_blocks(result),
         *class_blocks(result),
     ]
-    if (lab_table := _lab_table(result)) is not None:
+    if lab := lab_cells(result):
+        ours = [(label, cells) for label, cells in _arm_rows(result) if label in lab]
         blocks += per_seed.section(
             "What the lab report has",
-            lab_table,
+            per_seed.rows_table([arm["name"] for arm in result["arms"]], _with_lab(ours, lab)),
             f"Lab 3-1 report, {result['reported']['place']}: Food-11, a GTX 1070. {notes} Ours were trained on {images}: where data "
             "or weights differ, so do the numbers.",
         )
     exports = [f"`python -m analysis export {i} --out {i}.csv --epochs {i}_epochs.csv`" for i in result["experiments"]]
-    trainings = per_seed.trainings_table("Arm", [_record(result, row) for row in result["trainings"]])
+    trainings = per_seed.trainings_table("arm", [_record(result, row) for row in result["trainings"]])
     blocks += per_seed.section(
         "All trainings",
         trainings,
@@ -301,7 +273,7 @@ def _figures(result: Result) -> list[Block]:
     n = ", ".join(f"{band['arm']} {band['n']}" for band in result["curves"] if band["metric"] == "default")
     caption = f"Line: mean over the seeds (n: {n}), as far as all of them were trained. Band: lowest to highest seed."
     validation, training = (curves_figure(result["curves"], metric) for metric in ("default", "train_accuracy"))
-    differences = per_seed.difference_figure(difference_rows(result), "less the reference")
+    differences = per_seed.difference_figure(difference_lines(result), "less the reference")
     return [
         *per_seed.section("Validation accuracy by epoch", Figure(validation), caption),
         *per_seed.section("Training accuracy by epoch", Figure(training), caption),
@@ -311,7 +283,7 @@ def _figures(result: Result) -> list[Block]:
     ]
 
 
-def difference_rows(result: Result) -> list[per_seed.SeedRow]:
+def difference_lines(result: Result) -> list[per_seed.SeedRow]:
     """The differences of accuracies, one line per arm and split."""
     keys = ("validation", "evaluation_top1", "evaluation_macro")
     rows = [row for row in result["differences"] if row["measure"] in keys]
@@ -373,8 +345,8 @@ def _prefix_blocks(result: Result) -> list[Block]:
 def _record(result: Result, row: dict[str, Any]) -> dict[str, Any]:
     """A row of `trainings` with its numbers."""
     arm, seed = next(arm for arm in result["arms"] if arm["name"] == row["arm"]), str(row["seed"])
-    keys = {"validation": "validation", "evaluation": TOP1, "epochs": "epochs_run", "duration_s": "duration_s"}
-    return {**row, "name": row["arm"], **{name: arm[key]["by_seed"].get(seed) for name, key in keys.items()}}
+    keys = {"val_accuracy": "validation", **{key: key for key in ("evaluation_top1", "epochs_run", "duration_s")}}
+    return row | {name: arm[key]["by_seed"].get(seed) for name, key in keys.items()}
 
 
 def _provenance(result: Result) -> Table:

@@ -123,7 +123,7 @@ def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | 
     results = (best_result(cell.trial) for arm in all_arms for cell in arm.complete)
     provenance = made_of(next(filter(None, results), {}))
     classes, published, judged = by_class(plan.study, arms), lab_numbers(plan.study), judged_measures(plan.study, arms)
-    rows = differences(arms, plan.study, judged)
+    same, rows = bool(classes) and same_classes(published, classes[0]["rows"]), differences(arms, plan.study, judged)
     return {
         "study": plan.study,
         "field": plan.main.field,
@@ -143,7 +143,7 @@ def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | 
         "never_decays": _never_decays(plan, arms, provenance),
         "teacher": teacher_facts(arms, teacher) if plan.study == "distill" else None,
         "reported": published,
-        "reported_rank": _published_rank(published, classes),
+        "reported_rank": rare_gain_most(lab_gains(published, arms[0].value, arms[1].value)) if same else None,
         "images": _images(provenance),
         "trainings": [_training(arm, cell) for arm in all_arms for cell in arm.cells],
         "provenance": provenance,
@@ -156,12 +156,6 @@ def _never_decays(plan: StudyPlan, arms: Sequence[StudyArm], provenance: dict[st
     if plan.main.field != "step_size" or epochs is None:
         return []
     return [arm.name for arm in arms if arm.value >= epochs]
-
-
-def _published_rank(published: dict[str, Any], classes: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """`rare_gain_most` of the lab report's own tables, where its classes are ours."""
-    same = bool(classes) and same_classes(published, classes[0]["rows"])
-    return rare_gain_most(lab_gains(published)) if same else None
 
 
 def _images(provenance: dict[str, Any]) -> str:
