@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Statement:
     """What may be said of a result. `verdict` is one of `analysis.stats.verdict`; `headline` one sentence; `details` the
-    sentences after it, in their order; `numbers` what they quote, as plain JSON values."""
+    sentences after it, in their order; `numbers` what they quote, as plain JSON values. Among blocks it is a paragraph of its
+    own, the headline in bold."""
 
     verdict: str
     headline: str
@@ -94,7 +95,7 @@ class Details:
     is_open: bool = False
 
 
-Block = Heading | Text | Items | Table | Figure | Details
+Block = Statement | Heading | Text | Items | Table | Figure | Details
 
 
 @dataclass(frozen=True)
