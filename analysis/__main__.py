@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from .reading.locate import AnalysisError
-from .render.terminal import clean, show_any_name
+from .render.terminal import clean, render, safe_json, show_any_name
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -126,11 +126,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def run_compare(options: argparse.Namespace) -> int:
     from .reading.reader import load_experiment
-    from .terminal.compare_words import print_comparison
+    from .reports.comparison import short_comparison, write_comparison
+    from .stats.compare import compare
 
     if len(options.experiments) < 2:
         raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
-    print_comparison([load_experiment(name) for name in options.experiments], options.group, options.out)
+    experiments = [load_experiment(name) for name in options.experiments]
+    summary = compare(*experiments, named=options.group)
+    page = write_comparison(experiments, summary, options.out)
+    print(f"{render(short_comparison(experiments, summary))}\n\nreport: {page}")
     return 0
 
 
@@ -189,25 +193,27 @@ def run_report(options: argparse.Namespace) -> int:
 
 
 def run_list(options: argparse.Namespace) -> int:
-    from .terminal.overview import print_list
+    from .reports.experiment import list_document, overview
 
-    print_list(options.home, options.format)
+    print(safe_json(overview(options.home)) if options.format == "json" else render(list_document(options.home)))
     return 0
 
 
 def run_show(options: argparse.Namespace) -> int:
     from .reading.reader import load_experiment
-    from .terminal.show import print_experiment
+    from .reports.experiment import experiment_document
 
-    print_experiment(load_experiment(options.experiment), options.all)
+    print(render(experiment_document(load_experiment(options.experiment), options.all)))
     return 0
 
 
 def run_best(options: argparse.Namespace) -> int:
     from .reading.reader import load_experiment
-    from .terminal.best import print_best
+    from .reports.best import best_document, best_facts
 
-    print_best(load_experiment(options.experiment, finals_only=True), options.format)
+    experiment = load_experiment(options.experiment, finals_only=True)
+    best = best_facts(experiment)
+    print(safe_json(best) if options.format == "json" else render(best_document(experiment, best)))
     return 0
 
 

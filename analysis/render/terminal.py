@@ -112,16 +112,3 @@ def _aligned(lines: list[list[str]]) -> str:
     return "\n".join(line[1:].rstrip() for line in aligned.get_string().split("\n"))  # each begins with a blank
 
 
-def columns(rows: list[tuple[str, list[str]]]) -> str:
-    """A label, and a cell per experiment or arm."""
-    (_, heads), *facts = rows if rows[0][0] == "" else [("", [""] * len(rows[0][1])), *rows]
-    return _table(Table(tuple(heads), tuple(Row(label, tuple(cells)) for label, cells in facts)))
-
-
-def grid(heads: list[str], rows: list[list[str]]) -> str:
-    return _table(Table(tuple(heads), tuple(Row("", tuple(cells)) for cells in rows)))
-
-
-def indented(text: str) -> str:
-    """A remark below a row."""
-    return textwrap.fill(clean(text), UNLIMITED, initial_indent="    ", subsequent_indent="    ")
