@@ -242,7 +242,7 @@ def _sign_flip(pairs: dict[str, Any], comparisons: int) -> str:
     least = comparisons * smallest_flip_p(pairs["n"])
     if least < 0.05:
         return f"{text}."
-    return f"{text}; with {pairs['n']} pairs it cannot go below {min(1.0, least):.3g}, so that it shows nothing here."
+    return f"{text}; with {pairs['n']} pairs it cannot go below {min(1.0, least):.3g}, and so cannot show a difference."
 
 
 def _selection_bias(chosen: dict[str, Any]) -> list[str]:
@@ -297,8 +297,8 @@ def configurations_table(result: Result) -> Table:
         rows.append(
             (name, [params_text(row["parameters"]), validation, less, evaluated, f"{row['n']} of {row['planned']}"])
         )
-    columns = ["Hyperparameters", "Validation", "Less the default, validation", "Evaluation", "Trainings"]
-    return per_seed.rows_table(columns, rows)
+    columns = ["Hyperparameters", "Validation", "Minus the default, validation", "Evaluation", "Trainings"]
+    return per_seed.rows_table(columns, rows, "Configuration")
 
 
 def optimism_table(result: Result) -> Table:
@@ -313,7 +313,7 @@ def optimism_table(result: Result) -> Table:
             label = f"{row['name']}: rank {entry['rank']} of {entry['experiment']}"
             rows.append((label, [*values, realized, signed_text(entry["expected"])]))
     columns = ["Validation in the search", "Retrained", "Realized optimism", "Expected optimism"]
-    return per_seed.rows_table(columns, rows)
+    return per_seed.rows_table(columns, rows, "Configuration")
 
 
 def difference_rows(result: Result) -> list[per_seed.SeedRow]:
@@ -357,19 +357,19 @@ def training_rows(result: Result, cells: Sequence[Cell]) -> list[dict[str, Any]]
 def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[str, Any]) -> Document:
     """The page; `settings` are NNI's, of the plan."""
     accuracies, searched = accuracy_rows(result)
-    differences = per_seed.difference_figure(difference_rows(result), "less the default")
+    differences = per_seed.difference_figure(difference_rows(result), "minus the default")
     bias = per_seed.accuracy_figure(accuracies, "validation accuracy", searched, "in the search")
     blocks: list[Block] = [
         *per_seed.section(
             "The configurations",
             configurations_table(result),
-            "Mean ± standard deviation over the seeds. Less the default: paired by seed, with intervals that hold together with "
+            "Mean ± standard deviation over the seeds. Minus the default: paired by seed, with intervals that hold together with "
             "95 % (t, Bonferroni) and p after Holm; chosen is the best mean. The search chose by validation too, which favours the "
             "tuned configurations. The evaluation split steered nothing; of the configurations that were not chosen it is "
             "reported without a test.",
         ),
         *per_seed.section(
-            "Less the default",
+            "Minus the default",
             Figure(differences),
             "A dot per seed: both were trained with it. The intervals hold together.",
         ),

@@ -9,10 +9,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ..page.canvas import COLOURS, HOVER, empty_figure
 from ..reading.provenance import made_with
 from ..render.document import Block, Heading, Row, Table, Text
 from ..render.formats import number_text, optional, seconds_text, signed_text
+from .figures import COLOURS, HOVER, empty_figure
 
 
 @dataclass(frozen=True)

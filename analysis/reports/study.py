@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import plotly.graph_objects as go
 
-from ..page.canvas import COLOURS, HOVER, empty_figure, score_axis
 from ..reading.locate import AnalysisError
 from ..reading.provenance import shared_photos
 from ..reading.replication import StudyPlan, load_readable, read_plan, registered, study_folder, write_text
@@ -29,6 +28,7 @@ from ..render.formats import (
     spread_text,
 )
 from . import per_seed
+from .figures import COLOURS, HOVER, empty_figure, score_axis
 from .lab_numbers import lab_arm, lab_gains, same_classes
 from .study_result import BY_KEY, LOSSES, MEASURES, Measure, StudyArm, arms_of, study_result
 from .study_statement import rank_sentence, study_statement
@@ -187,7 +187,7 @@ def differences_table(result: Result, lab: LabCells | None = None) -> Table:
         pairs = [by_name.get((measure.key, name)) for name in names]
         cells = [paired_text(row, row["p_adjusted"], measure.unit) if row else NONE for row in pairs]
         rows += [(measure.title, cells)] if any(pairs) else []
-    return per_seed.rows_table(names, _with_lab(rows, lab or {}), f"Less {result['reference']}, same seed")
+    return per_seed.rows_table(names, _with_lab(rows, lab or {}), f"Minus {result['reference']}, same seed")
 
 
 def differences_caption(result: Result) -> str:
@@ -244,7 +244,7 @@ def study_document(result: Result) -> Document:
     images, reference, notes = result["images"], result["reference"], " ".join(result["reported"]["notes"])
     blocks: list[Block] = [
         *per_seed.section("The arms", arms_table(result), arms_caption(result)),
-        *per_seed.section(f"Less {reference}", differences_table(result), differences_caption(result)),
+        *per_seed.section(f"Minus {reference}", differences_table(result), differences_caption(result)),
         *_figures(result),
         *_prefix_blocks(result),
         *class_blocks(result),
@@ -273,7 +273,7 @@ def _figures(result: Result) -> list[Block]:
     n = ", ".join(f"{band['arm']} {band['n']}" for band in result["curves"] if band["metric"] == "default")
     caption = f"Line: mean over the seeds (n: {n}), as far as all of them were trained. Band: lowest to highest seed."
     validation, training = (curves_figure(result["curves"], metric) for metric in ("default", "train_accuracy"))
-    differences = per_seed.difference_figure(difference_lines(result), "less the reference")
+    differences = per_seed.difference_figure(difference_lines(result), "minus the reference")
     return [
         *per_seed.section("Validation accuracy by epoch", Figure(validation), caption),
         *per_seed.section("Training accuracy by epoch", Figure(training), caption),

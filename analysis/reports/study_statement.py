@@ -86,7 +86,7 @@ def _undecided(result: Result, row: dict[str, Any]) -> str:
 
 
 def _difference_name(result: Result, row: dict[str, Any]) -> str:
-    arms = f"{_arm(result, row['arm'])} less {_arm(result, row['reference'])}"
+    arms = f"{_arm(result, row['arm'])} minus {_arm(result, row['reference'])}"
     return f"{arms} ({BY_KEY[row['measure']].title.lower()})"
 
 
@@ -281,7 +281,7 @@ def _gains(result: Result) -> list[str]:
         rows = {row["measure"]: row for row in result["differences"] if row["arm"] == arm}
         by_split = {name: rows[key] for key, name in SPLITS.items() if key in rows}
         values = ", ".join(f"{name} {_paired(row)}" for name, row in by_split.items())
-        sentences += [_sentence(f"{arm} less {result['reference']} by split: {values}"), _gain_splits(by_split)]
+        sentences += [_sentence(f"{arm} minus {result['reference']} by split: {values}"), _gain_splits(by_split)]
     accuracies = [arm["curve_accuracy"] for arm in result["reported"]["arms"].values() if "curve_accuracy" in arm]
     if sentences and len(accuracies) == 2:
         before, after = (f"{100 * value:.0f}" for value in sorted(accuracies))
