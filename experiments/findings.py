@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 LEVELS = ("error", "warning", "note", "ok")
+KeyPath = tuple[str | int, ...]  # of a key in an experiment file, such as ("searchSpace", "lr"); int: place in a list
+
+
+class ExperimentError(Exception):
+    """What ends a command, in one line without a traceback: what was found, what was expected, the next command."""
 
 
 @dataclass(frozen=True)
@@ -16,14 +21,14 @@ class Finding:
     key: short and stable, such as "space.unknown_field": what tests and programs compare, never the text.
     text: what was found and what was expected, its first line complete in itself.
     next: the next step, a command where there is one, or "".
-    path: the key of the experiment file that it is about, such as ("searchSpace", "lr"); () where it is about none.
+    path: the key of the experiment file that it is about; () where it is about none.
     """
 
     level: str
     key: str
     text: str
     next: str = ""
-    path: tuple[str, ...] = ()
+    path: KeyPath = ()
 
 
 def by_severity(findings: Iterable[Finding]) -> list[Finding]:
