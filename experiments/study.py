@@ -32,14 +32,13 @@ from analysis.reading.replication import (
 )
 from experiments.check import check
 from experiments.config import DEMO_CACHE, ROOT, Experiment, Overrides, absolute, read_experiment
-from experiments.errors import ExperimentError
-from experiments.finish import Watching, finish, say_interrupted
-from experiments.launch import watch_running
-from experiments.manager import forget_dead, start
+from experiments.findings import ExperimentError
+from experiments.launch import resume, watch_running
+from experiments.nni import forget_dead, start
 from experiments.plan_difference import difference
-from experiments.resume import resume
 from experiments.studies import STUDIES, demo_fields
 from experiments.study_teacher import taught
+from experiments.watch import WatchSettings, print_interrupted, watch_to_end
 
 FILE = ROOT / "experiments" / "study.yml"
 SPACES = ROOT / "search_spaces"
@@ -60,7 +59,7 @@ class Asked:
     folder: Path | None = None
 
 
-def studies(all_asked: Sequence[Asked], watching: Watching) -> int:
+def studies(all_asked: Sequence[Asked], watching: WatchSettings) -> int:
     """One after another, when the plans of all are known to be sound. Returns the exit code: 0 where every training has
     ended. Raises ExperimentError."""
     folders = [(asked.folder or study_folder(asked.study)).resolve() for asked in all_asked]
@@ -79,7 +78,7 @@ def studies(all_asked: Sequence[Asked], watching: Watching) -> int:
     return 0
 
 
-def _study(asked: Asked, plan: StudyPlan, watching: Watching) -> int:
+def _study(asked: Asked, plan: StudyPlan, watching: WatchSettings) -> int:
     """Part after part. Returns the exit code."""
     try:
         for part in plan.parts:
@@ -209,7 +208,7 @@ def _hint(part: Part, errors: list[str]) -> str:
     return ""
 
 
-def _run(part: Part, watching: Watching) -> int:
+def _run(part: Part, watching: WatchSettings) -> int:
     """Start it, return to it or go on with it, until no training is missing. Returns the exit code."""
     while True:
         records = load_readable([entry["id"] for entry in registered(part)])
@@ -237,11 +236,11 @@ def _busy(part: Part, records: list[Record]) -> list[str]:
     return [e["id"] for e in registered(part) if is_running(e) and states.get(e["id"], "RUNNING") == "RUNNING"]
 
 
-def _start(part: Part, watching: Watching) -> int:
+def _start(part: Part, watching: WatchSettings) -> int:
     experiment = _refuse(part)
     forget_dead()
     try:
-        return finish([start(experiment)], watching)
+        return watch_to_end([start(experiment)], watching)
     except KeyboardInterrupt:
-        say_interrupted([])
+        print_interrupted([])
         return 130

@@ -16,7 +16,7 @@ from analysis.reading.replication import (
     registered,
 )
 from analysis.render.formats import score_text
-from experiments.errors import ExperimentError
+from experiments.findings import ExperimentError
 
 
 def taught(part: Part, plan: StudyPlan) -> Part:
