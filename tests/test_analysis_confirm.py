@@ -14,15 +14,16 @@ from fixtures_confirm import FIELDS, SPACE, confirming, plan_of, search, train
 from scipy import stats
 
 from analysis.__main__ import main
-from analysis.confirm.cells import choose_configurations, fresh_seeds, typed
+from analysis.confirm.cells import choose_configurations, fresh_seeds
 from analysis.confirm.figures import accuracy_rows, difference_rows
-from analysis.confirm.files import read_plan, write_experiment, write_plan
+from analysis.confirm.files import write_experiment
+from analysis.confirm.plan import refuse_another
 from analysis.confirm.result import result_of
 from analysis.confirm.settings import common_flags, flags_of, settings_of
 from analysis.confirm.statement import judge
-from analysis.confirm.trained import cells_of
 from analysis.reading.locate import AnalysisError
 from analysis.reading.reader import load_experiment
+from analysis.reading.replication import ConfirmationPlan, cells_of, read_plan, typed, write_plan
 
 EVIL = "<script>alert(1)</script>"
 
@@ -169,13 +170,13 @@ def test_the_experiment_is_a_batch_of_flat_sets(plan, tmp_path):
 
 def test_the_plan_comes_back_from_its_file_and_belongs_to_one_request(plan, tmp_path):
     write_plan(tmp_path, plan)
-    assert read_plan(tmp_path, plan.request) == plan
-    assert read_plan(tmp_path / "other", plan.request) is None
+    assert read_plan(tmp_path, ConfirmationPlan) == plan
+    assert read_plan(tmp_path / "other", ConfirmationPlan) is None
     with pytest.raises(AnalysisError, match="holds the confirmation of search01 --top 2 --seeds 3"):
-        read_plan(tmp_path, plan.request | {"top": 3})
+        refuse_another(tmp_path, plan, plan.request | {"top": 3})
     (tmp_path / "plan.json").write_text('{"request"')
     with pytest.raises(AnalysisError, match="cannot be read"):
-        read_plan(tmp_path, plan.request)
+        read_plan(tmp_path, ConfirmationPlan)
 
 
 def test_the_numbers_by_hand(plan, nni):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from fixtures_study import TRAINING, part_of, plan_in, recorded
 
 from analysis.__main__ import main
+from analysis.reading.replication import StudyPlan, read_plan
 from analysis.stats.paired import paired
 from analysis.study.arms import arms_of, epoch_95
 from analysis.study.classes import class_rows, permutation_p, rare_gain_most
 from analysis.study.command import study
-from analysis.study.files import experiments_of, read_plan
 from analysis.study.reported import reported
 
 
@@ -166,7 +167,7 @@ def test_rare_classes_that_do_not_gain_most_are_not_said_to(home):
         return {"curve": [0.5, 0.6], "right": (5, 5, 5, 5, 5) if value == "none" else (9, 6, 7, 5, 6)}
 
     recorded(home, part, flat)
-    arms = arms_of(part, experiments_of(part))
+    arms = arms_of(part)
     rank = rare_gain_most(class_rows(*arms))
     assert rank["n"] == len(TRAINING) and rank["rho"] > 0 and not rank["holds"]
     assert rare_gain_most(class_rows(*arms)[:3]) is None
@@ -241,13 +242,13 @@ def test_a_teacher_that_is_no_better_than_its_student_is_told_as_such(home):
 def test_the_epoch_of_95_percent_is_the_first_that_reaches_it(home):
     part = part_of("pretrained", 2)
     recorded(home, part, lambda value, seed: {"curve": [0.1, 0.94, 0.95, 0.5, 1.0], "right": (5,) * 5})
-    assert epoch_95(experiments_of(part)[0].trials[0]) == 3
+    assert epoch_95(arms_of(part)[0].trainings[0].trial) == 3
 
 
 def test_names_are_escaped_on_the_page(home):
     part = part_of("pretrained", 2)
     space = json.loads(json.dumps(part.space).replace('"imagenet"', '"<script>alert(1)</script>.pth"'))
-    part = part._replace(space=space)
+    part = replace(part, space=space)
     plan_in(home / "out", "pretrained", part)
     recorded(home, part, pretrained)
     assert "<script>alert" not in study("pretrained", home / "out")[1].read_text()
@@ -272,7 +273,7 @@ def test_what_is_not_there_is_refused_in_one_line(home, capsys):
 
 def test_a_plan_comes_back_as_it_was_written(tmp_path):
     plan = plan_in(tmp_path, "step_size", part_of("step_size", 3))
-    assert read_plan(tmp_path) == plan
+    assert read_plan(tmp_path, StudyPlan) == plan
     assert plan.main.cells[:2] == [{"seed": 0, "step_size": 7}, {"seed": 0, "step_size": 1}]
 
 

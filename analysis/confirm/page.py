@@ -10,12 +10,11 @@ from typing import Any
 
 from ..page.report import render_page, script_json
 from ..reading.provenance import best_result, made_with
+from ..reading.replication import Cell, write_text
 from ..reading.values import strict_json
 from ..render.formats import NONE, difference_text, params_text, score_text, seconds_text, spread_text
 from .figures import accuracy_figure, difference_figure, difference_rows
-from .files import write_text
 from .statement import p_text, points_range
-from .trained import Cell
 
 COLUMNS = ["Hyperparameters", "Validation", "Less the default, validation", "Evaluation", "Trainings"]
 PROMISE_COLUMNS = ["Promised, validation", "Retrained", "Promised too much", "Foretold"]

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..reading.provenance import best_result, shared_photos
+from ..reading.replication import Cell, Configuration, ConfirmationPlan
 from ..render.formats import validation_n
 from ..stats.compare import evaluation
 from ..stats.paired import by_seed, holm, mean_interval, paired, seeds_needed, spread
-from .cells import Configuration, Plan
-from .trained import Cell, why_failed
 
 SPLITS = ("validation", "evaluation")
 
 
-def result_of(plan: Plan, cells: Sequence[Cell]) -> dict[str, Any]:
+def result_of(plan: ConfirmationPlan, cells: Sequence[Cell]) -> dict[str, Any]:
     """The content of confirm.json but for the statement. Accuracies are fractions; what cannot be estimated is None.
 
     The tuned configuration is chosen by mean validation accuracy over the seeds, those with failed cells after all others.
@@ -48,7 +47,7 @@ def result_of(plan: Plan, cells: Sequence[Cell]) -> dict[str, Any]:
     }
 
 
-def _configuration(plan: Plan, configuration: Configuration, cells: list[Cell]) -> dict[str, Any]:
+def _configuration(plan: ConfirmationPlan, configuration: Configuration, cells: list[Cell]) -> dict[str, Any]:
     values = {split: _accuracies(cells, split) for split in SPLITS}
     row = {
         "name": configuration.name,
@@ -139,5 +138,5 @@ def _failed(cell: Cell) -> dict[str, Any]:
         "seed": cell.seed,
         "experiment": cell.experiment,
         "trial": cell.trial.trial_id if cell.trial else None,
-        "reason": why_failed(cell.trial),
+        "reason": cell.failure,
     }

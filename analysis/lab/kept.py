@@ -6,9 +6,9 @@ import re
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..confirm.files import write_text
+from ..reading.replication import PLAN, write_text
 from ..reading.values import strict_json
-from ..study.files import PLAN, RESULT, read_result
+from ..study.files import RESULT, read_result
 from ..study.words import TITLES
 
 _FOLDERS = re.compile(r"(?<![\w/.:~])/(?:[^\s'\":;,/]+/)+")  # of an absolute path within a text

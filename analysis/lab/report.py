@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..confirm.files import write_text
 from ..reading.locate import AnalysisError
+from ..reading.replication import PLAN, study_folder, write_text
 from ..render.formats import NONE, optional, params_text
 from ..render.markdown import code, plain_table, table, text
-from ..study.files import PLAN, RESULT, default_folder, from_file, read_result
+from ..study.files import RESULT, from_file, read_result
 from ..study.reported import setting
 from ..study.words import TITLES
 from . import pair as lab_pair
@@ -56,7 +56,7 @@ def lab_report(studies: Path, pair: Path | None, out: Path, kept_in: Path | None
 
 
 def _missing(name: str, own: Path | None) -> list[str]:
-    folder = own / name if own else default_folder(name)
+    folder = own / name if own else study_folder(name)
     return lab_study.missing(name, folder, own is not None and (folder / PLAN).exists())
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..reading.replication import study_folder
 from ..render.formats import NONE
 from ..render.markdown import code, plain_table, text
 from ..study.arms import MEASURES, Measure
-from ..study.files import default_folder
 from ..study.page import Rows, arm_rows, class_table, compared, difference_table, reported_rows
 from ..study.reported import reported, reported_arm
 from ..study.words import signed_text
@@ -21,7 +21,7 @@ def again(name: str, folder: Path) -> str:
 
 
 def where(name: str, folder: Path) -> str:
-    return "" if folder == default_folder(name) else f" --out {folder}"
+    return "" if folder == study_folder(name) else f" --out {folder}"
 
 
 def missing(name: str, folder: Path, begun: bool) -> list[str]:
@@ -45,7 +45,7 @@ def told(result: dict[str, Any], folder: Path | None) -> Told:
 
 def _blocks(result: dict[str, Any], folder: Path | None, others: str) -> list[str]:
     """Claim, answer, what differs, tables, where more is. `others` says what is not the report's."""
-    home = folder or default_folder(result["study"])
+    home = folder or study_folder(result["study"])
     blocks = [
         _claim(result["study"]),
         f"**{text(result['headline'])}** {text(result['can'])} {text(result['cannot'])}",
@@ -155,5 +155,5 @@ def _rest(result: dict[str, Any], folder: Path | None) -> list[str]:
 
 
 def _made_by(name: str) -> str:
-    commands = (f"python -m experiments study {name}", again(name, default_folder(name)))
+    commands = (f"python -m experiments study {name}", again(name, study_folder(name)))
     return f"the page that {' and then '.join(map(code, commands))} make"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..confirm.trained import trained
 from ..reading.provenance import best_result
-from ..reading.records import Experiment, Trial
+from ..reading.records import Trial
+from ..reading.replication import TEACHER, Cell, Part, cells_of, load_readable, registered
 from ..reading.values import score
 from ..stats.paired import spread
-from .files import TEACHER, Part
 
 
 class Measure(NamedTuple):
@@ -39,52 +37,23 @@ LOSSES = (
 FINAL_KEYS = {"validation": "default"}
 
 
-class Training(NamedTuple):
-    """One cell of the grid: a value of the study's field under one seed. `state` as `confirm.trained.Cell` has it."""
-
-    seed: int
-    state: str
-    trial: Trial | None
-    experiment: str
-
-    @property
-    def interrupted(self) -> bool:
-        """Cut short by a time limit or a full disk, with the result of its best epoch so far."""
-        final = self.trial.final if self.trial else None
-        return isinstance(final, dict) and bool(final.get("interrupted"))
-
-    @property
-    def diverged(self) -> bool:
-        """Ended early as its loss was no number any more, with the result of its best epoch so far."""
-        final = self.trial.final if self.trial else None
-        return isinstance(final, dict) and bool(final.get("diverged"))
-
-    @property
-    def counts(self) -> bool:
-        return self.state == "succeeded" and not self.interrupted
-
-
 class Arm(NamedTuple):
     """One value of the study's field; the trainings are in the order of the seeds."""
 
     name: str
     value: Any
-    trainings: tuple[Training, ...]
+    trainings: tuple[Cell, ...]
 
     @property
-    def good(self) -> list[Training]:
+    def good(self) -> list[Cell]:
         return [training for training in self.trainings if training.counts]
 
 
-def arms_of(part: Part, experiments: Sequence[Experiment]) -> list[Arm]:
-    """The arms of one part, the reference first."""
-    found = trained(part.cells, {}, experiments)
-    arms = []
-    for index, value in enumerate(part.values):
-        own = found[index :: len(part.values)]  # seed by seed in `cells`
-        trainings = tuple(Training(seed, *cell) for seed, cell in zip(part.seeds, own, strict=True))
-        arms.append(Arm(arm_name(part, value), value, trainings))
-    return arms
+def arms_of(part: Part) -> list[Arm]:
+    """The arms of one part, the reference first, by those of its experiments that can be read."""
+    cells = cells_of(part, load_readable([entry["id"] for entry in registered(part)]))
+    own = [tuple(cells[index :: len(part.values)]) for index in range(len(part.values))]  # the cells are seed by seed
+    return [Arm(arm_name(part, value), value, trainings) for value, trainings in zip(part.values, own, strict=True)]
 
 
 def arm_name(part: Part, value: Any) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..reading.locate import AnalysisError
+from ..reading.replication import StudyPlan, read_plan, registered, study_folder
 from .arms import arms_of
-from .files import RESULT, default_folder, experiments_of, from_file, named, read_plan, read_result
+from .files import RESULT, from_file, read_result
 from .page import write_result
 from .result import result_of
 from .words import TITLES
@@ -19,17 +20,17 @@ def study(name: str, out: Path | None) -> tuple[dict[str, Any], Path]:
     the page of its study.json. Raises AnalysisError for a study that was not begun."""
     if name not in TITLES:
         raise AnalysisError(f"no study {name!r}; the studies are {', '.join(TITLES)}")
-    folder = out or default_folder(name)
-    plan = read_plan(folder)
+    folder = out or study_folder(name)
+    plan = read_plan(folder, StudyPlan)
     where = f" --out {out}" if out else ""
     run = f"python -m experiments study {name}{where}"
     if plan is None or plan.study != name:
         found = "no study" if plan is None else f"the study {plan.study}"
         raise AnalysisError(f"{folder}: {found} there; run it first: {run}")
-    main = arms_of(plan.main, experiments_of(plan.main))
-    teacher = arms_of(plan.teacher, experiments_of(plan.teacher))[0] if plan.teacher else None
+    main = arms_of(plan.main)
+    teacher = arms_of(plan.teacher)[0] if plan.teacher else None
     if not any(arm.good for arm in main):
-        kept = None if any(map(named, plan.parts)) else read_result(folder, name)
+        kept = None if any(map(registered, plan.parts)) else read_result(folder, name)
         if kept is not None:
             print(
                 f"NNI's experiments of it are not known here: the page is made from {folder / RESULT}", file=sys.stderr

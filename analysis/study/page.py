@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..confirm.files import write_text
 from ..page.report import render_page
 from ..reading.provenance import shared_photos
+from ..reading.replication import write_text
 from ..reading.values import strict_json
 from ..render.formats import NONE, optional
 from .arms import MEASURES

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..confirm.trained import why_failed
 from ..reading.provenance import best_result, made_of
+from ..reading.replication import StudyPlan
 from .arms import Arm, arm_facts
 from .classes import by_class, rare_gain_most
 from .curves import band, prefixes
 from .differences import differences, fewest_pairs, judged_by
-from .files import Plan
 from .reported import reported, reported_gains, same_classes
 from .statement import statement
 from .teacher import teacher_facts
 
 
-def result_of(plan: Plan, arms: Sequence[Arm], teacher: Arm | None) -> dict[str, Any]:
+def result_of(plan: StudyPlan, arms: Sequence[Arm], teacher: Arm | None) -> dict[str, Any]:
     """Accuracies are fractions, times seconds, epochs counted from 1; what cannot be estimated is None.
 
     `arms` has the reference first; `teacher` is an arm of its own, with no difference: it is another network. `judged` are the
@@ -58,7 +57,7 @@ def _reported_rank(theirs: dict[str, Any], classes: list[dict[str, Any]]) -> dic
     return rare_gain_most(reported_gains(theirs)) if same else None
 
 
-def _never_decays(plan: Plan, arms: Sequence[Arm], made: dict[str, Any]) -> list[str]:
+def _never_decays(plan: StudyPlan, arms: Sequence[Arm], made: dict[str, Any]) -> list[str]:
     """Arms of another step_size whose first decay would come after the last epoch."""
     epochs = (made["hyperparameters"] or {}).get("epochs")
     if plan.main.field != "step_size" or epochs is None:
@@ -78,9 +77,7 @@ def _images(counts: list[int | None], what: str) -> str:
 
 def _training(arm: Arm, training: Any) -> dict[str, Any]:
     trial = training.trial
-    reason = ""
-    if training.state == "failed" and trial is not None:
-        reason = why_failed(trial)
+    reason = training.failure
     if training.state == "succeeded" and training.interrupted:
         reason = "cut short, and left out of all numbers"
     return {

@@ -6,23 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..reading.provenance import best_result
+from ..reading.replication import WEIGHTS
 from ..render.formats import score_text
-from .arms import Arm, Training, measured
+from .arms import Arm, measured
 from .differences import TOP1, TRAINING, shown
 from .words import BY_KEY, difference_words, listed, spread_text
 
-WEIGHTS = "best.pt"  # what a training leaves at its end; one that was cut short has them under another name
 SPLITS = {TRAINING: "training", "validation": "validation", TOP1: "evaluation"}
-
-
-def able(trainings: Sequence[Training]) -> list[Training]:
-    """Those that can teach: they came to their end and left their weights."""
-    return [t for t in trainings if t.counts and t.trial.folder and (t.trial.folder / WEIGHTS).is_file()]
-
-
-def best_of(trainings: Sequence[Training]) -> Training | None:
-    """On the validation split, the first seed among equals; None of none."""
-    return max(trainings, key=lambda training: measured(training.trial, "validation") or 0, default=None)
 
 
 def teacher_facts(students: Sequence[Arm], trained: Arm | None) -> dict[str, Any] | None:
@@ -34,8 +24,9 @@ def teacher_facts(students: Sequence[Arm], trained: Arm | None) -> dict[str, Any
     told = [
         found for arm in students for t in arm.good if isinstance(found := best_result(t.trial).get("teacher"), dict)
     ]
-    ended = (able(trained.good) or trained.good) if trained else []  # none of them: the weights were removed since
-    best = best_of(ended)
+    good = trained.good if trained else []
+    ended = [training for training in good if training.weights] or good  # none of them: the weights were removed since
+    best = max(ended, key=lambda training: training.trial.score, default=None)
     if not told and best is None:
         return None
     facts = told[0] if told else {"arch": trained.value, "same_photos": True}
