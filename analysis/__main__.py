@@ -158,9 +158,9 @@ def run_record(options: argparse.Namespace) -> int:
 def run_confirm(options: argparse.Namespace) -> int:
     """Trains what is missing; when all is there, prints the verdict and the table and writes the files."""
     from .confirm.command import confirm
-    from .confirm.page import COLUMNS, configuration_rows
     from .confirm.plan import Request
-    from .render.terminal import columns
+    from .render.terminal import render
+    from .reports.confirmation import confirmation_summary
 
     request = Request(options.experiments, options.top, options.seeds, options.out, not options.no_launch)
     try:
@@ -169,9 +169,7 @@ def run_confirm(options: argparse.Namespace) -> int:
         print("interrupted; the same command continues", file=sys.stderr)
         return 130
     if outcome.result is not None:
-        print(f"verdict: {outcome.result['verdict']}\n{clean(outcome.result['statement'])}\n")
-        print(columns([("", COLUMNS), *configuration_rows(outcome.result)]))
-        print(f"\nreport: {outcome.page}")
+        print(f"{render(confirmation_summary(outcome.result))}\n\nreport: {outcome.page}")
     return outcome.code
 
 

@@ -14,7 +14,7 @@ from fixtures_study_command import parts, refused
 from nni.algorithms.hpo.gridsearch_tuner import GridSearchTuner
 
 from analysis.reading.replication import StudyPlan, read_plan
-from analysis.study.words import TITLES
+from analysis.reports.study import TITLES
 from experiments.__main__ import main, parse
 from experiments.check import check
 from experiments.studies import STUDIES

@@ -8,7 +8,7 @@ from fixtures_study import plan_in, recorded
 from fixtures_study_command import parts, refused
 
 from analysis.reading.replication import StudyPlan, read_plan
-from analysis.study.command import study
+from analysis.reports.study import study
 from experiments.__main__ import main
 from trial.model import build_model
 

@@ -91,7 +91,9 @@ def test_early_stopping_by_hand_made_trainings(studied, home):
 
 
 def test_photos_in_two_splits_are_a_warning_of_the_study(studied):
-    _, page = studied("early_stopping", 2, lambda *cell: early(*cell) | {"photos_in_two_splits": {"training/evaluation": 12}})
+    _, page = studied(
+        "early_stopping", 2, lambda *cell: early(*cell) | {"photos_in_two_splits": {"training/evaluation": 12}}
+    )
     assert "<li>12 photos are in both training and evaluation" in page
 
 
@@ -388,7 +390,9 @@ def test_the_wording(studied):
         ("distill", distilled(FILE | {"evaluation": {"top1": 0.95}, "validation": {"top1": 0.9}})),
     ):
         result, _ = studied(name, 3, trainings)
-        texts.append("\n".join([f"{name}: {result['verdict']}", *(result[key] for key in ("headline", "can", "cannot"))]))
+        texts.append(
+            "\n".join([f"{name}: {result['verdict']}", *(result[key] for key in ("headline", "can", "cannot"))])
+        )
     golden("study.txt", "\n\n".join(texts) + "\n")
 
 

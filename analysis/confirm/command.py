@@ -17,11 +17,9 @@ from typing import Any, NamedTuple
 
 from ..reading.locate import is_running, registry
 from ..reading.replication import Cell, ConfirmationPlan, cells_of, known_ids, load_readable
+from ..reports.confirmation import confirmation_result, write_confirmation
 from . import files
-from .page import write_result
 from .plan import Request, plan_of, size_text
-from .result import result_of
-from .statement import judge
 
 ROOT = Path(__file__).resolve().parents[2]
 FORWARD_S = 5.0  # a terminal's Ctrl-C reaches the launcher too; where only this process got it, it is passed on
@@ -53,9 +51,8 @@ def confirm(request: Request) -> Outcome:
             cells = _cells(folder, plan)
     if any(cell.state == "missing" for cell in cells):
         return Outcome(_say_missing(request, folder, plan, cells, code), None, None)
-    result = result_of(plan, cells)
-    result["verdict"], result["statement"] = judge(result)
-    return Outcome(0, result, write_result(folder, result, cells, plan.settings))
+    result = confirmation_result(plan, cells)
+    return Outcome(0, result, write_confirmation(folder, result, cells, plan.settings))
 
 
 def _cells(folder: Path, plan: ConfirmationPlan) -> list[Cell]:

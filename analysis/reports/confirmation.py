@@ -108,7 +108,7 @@ def _images(cells: list[Cell], split: str) -> int | None:
 
 
 def _optimism(search: dict[str, Any], retrained: list[float], expected: dict[str, Any]) -> dict[str, Any]:
-    """The search's validation accuracy less the retrained mean, with the t interval that this mean gives it. `search` is an
+    """The search's validation accuracy minus the retrained mean, with the t interval that this mean gives it. `search` is an
     entry of `Configuration.promises`; `expected` is of the best of a search only: it is that of a maximum."""
     realized = paired([search["val_accuracy"] - value for value in retrained])
     interval = None if realized is None or realized.low is None else [realized.low, realized.high]
@@ -317,7 +317,7 @@ def optimism_table(result: Result) -> Table:
 
 
 def difference_rows(result: Result) -> list[per_seed.SeedRow]:
-    """Each tuned configuration less the default on validation, then the chosen one on evaluation, paired by seed."""
+    """Each tuned configuration minus the default on validation, then the chosen one on evaluation, paired by seed."""
     pairs = [(f"{row['name']}, validation", row["less_default"]) for row in result["configurations"][:-1]]
     pairs.append((f"{result['chosen']}, evaluation", result["evaluation"]))
     return [per_seed.difference_row(label, entry) for label, entry in pairs if entry is not None]
@@ -381,7 +381,7 @@ def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[
         *per_seed.section(
             "Selection bias of the searches",
             optimism_table(result),
-            "Realized optimism is the search's accuracy less the retrained mean, with the t interval over the seeds: the best of "
+            "Realized optimism is the search's accuracy minus the retrained mean, with the t interval over the seeds: the best of "
             "many trials was chosen on the images that its accuracy is of. Expected optimism is estimated from the search's own "
             "trials, for its best one.",
         ),

@@ -50,7 +50,7 @@ def accuracy_figure(
 
 
 def difference_figure(rows: Sequence[SeedRow], title: str) -> go.Figure:
-    """Paired differences of accuracies around zero; `title` says less what."""
+    """Paired differences of accuracies around zero; `title` names what is subtracted."""
     figure = _seed_figure(rows, signed_text)
     figure.add_vline(x=0, line={"color": COLOURS[5], "width": 1, "dash": "dash"})
     figure.update_xaxes(title_text=title, tickformat="+.0%")

@@ -152,7 +152,7 @@ def _stopping(result: Result) -> list[str]:
 
 
 def _negated(row: dict[str, Any]) -> dict[str, Any]:
-    """The reference less the arm."""
+    """The reference minus the arm."""
     low, high = (None if end is None else -end for end in (row["high"], row["low"]))
     return {**row, "mean": -row["mean"], "low": low, "high": high}
 

@@ -7,14 +7,14 @@ import re
 import shutil
 
 import pytest
+from analysis.lab.setting import differing, grouped, settings_of
+from analysis.study.command import study
 from conftest import ROOT
 from fixtures_analysis import Recorder, final
 from fixtures_study import part_of, plan_in, recorded
 
 from analysis.__main__ import main
-from analysis.lab.setting import differing, grouped, settings_of
 from analysis.render.markdown import code, plain_table, text
-from analysis.study.command import study
 
 
 @pytest.fixture
