@@ -6,12 +6,12 @@ from typing import Any
 
 from analysis.reading.replication import Part
 from experiments.__main__ import main
-from experiments.study import Asked, _parts
+from experiments.studies import StudyRequest, study_parts
 
 
 def parts(name: str, **values: Any) -> list[Part]:
     """As the command plans them."""
-    return _parts(Asked(name, values.pop("seeds", 2), values.pop("fields", {}), **values))
+    return study_parts(StudyRequest(name, values.pop("seeds", 2), values.pop("fields", {}), **values))
 
 
 def refused(words: list[str], capsys: Any) -> str:

@@ -33,7 +33,7 @@ def test_what_teachers_and_students_start_from_is_checked_before_hours_of_teachi
     assert "does not fit" in error and "study_distill_teacher" not in error
     assert not (tmp_path / "out").exists()
 
-    monkeypatch.setattr("experiments.study._run", lambda part, watching: 3)
+    monkeypatch.setattr("experiments.studies.run_part", lambda part, settings: 3)
     assert main(["study", *words, *given, "--weights", files["resnet18"]]) == 3
     assert read_plan(tmp_path / "out", StudyPlan).teacher.fields["weights"] == files["resnet50"]
 
@@ -57,7 +57,7 @@ def teaching(tmp_path, monkeypatch, capsys):
     where it came to none). `cut` are seeds of teachers that the time limit ended, `lost` those whose best.pt is gone."""
     monkeypatch.setenv("HOME", str(tmp_path))
     ran = []
-    monkeypatch.setattr("experiments.study._run", lambda part, watching: ran.append(part) or 0)
+    monkeypatch.setattr("experiments.studies.run_part", lambda part, settings: ran.append(part) or 0)
 
     def run(cut=(), lost=()):
         plan = plan_in(tmp_path / "out", "distill", *parts("distill", seeds=3))
@@ -77,7 +77,7 @@ def teaching(tmp_path, monkeypatch, capsys):
     "cut, lost, seed, why",
     [
         ([], [], 1, None),
-        ([1], [], 2, "seed 2 teaches (validation 80.0 %), as better ones cannot: seed 1 (90.0 %, cut short)"),
+        ([1], [], 2, "seed 2 is the teacher (validation 80.0 %), as better ones cannot be: seed 1 (90.0 %, cut short)"),
         ([1], [2], 0, "seed 1 (90.0 %, cut short), seed 2 (80.0 %, no best.pt in "),
         ([0], [], 1, None),
     ],
@@ -86,7 +86,7 @@ def test_the_best_teacher_that_ended_with_its_weights_teaches(teaching, tmp_path
     code, said, students = teaching(cut, lost)
     assert code == 0, said
     assert students.fields["teacher"].endswith(f"/t{seed:04d}/best.pt")
-    assert (why in said and said.count("\n") == 2) if why else "teaches" not in said
+    assert (why in said and said.count("\n") == 2) if why else "is the teacher" not in said
 
     recorded(tmp_path, students, lambda value, seed: {"curve": [0.4, 0.5], "right": (5,) * 5})
     page = study("distill", tmp_path / "out")[0]
