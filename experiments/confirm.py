@@ -29,7 +29,6 @@ from analysis.reading.replication import (
     ConfirmationPlan,
     confirmation_folder,
     key_of,
-    known_ids,
     read_plan,
     typed,
     write_plan,
@@ -64,18 +63,8 @@ class ConfirmRequest:
     @property
     def command(self) -> str:
         """That continues it."""
-        words = [
-            "python",
-            "-m",
-            "experiments",
-            "confirm",
-            *self.ids,
-            "--top",
-            str(self.top),
-            "--seeds",
-            str(self.seeds),
-        ]
-        return shlex.join([*words, *(["--out", str(self.out)] if self.out else [])])
+        out = f" --out {shlex.quote(str(self.out))}" if self.out else ""
+        return f"python -m experiments confirm {shlex.join(self.ids)} --top {self.top} --seeds {self.seeds}{out}"
 
 
 def confirm(request: ConfirmRequest) -> int:
@@ -84,7 +73,7 @@ def confirm(request: ConfirmRequest) -> int:
     folder, plan = _folder_and_plan(request)
     _print(_size_text(plan), *(f"note: {note}" for note in plan.notes))
     code = _train(folder, plan) if request.launch else 0
-    status = _status(folder, plan)
+    status = status_of(plan, folder)
     if status.missing and not request.launch:
         print(_next_command(folder, plan, status))
         _print(f"{status.ended}; when all have, read them with: {request.command}")
@@ -99,10 +88,6 @@ def confirm(request: ConfirmRequest) -> int:
     return 0
 
 
-def _status(folder: Path, plan: ConfirmationPlan) -> Status:
-    return status_of(plan, known_ids(plan, folder))
-
-
 def _train(folder: Path, plan: ConfirmationPlan) -> int:
     """Until no training is missing. Returns the exit code."""
 
@@ -111,7 +96,7 @@ def _train(folder: Path, plan: ConfirmationPlan) -> int:
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the command's output is the result alone
-            return replicate(lambda: _status(folder, plan), prepare, WatchSettings())
+            return replicate(plan, prepare, WatchSettings(), folder)
     except KeyboardInterrupt:
         return 130
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nni.experiment.config.utils import parse_time
 
 from analysis.reading.locate import is_running, registry
 from analysis.reading.records import Experiment as Record
-from analysis.reading.replication import Cell, Grid, cells_of, load_readable
+from analysis.reading.replication import Cell, Grid, cells_of, known_ids, load_readable
 from experiments.check import check
 from experiments.config import Experiment
 from experiments.findings import LEVELS, ExperimentError, format_finding, has_error
@@ -46,25 +47,29 @@ class Status:
         return f"{len(self.cells) - len(self.missing)} of {len(self.cells)} trainings have ended"
 
 
-def status_of(grid: Grid, ids: Sequence[str]) -> Status:
-    """`ids` are those of the grid's experiments; one that cannot be read (deleted, or only just started) is noted."""
+def status_of(grid: Grid, folder: Path | None = None) -> Status:
+    """By the experiments that NNI's registry or `folder` knows; those that cannot be read (deleted, or only just started) are
+    printed."""
+    ids = known_ids(grid, folder)
     records = load_readable(ids, lambda error: print(f"note: {error}", file=sys.stderr))
     entries = {i: entry for i, entry in registry().items() if i in ids and entry.get("status") != "VIEWED"}
     return Status(cells_of(grid, records), records, [i for i in ids if i in entries and is_running(entries[i])])
 
 
-def replicate(status: Callable[[], Status], prepare: Callable[[Status], Experiment], settings: WatchSettings) -> int:
+def replicate(
+    grid: Grid, prepare: Callable[[Status], Experiment], settings: WatchSettings, folder: Path | None = None
+) -> int:
     """Returns the exit code: 0 where no training is missing any more, 130 after Ctrl-C, which leaves the experiment running.
 
-    `status` looks anew, `prepare` makes the checked experiment of the missing cells. Raises ExperimentError."""
-    now, watched = status(), set()
+    `prepare` makes the checked experiment of the missing cells, `folder` is as `status_of` takes it. Raises ExperimentError."""
+    now, watched = status_of(grid, folder), set()
     while True:
         to_watch = [experiment_id for experiment_id in now.alive if experiment_id not in watched]
         if not to_watch and not now.missing:
             return 0
         before = now
         code = watch_running(to_watch, settings) if to_watch else _start(prepare(now), now, settings)
-        now = status()
+        now = status_of(grid, folder)
         watched.update(now.alive)
         if code == 130:
             return code

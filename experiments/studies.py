@@ -22,9 +22,9 @@ from analysis.reading.replication import (
     StudyPlan,
     best_teacher,
     cells_of,
+    known_ids,
     load_readable,
     read_plan,
-    registered,
     study_folder,
     write_plan,
 )
@@ -33,7 +33,6 @@ from experiments.config import DEMO_CACHE, ROOT, Experiment, Overrides, absolute
 from experiments.findings import LEVELS, ExperimentError
 
 if TYPE_CHECKING:  # NNI is imported by what runs a study: --help answers at once
-    from experiments.replicate import Status
     from experiments.watch import WatchSettings
 
 FILE = ROOT / "experiments" / "study.yml"
@@ -90,12 +89,9 @@ def run_studies(requests: Sequence[StudyRequest], settings: WatchSettings) -> in
 
 def run_part(part: Part, settings: WatchSettings) -> int:
     """Returns the exit code: 0 where every training of the part has ended."""
-    from experiments.replicate import replicate, status_of
+    from experiments.replicate import replicate
 
-    def status() -> Status:
-        return status_of(part, [entry["id"] for entry in registered(part)])
-
-    return replicate(status, lambda status: _checked(part, status.missing), settings)
+    return replicate(part, lambda status: _checked(part, status.missing), settings)
 
 
 def demo_fields(study: str, teaches: bool = False) -> dict[str, str]:
@@ -205,7 +201,7 @@ def _starts_from(weights: str, part: Part) -> bool:
 def _refuse_early(plan: StudyPlan) -> None:
     """Raises ExperimentError where a part of a plan that was not begun would be refused at its start, after hours maybe. Of
     students whose teacher is not there yet, those that learn alone are checked. Warnings follow at each start."""
-    if any(registered(part) for part in plan.parts):
+    if any(known_ids(part) for part in plan.parts):
         return
     for part in plan.parts:
         alone = plan.teacher is not None and part.name == MAIN
@@ -242,7 +238,7 @@ def with_teacher(plan: StudyPlan) -> Part:
     if plan.teacher is None:
         return plan.main
     name = plan.teacher.experiment
-    cells = cells_of(plan.teacher, load_readable([entry["id"] for entry in registered(plan.teacher)]))
+    cells = cells_of(plan.teacher, load_readable(known_ids(plan.teacher)))
     best = best_teacher(cells)
     if best is None:
         raise ExperimentError(
