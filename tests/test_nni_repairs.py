@@ -17,8 +17,7 @@ import pytest
 from conftest import run_module
 from fixtures_nni import DEFAULTS, EVOLUTION, TRIAL, Run, other_address
 
-from experiments.nnictl import NNICTL
-from experiments.ports import find_port
+from experiments.nni import NNICTL, find_port
 from experiments.repairs import SWITCH, with_repairs
 
 pytestmark = pytest.mark.nni

@@ -16,7 +16,7 @@ from conftest import ROOT
 
 from analysis.reading.locate import is_running
 from analysis.reading.reader import load_experiment
-from experiments.ports import find_port
+from experiments.nni import find_port
 
 sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does
 pytestmark = pytest.mark.nni
