@@ -382,7 +382,7 @@ def _not_independent(results: dict[str, Result]) -> list[str]:
         if members:
             sentences.append(
                 f"Not independent: {listed(members)} are trainings with the same settings, photos and seeds "
-                f"({', '.join(map(str, common))}). All answers that compare with them share whatever chance did to these."
+                f"({', '.join(map(str, common))}). All comparisons with them share the same random variation."
             )
     return sentences
 

@@ -67,7 +67,7 @@ def _open(result: Result, rows: list[dict[str, Any]]) -> list[str]:
     compared = {result["reference"], *(row["arm"] for row in result["differences"])}  # not the teacher
     seeds = min(arm["n"] for arm in result["arms"] if arm["name"] in compared)
     sentences.append(
-        f"All of this is of {result['images']} and {seeds} seeds per arm: other images, settings or networks may behave "
+        f"These results are of {result['images']} and {seeds} seeds per arm; other images, settings or networks may behave "
         "differently."
     )
     if few := result["few"]:
