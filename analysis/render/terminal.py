@@ -110,5 +110,3 @@ def _aligned(lines: list[list[str]]) -> str:
     aligned = PrettyTable(border=False, header=False, align="l", left_padding_width=0, right_padding_width=1)
     aligned.add_rows(lines)
     return "\n".join(line[1:].rstrip() for line in aligned.get_string().split("\n"))  # each begins with a blank
-
-

@@ -150,11 +150,11 @@ def _pair_row(pair: dict[str, Any], percent: bool) -> Row:
 def _experiments(experiments: list[Experiment], colours: tuple[str, ...]) -> list[Block]:
     if formats.is_percent(experiments):
         caption = (
-            "The best trial is the one of the best validation accuracy, which is optimistic for that reason (selection bias); "
-            "its interval covers the sampling of images only. The evaluation split was used for no choice."
+            "The best trial is the one with the best validation accuracy, so this accuracy is optimistic (selection bias); its "
+            "interval covers the sampling of images only. The evaluation split was not used for any choice."
         )
     else:
-        caption = "The best trial is the one of the best score, which is optimistic for that reason (selection bias)."
+        caption = "The best trial is the one with the best score, so this score is optimistic (selection bias)."
     table = Table(tuple(formats.arm_names(experiments)), facts.experiment_rows(experiments), colours=colours)
     return [Heading("The experiments"), table, Text(caption, caption=True)]
 
@@ -190,8 +190,8 @@ def _curves(experiments: list[Experiment], styles: Sequence[Style]) -> list[Bloc
     if not curves:
         return []
     caption = (
-        f"{len(curves)} of {total} trials with intermediate results; thick: the best trial of each experiment. Cross: ended "
-        f"there by early stopping ({sum(curve.stopped_early for curve in curves)} known)."
+        f"{len(curves)} of {total} trials with intermediate results; thick: the best trial of each experiment. Cross: early "
+        f"stopping ended the trial there ({sum(curve.stopped_early for curve in curves)} trials)."
     )
     return _section("Learning curves", figures.curves_figure(experiments, styles), caption)
 
@@ -252,7 +252,7 @@ def _over_parameter(experiments: list[Experiment], styles: Sequence[Style]) -> l
     return _section(f"Trials over {parameter}", figure, f"n = {n} trials with a result.")
 
 
-CLASSES = "The best trial of each arm; correct / n images of the class."
+CLASSES = "The best trial of each experiment: correct / n images of the class."
 STOPPING = (
     "What each patience would have used and lost on these curves. A shorter one is an exact prefix of what ran; a longer one is "
     "known only where every trial ran long enough. Lost: best accuracy of the whole curve less that of the prefix."
@@ -294,7 +294,7 @@ def _trials(experiment: Experiment, name: str) -> Details:
         values = [formats.value_text(trial.parameters.get(key, formats.NONE)) for key in parameters]
         mark = "best" if trial is experiment.best else "lost" if trial.score is None else ""
         rows.append(Row("", (*cells, *values), mark))
-    head = ("No.", "Id", "State", "Accuracy" if percent else "Score", "Evaluation", "Seconds", "Chosen", *parameters)
+    head = ("No.", "Id", "State", "Accuracy" if percent else "Score", "Evaluation", "Seconds", "Chosen by", *parameters)
     more = f", the first {MOST_ROWS} here, all of them in trials.csv" if total > MOST_ROWS else ""
     return Details(f"{name}: {total} trials{more}", (Table(head, tuple(rows)),), total <= OPEN_UP_TO)
 
