@@ -86,8 +86,8 @@ def short_comparison(experiments: list[Experiment], summary: dict[str, Any]) -> 
 
 
 def _document(title: str, summary: dict[str, Any], blocks: Sequence[Block]) -> Document:
-    judged = summary["comparison"]
-    return Document(title, statement_of(judged), tuple(judged["notes"]), tuple(blocks))
+    result = summary["comparison"]
+    return Document(title, statement_of(result), tuple(result["notes"]), tuple(blocks))
 
 
 def _styles(experiments: list[Experiment], summary: dict[str, Any]) -> list[Style]:
@@ -202,9 +202,9 @@ def _best_of_k(experiments: list[Experiment]) -> list[Block]:
     if refusal:
         return _section(title, None, f"Not shown: {refusal}. The curve holds for independent draws only.")
     curve = best_of_k(scores, experiments[0].optimise_mode == "maximize")
-    lost = sum(score is None for score in scores)
+    unscored = sum(score is None for score in scores)
     caption = (
-        f"Over the {curve.n} trials of all experiments ({lost} without a result count as worst), up to half of them; unbiased "
+        f"Over the {curve.n} trials of all experiments ({unscored} without a result count as worst), up to half of them; unbiased "
         "(Tang 2020). It holds because every trial here is an independent random draw; once a tuner chooses, it does not. "
         "The band is where 95 % of single searches of k of these trials end, not how well the mean is known."
     )
@@ -221,18 +221,18 @@ def _parallel(experiments: list[Experiment], styles: Sequence[Style]) -> list[Bl
 
 
 def _importance(experiments: list[Experiment]) -> list[Block]:
-    title, found = "Importance of each hyperparameter", importances(experiments)
-    if not found:
+    title, estimates = "Importance of each hyperparameter", importances(experiments)
+    if not estimates:
         return []
-    refused = "; ".join(f"{one.name}: {one.reason}" for one in found if one.reason)
-    refusal = f"Not shown: {refused}." if refused else ""
-    figure = figures.importance_figure(found)
+    reasons = "; ".join(f"{one.name}: {one.reason}" for one in estimates if one.reason)
+    refusal = f"Not shown: {reasons}." if reasons else ""
+    figure = figures.importance_figure(estimates)
     if figure is None:
         return _section(title, None, refusal)
     values = "; ".join(
         f"{one.name} {one.share:.2f} ({one.interval[0]:.2f} to {one.interval[1]:.2f}, p = {one.p:.2g}, n = {one.n} trials "
         f"in {one.parts} groups)"
-        for one in found
+        for one in estimates
         if one.share is not None
     )
     caption = (
@@ -281,13 +281,13 @@ def _trials(experiment: Experiment, name: str) -> Details:
     parameters = list(dict.fromkeys(name for trial in experiment.trials for name in trial.parameters))
     rows = []
     for trial, origin in list(zip(experiment.trials, series.origins(experiment)))[:MOST_ROWS]:
-        judged = evaluation(trial)
+        accuracy = evaluation(trial)
         cells = [
             formats.optional(trial.sequence),
             trial.trial_id,
             trial.state.lower().replace("_", " "),
             formats.score_text(trial.score, percent),
-            formats.score_text(judged["top1"] if judged else None, True),
+            formats.score_text(accuracy["top1"] if accuracy else None, True),
             formats.NONE if trial.duration_s is None else f"{trial.duration_s:.1f}",
             origin,
         ]

@@ -182,8 +182,8 @@ def _improvements(experiment: Experiment) -> str:
 def _trials(experiment: Experiment, every_trial: bool) -> list[Block]:
     trials, n = list(experiment.trials), len(experiment.trials)
     images = {formats.validation_n(trial) for trial in trials if trial.score is not None}
-    known = len(images) == 1 and None not in images
-    legend = "*: the best" + (f"; value: validation accuracy of n = {images.pop()} images" if known else "")
+    is_accuracy = len(images) == 1 and None not in images
+    legend = "*: the best" + (f"; value: validation accuracy of n = {images.pop()} images" if is_accuracy else "")
     rows = {t.trial_id: _trial_row(experiment, t, o) for t, o in zip(trials, series.origins(experiment))}
 
     def table(title: str, part: list[Trial]) -> list[Block]:

@@ -63,24 +63,22 @@ def _wilson(share: float | None, n: int) -> str:
 
 
 def _optimism(experiment: Experiment) -> str:
-    found = optimism_of(experiment)
-    if found is None:
+    optimism = optimism_of(experiment)
+    if optimism is None:
         return formats.NONE
-    bias, spread = (formats.difference_text(value, True) for value in (found.bias, found.spread))
-    return (
-        f"{bias} (n = {found.n_trials} trials of {found.n_images} images; SD of the trials beside this noise: {spread})"
-    )
+    bias, spread = (formats.difference_text(value, True) for value in (optimism.bias, optimism.spread))
+    return f"{bias} (n = {optimism.n_trials} trials of {optimism.n_images} images; SD of the trials beside this noise: {spread})"
 
 
 def _evaluation(best: Trial | None) -> str:
-    judged = None if best is None else evaluation(best)
-    if not judged:
+    accuracy = None if best is None else evaluation(best)
+    if not accuracy:
         return "not reported"
-    n, text = judged["n"], formats.score_text(judged["top1"], True)
-    if not n or not 0 <= judged["top1"] <= 1:
+    n, text = accuracy["n"], formats.score_text(accuracy["top1"], True)
+    if not n or not 0 <= accuracy["top1"] <= 1:
         return text
-    top3 = "" if judged["top3"] is None else f"; top-3 {formats.score_text(judged['top3'], True)}"
-    return f"{text} (95 % {_wilson(judged['top1'], n)}, n = {n} images{top3})"
+    top3 = "" if accuracy["top3"] is None else f"; top-3 {formats.score_text(accuracy['top3'], True)}"
+    return f"{text} (95 % {_wilson(accuracy['top1'], n)}, n = {n} images{top3})"
 
 
 def _durations(experiment: Experiment) -> str:
@@ -117,12 +115,12 @@ def stopping_rows(experiments: list[Experiment], percent: bool) -> Rows:
         (lines[0].patience, tuple(_patience(line, len(c), percent) for line, c in zip(lines, curves)))
         for lines in zip(*tables)
     ]
-    found = [Row("As it ran", tuple(map(_as_it_ran, curves)))]
+    table = [Row("As it ran", tuple(map(_as_it_ran, curves)))]
     for cells, equal in itertools.groupby(rows, key=lambda row: row[1]):
         patiences = [patience for patience, _ in equal]
         last = f" to {patiences[-1]}" if len(patiences) > 1 else ""
-        found.append(Row(f"Patience {patiences[0]}{last}", cells))
-    return tuple(found)
+        table.append(Row(f"Patience {patiences[0]}{last}", cells))
+    return tuple(table)
 
 
 def _as_it_ran(curves: list[stopping.Curve]) -> str:
@@ -147,17 +145,17 @@ def failure_rows(experiments: list[Experiment]) -> Rows:
                 counts.setdefault(reason, [0] * len(experiments))[index] += 1
     ordered = sorted(counts.items(), key=lambda item: -sum(item[1]))[:MOST_REASONS]
     return tuple(
-        Row(reason, tuple(f"{n} of {len(e.trials)} trials" for n, e in zip(found, experiments)))
-        for reason, found in ordered
+        Row(reason, tuple(f"{n} of {len(e.trials)} trials" for n, e in zip(numbers, experiments)))
+        for reason, numbers in ordered
     )
 
 
 def warnings_of(experiment: Experiment) -> list[str]:
     """All that a reader should distrust, worst first: tuner, experiment, then trial by trial."""
-    found = tuner_errors(experiment) + list(experiment.warnings)
+    warnings = tuner_errors(experiment) + list(experiment.warnings)
     for trial in experiment.trials:
         texts: list[Any] = list(trial.warnings)
         if trial.state not in ("SUCCEEDED", "RUNNING", "WAITING"):
             texts.insert(0, f"{trial.state}: {failure_reason(trial)}")
-        found += [f"trial {trial.trial_id} (no. {trial.sequence}): {text}" for text in texts]
-    return found
+        warnings += [f"trial {trial.trial_id} (no. {trial.sequence}): {text}" for text in texts]
+    return warnings
