@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from ..reading.records import Experiment, Trial
+from ..reading.records import arm_names, is_percent, validation_n  # noqa: F401
 
 NONE = "–"
 
@@ -68,25 +68,3 @@ def value_text(value: Any) -> str:
 
 def params_text(params: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value_text(value)}" for name, value in params.items()) or NONE
-
-
-def arm_names(experiments: list[Experiment]) -> list[str]:
-    """A short name for each experiment, unlike all others: its name, or name and id, or its id."""
-    names = [experiment.name or experiment.id for experiment in experiments]
-    return [
-        f"{name} ({experiment.id})" if names.count(name) > 1 else name
-        for name, experiment in zip(names, experiments, strict=True)
-    ]
-
-
-def is_percent(experiments: list[Experiment]) -> bool:
-    """Only a score that comes with the number of images behind it is known to be an accuracy."""
-    bests = [experiment.best for experiment in experiments]
-    return any(bests) and all(validation_n(best) is not None for best in bests if best)
-
-
-def validation_n(trial: Trial) -> int | None:
-    """Images behind the validation accuracy, where the trial reports it as `validation_n`."""
-    n = trial.final.get("validation_n") if isinstance(trial.final, dict) else None
-    plausible = isinstance(n, (int, float)) and 1 <= n < 2**53 and trial.score is not None and 0 <= trial.score <= 1
-    return int(n) if plausible else None

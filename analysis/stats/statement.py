@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..reading.records import Experiment
+from ..reading.records import Experiment, arm_names, is_percent
 from ..render.document import Statement
-from ..render.formats import arm_names, difference_text, is_percent, score_text
-from . import verdict
-from .grouping import Arm
+from ..render.formats import difference_text, score_text
+from . import two_sample, verdict
+from .arms import Arm
 
 AT_RANDOM = "Both tuners only sampled at random"
 BY_CHANCE = "so any difference between them is due to chance."
@@ -35,7 +35,7 @@ def of_single_experiments(
     arms: tuple[Experiment, Experiment],
     obstacles: list[str],
     difference: float | None,
-    band: verdict.NullBand | None,
+    band: two_sample.NullBand | None,
 ) -> Statement:
     """One experiment per arm. `difference` is None where `obstacles` stand in the way."""
     if obstacles or difference is None:
@@ -51,10 +51,10 @@ def of_single_experiments(
         counts = " and ".join(f"0 of {len(arm.trials)} trials of {name}" for arm, name in zip(arms, names, strict=True))
         random = f"{AT_RANDOM}: {counts} were chosen by the tuner, {BY_CHANCE}"
         return Statement(verdict.NO_DIFFERENCE, "No difference can be shown.", (random, bests, *chance))
-    needed = verdict.repeats_needed()
+    needed = two_sample.repeats_needed()
     few = (
         f"One experiment per tuner has no spread to compare that with: it takes at least {needed} experiments of each "
-        f"before an exact Mann-Whitney test can reach p < 0.05 ({verdict.smallest_p(needed):.3f} at best), "
+        f"before an exact Mann-Whitney test can reach p < 0.05 ({two_sample.smallest_p(needed):.3f} at best), "
         f"and more where the difference is small."
     )
     headline = "Which tuner is better cannot be estimated from one experiment of each."
@@ -73,7 +73,7 @@ def _bests(arms: tuple[Experiment, Experiment], names: list[str], difference: fl
     return f"The {second} is {difference_text(difference, percent)} {_where(difference)} the {first}."
 
 
-def _band(band: verdict.NullBand | None, difference: float, percent: bool) -> list[str]:
+def _band(band: two_sample.NullBand | None, difference: float, percent: bool) -> list[str]:
     if band is None:
         return []
     place = "inside" if band.contains(difference) else "outside"
@@ -124,7 +124,7 @@ def _headline(arms: tuple[Arm, Arm], found: dict[str, Any], word: str) -> str:
         return "No difference can be shown."
     if word == verdict.NOT_ESTIMABLE:
         return f"Which tuner is better cannot be estimated from {min(found['repeats'])} experiments of each."
-    maximise = arms[0].experiments[0].optimise_mode == "maximize"
+    maximise = arms[0].maximises
     better, other = reversed(arms) if (found["difference"] > 0) == maximise else arms
     measure = "validation accuracy" if _percent(arms) else "score"
     return (
@@ -134,10 +134,10 @@ def _headline(arms: tuple[Arm, Arm], found: dict[str, Any], word: str) -> str:
 
 
 def _too_few(needed: int) -> str:
-    shared = "" if needed == verdict.repeats_needed() else " that all pairs share"
+    shared = "" if needed == two_sample.repeats_needed() else " that all pairs share"
     return (
         f"That is too few to tell a difference from chance: with fewer than {needed} experiments of each, no exact "
-        f"Mann-Whitney test can reach the 5 % level{shared} (p = {verdict.smallest_p(needed):.3f} at best with {needed})."
+        f"Mann-Whitney test can reach the 5 % level{shared} (p = {two_sample.smallest_p(needed):.3f} at best with {needed})."
     )
 
 
