@@ -53,7 +53,7 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
 def render_page(name: str, details: str, **values: Any) -> str:
     """A page from a template of this folder, each of which goes into frame.html.j2; every value is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([Path(__file__).parent, Path(__file__).parent.with_name("render")]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

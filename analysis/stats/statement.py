@@ -7,7 +7,7 @@ from typing import Any
 
 from ..reading.records import Experiment, arm_names, is_percent
 from ..render.document import Statement
-from ..render.formats import difference_text, score_text
+from ..render.formats import difference_text, range_text, score_text, unit_of
 from . import two_sample, verdict
 from .arms import Arm
 
@@ -79,7 +79,7 @@ def _band(band: two_sample.NullBand | None, difference: float, percent: bool) ->
     place = "inside" if band.contains(difference) else "outside"
     return [
         f"If the arm labels are permuted over all {band.n_first + band.n_second} trials, the bests differ by "
-        f"{_range(band.low, band.high, percent)} in 95 % of the permutations; the observed difference is {place} that "
+        f"{range_text((band.low, band.high), unit_of(percent))} in 95 % of the permutations; the observed difference is {place} that "
         f"band, and {100 * band.share:.0f} % of the permutations differ at least as much."
     ]
 
@@ -105,7 +105,7 @@ def _test(arms: tuple[Arm, Arm], found: dict[str, Any], percent: bool) -> list[s
     probability, (low, high) = found["probability_of_improvement"], found["probability_interval"]
     several = f", multiplied by the {found['tests']} pairs compared" if found["tests"] > 1 else ""
     return [
-        f"The 95 % interval of that difference is {_range(*found['interval'], percent)} (Welch t), p = "
+        f"The 95 % interval of that difference is {range_text(found['interval'], unit_of(percent))} (Welch t), p = "
         f"{found['p_value']:.3g} (exact Mann-Whitney{several}; the verdict rests on it, at the 5 % level).",
         f"The best of one experiment of {arms[1].name} is better than that of one of {arms[0].name} with probability "
         f"{probability:.2f} (95 % interval {low:.2f} to {high:.2f}).",
@@ -171,9 +171,3 @@ def _percent(arms: Sequence[Arm]) -> bool:
 
 def _where(difference: float) -> str:
     return "above" if difference > 0 else "below"
-
-
-def _range(low: float, high: float, percent: bool) -> str:
-    """Two signed differences with one unit: "−1.0 to +2.5 points"."""
-    texts = [f"{100 * value:+.1f}" if percent else f"{value:+.4g}" for value in (low, high)]
-    return " to ".join(texts).replace("-", "−") + (" points" if percent else "")

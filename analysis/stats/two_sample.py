@@ -8,6 +8,7 @@ what can be computed is where the difference of the bests falls if the arms' lab
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,7 +29,9 @@ def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, tuple
     difference = float(np.mean(second) - np.mean(first))
     if np.var(first) + np.var(second) == 0:
         return difference, (difference, difference)
-    low, high = stats.ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of one constant arm, which is no reason to worry here
+        low, high = stats.ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
     return difference, (float(low), float(high))
 
 
