@@ -9,13 +9,13 @@ from typing import Any
 from ..reading import startup
 from ..reading.logs import failure_reason, tuner_errors
 from ..reading.provenance import best_result
-from ..reading.records import ENDED, Experiment, Trial
+from ..reading.records import ENDED, Experiment, Trial, is_percent, validation_n
 from ..render import formats
 from ..render.document import Row
-from ..stats import stopping
+from ..stats import early_stopping
+from ..stats.best_of_n import optimism_of
 from ..stats.compare import evaluation
-from ..stats.selection import optimism_of
-from ..stats.verdict import wilson
+from ..stats.two_sample import wilson
 
 Rows = tuple[Row, ...]
 MOST_REASONS = 50
@@ -23,7 +23,7 @@ MOST_REASONS = 50
 
 def experiment_rows(experiments: list[Experiment]) -> Rows:
     """The facts of each experiment."""
-    percent = formats.is_percent(experiments)
+    percent = is_percent(experiments)
     columns = [experiment_facts(experiment, percent) for experiment in experiments]
     return tuple(Row(label, tuple(column[label] for column in columns)) for label in columns[0])
 
@@ -52,7 +52,7 @@ def experiment_facts(experiment: Experiment, percent: bool) -> dict[str, str]:
 def _validation(best: Trial | None, percent: bool, n_trials: int) -> str:
     if best is None:
         return formats.NONE
-    text, n = formats.score_text(best.score, percent), formats.validation_n(best)
+    text, n = formats.score_text(best.score, percent), validation_n(best)
     if n is None:
         return f"{text} (best of {n_trials} trials)"
     return f"{text} (95 % {_wilson(best.score, n)}, n = {n} images; best of {n_trials} trials)"
@@ -107,10 +107,10 @@ def _classes(best: Trial | None) -> dict[str, str]:
 
 def stopping_rows(experiments: list[Experiment], percent: bool) -> Rows:
     """What early stopping saved, then each patience; no rows where no trial says how long it might have run."""
-    curves = [stopping.curves(experiment) for experiment in experiments]
+    curves = [early_stopping.curves(experiment) for experiment in experiments]
     if not any(curves):
         return ()
-    tables = [stopping.counterfactual(c, e.optimise_mode == "maximize") for c, e in zip(curves, experiments)]
+    tables = [early_stopping.counterfactual(c, e.optimise_mode == "maximize") for c, e in zip(curves, experiments)]
     rows = [
         (lines[0].patience, tuple(_patience(line, len(c), percent) for line, c in zip(lines, curves)))
         for lines in zip(*tables)
@@ -123,12 +123,12 @@ def stopping_rows(experiments: list[Experiment], percent: bool) -> Rows:
     return tuple(table)
 
 
-def _as_it_ran(curves: list[stopping.Curve]) -> str:
-    used, planned, early = stopping.saved(curves)
+def _as_it_ran(curves: list[early_stopping.Curve]) -> str:
+    used, planned, early = early_stopping.saved(curves)
     return f"{used} of {planned} epochs; {early} of {len(curves)} trials stopped early" if curves else formats.NONE
 
 
-def _patience(line: stopping.Patience, n: int, percent: bool) -> str:
+def _patience(line: early_stopping.Patience, n: int, percent: bool) -> str:
     if line.epochs is None or line.lost is None or line.best_lost is None:
         return f"not known: {n - line.known} of {n} curves end too soon" if n else formats.NONE
     lost, best_lost = (formats.difference_text(value, percent) for value in (line.lost, line.best_lost))

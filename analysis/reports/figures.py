@@ -10,9 +10,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ..reading.records import Experiment, Trial
-from ..render.formats import arm_names, is_percent, params_text, score_text, value_text
-from ..stats.best_of_k import BestOfK
+from ..reading.records import Experiment, Trial, arm_names, is_percent
+from ..render.formats import params_text, score_text, value_text
+from ..stats.best_of_n import BestOfK
 from ..stats.importance import Importance
 from . import series
 
@@ -153,7 +153,7 @@ def best_of_k_figure(curve: BestOfK, percent: bool) -> go.Figure:
     band = {"fill": "tonexty", "fillcolor": GREY.format(0.25), "name": "95 % of such searches"}
     figure.add_scatter(x=curve.k, y=curve.high, **band, **edge)
     line = {"mode": "lines+markers", "marker": {"size": 5}, "line": {"color": COLOURS[0]}, "name": "expected best"}
-    figure.add_scatter(x=curve.k, y=curve.unbiased, **line)
+    figure.add_scatter(x=curve.k, y=curve.mean, **line)
     figure.update_xaxes(title_text="k random trials", tickformat="d")
     return score_axis(figure, percent)
 

@@ -10,7 +10,7 @@ from ..reading import startup
 from ..reading.records import Experiment, Trial
 from ..reading.values import score
 from ..render.formats import NONE, value_text
-from ..stats.stopping import planned_epochs
+from ..stats.early_stopping import planned_epochs
 
 MOST_CURVES = 60
 MOST_LINES = 200  # of the parallel coordinates
