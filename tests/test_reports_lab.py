@@ -13,7 +13,8 @@ from fixtures_study import part_of, plan_in, recorded
 from golden import golden
 
 from analysis.__main__ import main
-from analysis.render.markdown import code, text
+from analysis.render.document import Document, Row, Table
+from analysis.render.markdown import code, render, text
 from analysis.reports.lab_numbers import Setting, by_value, settings_of, settings_sentence
 from analysis.reports.study import study
 
@@ -362,6 +363,8 @@ def test_food_11_itself_is_not_called_other_data():
 def test_text_means_nothing_to_markdown():
     assert text("a|b *c* <i> _d_ e_f `g`\n# h") == r"a\|b \*c\* \<i\> \_d\_ e_f \`g\` \# h"
     assert code("a`b") == "`a'b`"
+    table = Table(("x|y",), (Row("a", ("b",)),))
+    assert render(Document("", None, (), (table,))) == "|  | x\\|y |\n| --- | --- |\n| a | b |\n"
 
 
 def test_settings_are_grouped_by_value():

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..reading.locate import AnalysisError
-from ..reading.records import Experiment, Trial
+from ..reading.records import Experiment, Trial, validation_n
 from ..reading.replication import Configuration, key_of, typed
-from ..render.formats import validation_n
-from ..stats.selection import optimism_of
+from ..stats.best_of_n import optimism_of
 
 DEFAULT = "default"
 
