@@ -18,20 +18,8 @@ from ..reading.locate import AnalysisError
 from ..reading.reader import load_experiment
 from ..reading.replication import PLAN, study_folder, write_text
 from ..reading.values import strict_json
-from ..render import markdown
+from ..render import formats, markdown
 from ..render.document import Block, Document, Heading, Items, Table, Text
-from ..render.formats import (
-    NONE,
-    interval_text,
-    listed,
-    number_text,
-    optional,
-    params_text,
-    score_text,
-    seconds_text,
-    signed_text,
-    spread_text,
-)
 from ..stats.compare import compare
 from ..stats.statement import statement_of
 from .lab_numbers import Setting, lab_arm, lab_numbers, lab_setting, settings_of, settings_sentence, settings_table
@@ -166,7 +154,7 @@ def _beginning(sections: dict[str, Section], notes: Sequence[str]) -> list[Block
 
 
 def _answer(section: Section | None) -> list[str]:
-    return ["not run", NONE] if section is None else [section.headline, section.n]
+    return ["not run", formats.NONE] if section is None else [section.headline, section.n]
 
 
 def _drawings(parts: dict[str, Section]) -> list[Block]:
@@ -183,10 +171,18 @@ def _origins(parts: dict[str, Section]) -> Table:
     rows = []
     for name, part in parts.items():
         facts, versions = part.provenance, part.provenance.get("versions")
-        digests = [optional(facts.get(key))[:10] for key in ("revision", "source_digest")]
-        packages = params_text(versions) if isinstance(versions, dict) else NONE
+        digests = [formats.optional(facts.get(key))[:10] for key in ("revision", "source_digest")]
+        packages = formats.params_text(versions) if isinstance(versions, dict) else formats.NONE
         rows.append(
-            (_words(name), [optional(facts.get("compute")), packages, *digests, ", ".join(part.experiments) or NONE])
+            (
+                _words(name),
+                [
+                    formats.optional(facts.get("compute")),
+                    packages,
+                    *digests,
+                    ", ".join(part.experiments) or formats.NONE,
+                ],
+            )
         )
     columns = ["Machine", "Versions", "Commit of the code", "Digest of the photos", "NNI experiments"]
     return rows_table(columns, rows, "Part")
@@ -262,16 +258,16 @@ def _lab_differences(result: Result) -> dict[str, list[str]]:
     """{label: a cell per arm beside the reference} of the lab report's single trainings."""
     names = compared_arms(result)
     cells = {measure.title: [_lab_difference(result, name, measure) for name in names] for measure in MEASURES}
-    return {label: texts for label, texts in cells.items() if set(texts) != {NONE}}
+    return {label: texts for label, texts in cells.items() if set(texts) != {formats.NONE}}
 
 
 def _lab_difference(result: Result, name: str, measure: Measure) -> str:
     values = {arm["name"]: arm["value"] for arm in result["arms"]}
     numbers = [lab_arm(result["reported"], values[arm]).get(measure.key) for arm in (name, result["reference"])]
     if None in numbers:
-        return NONE
+        return formats.NONE
     own, reference = (number[0] / number[1] if isinstance(number, list) else number for number in numbers)
-    return f"{signed_text(own - reference, measure.unit)} (n = 1, no interval)"
+    return f"{formats.signed_text(own - reference, measure.unit)} (n = 1, no interval)"
 
 
 def _rest(result: Result, folder: Path | None) -> list[Block]:
@@ -281,7 +277,7 @@ def _rest(result: Result, folder: Path | None) -> list[Block]:
         if folder
         else (f"the page that {_command('experiments', name, None)} and then {_command('analysis', name, None)} write")
     )
-    experiments = ", ".join(f"`{experiment}`" for experiment in result["experiments"]) or NONE
+    experiments = ", ".join(f"`{experiment}`" for experiment in result["experiments"]) or formats.NONE
     return [
         *([Items(notes, "On the lab report's numbers:")] if notes else []),
         Text(f"Curves with bands and every training: {page}. NNI experiments: {experiments}."),
@@ -337,8 +333,15 @@ def _tuners_table(experiments: list[dict[str, Any]]) -> Table:
     for experiment in experiments:
         trials = experiment["trials"]
         counts = f"{trials['succeeded']} of {sum(trials.values())}"
-        cells = [experiment["tuner"], counts, optional(experiment["chosen_by_tuner"]), *_best(experiment["best"])]
-        rows.append((experiment["name"] or experiment["id"], [*cells, seconds_text(experiment["wall_seconds"])]))
+        cells = [
+            experiment["tuner"],
+            counts,
+            formats.optional(experiment["chosen_by_tuner"]),
+            *_best(experiment["best"]),
+        ]
+        rows.append(
+            (experiment["name"] or experiment["id"], [*cells, formats.seconds_text(experiment["wall_seconds"])])
+        )
     columns = ["Tuner", "Trials with a result", "Chosen by the tuner", "Best on validation, its 95 % interval"]
     return rows_table([*columns, "Evaluation of its weights", "Wall clock"], rows, "Experiment")
 
@@ -346,14 +349,16 @@ def _tuners_table(experiments: list[dict[str, Any]]) -> Table:
 def _best(best: dict[str, Any] | None) -> tuple[str, str]:
     """Validation accuracy with its interval and images, evaluation accuracy with its images."""
     if best is None:
-        return NONE, NONE
+        return formats.NONE, formats.NONE
     n, evaluation = best["validation_n"], best["evaluation"]
-    validation = score_text(best["val_accuracy"], n is not None)
+    validation = formats.score_text(best["val_accuracy"], n is not None)
     if n is not None:
-        validation += f" ({interval_text(best['validation_interval'])}, n = {n})"
+        validation += f" ({formats.interval_text(best['validation_interval'])}, n = {n})"
     return (
         validation,
-        NONE if evaluation is None else f"{number_text(evaluation['top1'])} (n = {optional(evaluation['n'])})",
+        formats.NONE
+        if evaluation is None
+        else f"{formats.number_text(evaluation['top1'])} (n = {formats.optional(evaluation['n'])})",
     )
 
 
@@ -361,7 +366,7 @@ def _repeats_table(arms: list[dict[str, Any]]) -> list[Block]:
     """The means over repeats, where there are any."""
     if all(len(arm["experiments"]) < 2 for arm in arms):
         return []
-    rows = [(arm["name"], [spread_text(arm | {"n": len(arm["bests"])})]) for arm in arms]
+    rows = [(arm["name"], [formats.spread_text(arm | {"n": len(arm["bests"])})]) for arm in arms]
     return [rows_table(["Best on validation, over its experiments"], rows, "Arm")]
 
 
@@ -381,7 +386,7 @@ def _not_independent(results: dict[str, Result]) -> list[str]:
         members = [arm for arm, seeds in arms if set(seeds) & set(common)]
         if members:
             sentences.append(
-                f"Not independent: {listed(members)} are trainings with the same settings, photos and seeds "
+                f"Not independent: {formats.listed(members)} are trainings with the same settings, photos and seeds "
                 f"({', '.join(map(str, common))}). All comparisons with them share the same random variation."
             )
     return sentences
