@@ -281,21 +281,11 @@ def configurations_table(result: Result) -> Table:
     rows = []
     for row in result["configurations"]:
         name = f"{row['name']} (chosen)" if row["name"] == result["chosen"] else row["name"]
-        difference = row["less_default"]
-        less = formats.NONE if difference is None else formats.paired_text(difference, difference["p_t_adjusted"])
-        validation, evaluated = (formats.spread_text(row[split]) for split in SPLITS)
-        rows.append(
-            (
-                name,
-                [
-                    formats.params_text(row["parameters"]),
-                    validation,
-                    less,
-                    evaluated,
-                    f"{row['n']} of {row['planned']}",
-                ],
-            )
-        )
+        pairs = row["less_default"]
+        difference = formats.NONE if pairs is None else formats.paired_text(pairs, pairs["p_t_adjusted"])
+        validation, evaluation_text = (formats.spread_text(row[split]) for split in SPLITS)
+        cells = [formats.params_text(row["parameters"]), validation, difference, evaluation_text]
+        rows.append((name, [*cells, f"{row['n']} of {row['planned']}"]))
     columns = ["Hyperparameters", "Validation", "Minus the default, validation", "Evaluation", "Trainings"]
     return per_seed.rows_table(columns, rows, "Configuration")
 
@@ -325,12 +315,7 @@ def difference_rows(result: Result) -> list[per_seed.SeedRow]:
 def accuracy_rows(result: Result) -> tuple[list[per_seed.SeedRow], list[tuple[str, float]]]:
     """Retrained validation accuracies with their 95 % t intervals, and those that the searches had: (label, value)."""
     retrained = [row for row in result["configurations"] if row["validation"]["mean"] is not None]
-    rows = [
-        per_seed.SeedRow(
-            row["name"], row["validation"]["by_seed"], row["validation"]["mean"], row["validation"]["interval"]
-        )
-        for row in retrained
-    ]
+    rows = [per_seed.accuracy_row(row["name"], row["validation"]) for row in retrained]
     return rows, [(row["name"], entry["val_accuracy"]) for row in retrained for entry in row["optimism"]]
 
 

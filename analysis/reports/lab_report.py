@@ -22,22 +22,9 @@ from ..render import formats, markdown
 from ..render.document import Block, Document, Heading, Items, Table, Text
 from ..stats.compare import compare
 from ..stats.statement import statement_of
+from . import study
 from .lab_numbers import Setting, lab_arm, lab_numbers, lab_setting, settings_of, settings_sentence, settings_table
 from .per_seed import rows_table
-from .study import (
-    RESULT,
-    TITLES,
-    arms_caption,
-    arms_table,
-    class_blocks,
-    compared_arms,
-    differences_caption,
-    differences_table,
-    from_file,
-    lab_cells,
-    read_result,
-    statement_of_study,
-)
 from .study_result import MEASURES, Measure
 
 PARTS = {
@@ -47,7 +34,7 @@ PARTS = {
     "(d) TPE against Evolution": ("tuners",),
     "Beyond the lab report: classes of unequal size": ("balance",),
 }
-QUESTIONS = {**TITLES, "tuners": "Which tuner finds the better hyperparameters?"}
+QUESTIONS = {**study.TITLES, "tuners": "Which tuner finds the better hyperparameters?"}
 RECORDED = Path(__file__).parent.with_name("recorded")
 _FOLDERS = re.compile(r"(?<![\w/.:~])/(?:[^\s'\":;,/]+/)+")  # of an absolute path within a text
 
@@ -72,32 +59,32 @@ def lab_report(studies: Path, pair: Path | None, out: Path, kept_in: Path | None
     if kept_in:
         keep(studies, kept_in)
         studies = kept_in
-    results = {name: result for name in TITLES if (result := read_result(studies / name, name)) is not None}
+    results = {name: result for name in study.TITLES if (result := study.read_result(studies / name, name)) is not None}
     if not results and pair is None:
         raise AnalysisError(
-            f"{studies}: no study with a result there, one of {', '.join(TITLES)}; start one: python -m experiments study "
+            f"{studies}: no study with a result there, one of {', '.join(study.TITLES)}; start one: python -m experiments study "
             "early_stopping, or all of them small: make studies"
         )
-    begun_here = any((studies / name / PLAN).exists() for name in TITLES)  # else they are copies alone
-    folders = {name: studies / name if begun_here else None for name in TITLES}
+    begun_here = any((studies / name / PLAN).exists() for name in study.TITLES)  # else they are copies alone
+    folders = {name: studies / name if begun_here else None for name in study.TITLES}
     sections = {
-        name: from_file(study_section, studies / name / RESULT, result, folders[name])
+        name: study.from_file(study_section, studies / name / study.RESULT, result, folders[name])
         for name, result in results.items()
     }
     summary, source = read_pair(pair, studies.parent / "demo")
-    sections["tuners"] = from_file(tuners_section, source, summary, source)
-    missing = {name: _missing(name, folders[name]) for name in TITLES if name not in sections}
-    notes = from_file(_not_independent, studies, results)
+    sections["tuners"] = study.from_file(tuners_section, source, summary, source)
+    missing = {name: _missing(name, folders[name]) for name in study.TITLES if name not in sections}
+    notes = study.from_file(_not_independent, studies, results)
     write_text(out, markdown.render(_document(sections, missing, notes)))
     return list(missing)
 
 
 def keep(studies: Path, target: Path) -> None:
     """Copies the study.json of each study below `studies` to `target`/NAME. Raises AnalysisError."""
-    for name in TITLES:
-        result = read_result(studies / name, name)
+    for name in study.TITLES:
+        result = study.read_result(studies / name, name)
         if result is not None:
-            write_text(target / name / RESULT, strict_json(without_folders(result), indent=1) + "\n")
+            write_text(target / name / study.RESULT, strict_json(without_folders(result), indent=1) + "\n")
 
 
 def without_folders(value: Any) -> Any:
@@ -219,18 +206,18 @@ def study_section(result: Result, folder: Path | None) -> Section:
     settings = settings_of(name, result["provenance"], {result["field"]: [arm["value"] for arm in arms]})
     blocks: list[Block] = [
         _claim(name),
-        statement_of_study(result),
+        study.statement_of_study(result),
         Text(settings_sentence(settings)),
         *_left_out(result, folder),
-        arms_table(result, lab_cells(result)),
-        Text(arms_caption(result)),
+        study.arms_table(result, study.lab_cells(result)),
+        Text(study.arms_caption(result)),
     ]
-    if compared_arms(result):
-        blocks += [differences_table(result, _lab_differences(result)), Text(differences_caption(result))]
+    if study.compared_arms(result):
+        blocks += [study.differences_table(result, _lab_differences(result)), Text(study.differences_caption(result))]
     for row in result["prefixes"]:
         equal = f"in {row['equal']} of {row['pairs']} pairs ({row['arm']})"
         blocks.append(Text(f"The stopped training is the beginning of the full one, to the last bit, {equal}."))
-    blocks += [*class_blocks(result, level=4), *_rest(result, folder)]
+    blocks += [*study.class_blocks(result, level=4), *_rest(result, folder)]
     n = f"{min(arm['n'] for arm in arms)} seeds per arm"
     return Section(blocks, result["headline"], n, settings, result["provenance"], result["experiments"])
 
@@ -256,7 +243,7 @@ def _left_out(result: Result, folder: Path | None) -> list[Block]:
 
 def _lab_differences(result: Result) -> dict[str, list[str]]:
     """{label: a cell per arm beside the reference} of the lab report's single trainings."""
-    names = compared_arms(result)
+    names = study.compared_arms(result)
     cells = {measure.title: [_lab_difference(result, name, measure) for name in names] for measure in MEASURES}
     return {label: texts for label, texts in cells.items() if set(texts) != {formats.NONE}}
 
