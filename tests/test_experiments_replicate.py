@@ -1,23 +1,35 @@
-"""Confirming: what is retrained, which trials count, the numbers by hand, the words, the page, and going on after a stop."""
+"""Replication: which trials count for which cell, what is missing and trained next; what a confirmation retrains and refuses."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
-from fixtures_analysis import final
+from fixtures_analysis import Recorder, final
 from fixtures_confirm import FIELDS, SPACE, confirming, plan_of, search, train
+from fixtures_study import part_of
 
-from analysis.__main__ import main
-from analysis.confirm.cells import choose_configurations, fresh_seeds
-from analysis.confirm.files import write_experiment
-from analysis.confirm.plan import refuse_another
-from analysis.confirm.settings import common_flags, flags_of, settings_of
 from analysis.reading.locate import AnalysisError
 from analysis.reading.reader import load_experiment
 from analysis.reading.replication import ConfirmationPlan, cells_of, read_plan, typed, write_plan
+from experiments.__main__ import main
+from experiments.config import Experiment
+from experiments.confirm import (
+    choose_configurations,
+    common_flags,
+    flags_of,
+    fresh_seeds,
+    refuse_another,
+    settings_of,
+    write_experiment,
+)
+from experiments.findings import ExperimentError
+from experiments.replicate import batch_settings, replicate
+from experiments.space import batch_sets
+from experiments.watch import WatchSettings
 
 EVIL = "<script>alert(1)</script>"
 
@@ -78,7 +90,7 @@ def test_a_default_among_the_top_is_trained_once_and_alone_is_nothing_to_confirm
     configurations, _ = choose_configurations([found], 1, FIELDS | {"lr": {"type": "float", "default": 0.5}})
     assert configurations[1].parameters == {"lr": 0.5, "momentum": 0.9}
     same = FIELDS | {"lr": {"type": "float", "default": 0.02}, "momentum": {"type": "float", "default": 0.1}}
-    with pytest.raises(AnalysisError, match="nothing to confirm"):
+    with pytest.raises(ExperimentError, match="nothing to confirm"):
         choose_configurations([found], 1, same)
     both, notes = choose_configurations([search(nni, "search02", (0.8, 0.02), (0.7, 0.03))], 2, same)
     assert [c.name for c in both] == ["rank 2", "default"] and both[1].promises[0]["rank"] == 1
@@ -121,7 +133,7 @@ def test_searches_of_other_settings_and_other_trials_are_refused_in_one_line(nni
     search(nni, "search01", (0.8, 0.01), trialCommand="python -m trial --epochs 5 --threads 1")
     search(nni, "search02", (0.8, 0.01), trialCommand="python -m trial --epochs 6 --threads 2")
     foreign = search(nni, "search03", (0.8, 0.01), trialCommand="python train.py")
-    with pytest.raises(AnalysisError, match="no flag of the trial|not a flag"):
+    with pytest.raises(ExperimentError, match="no flag of the trial|not a flag"):
         flags_of(search(nni, "search04", (0.8, 0.01), trialCommand="python -m trial epochs"))
     assert main(["confirm", "search01", "search02"]) == 1
     assert "search01 and search02 fixed epochs differently (epochs: 5 and 6)" in capsys.readouterr().err
@@ -160,7 +172,7 @@ def test_the_plan_comes_back_from_its_file_and_belongs_to_one_request(plan, tmp_
     write_plan(tmp_path, plan)
     assert read_plan(tmp_path, ConfirmationPlan) == plan
     assert read_plan(tmp_path / "other", ConfirmationPlan) is None
-    with pytest.raises(AnalysisError, match="holds the confirmation of search01 --top 2 --seeds 3"):
+    with pytest.raises(ExperimentError, match="holds the confirmation of search01 --top 2 --seeds 3"):
         refuse_another(tmp_path, plan, plan.request | {"top": 3})
     (tmp_path / "plan.json").write_text('{"request"')
     with pytest.raises(AnalysisError, match="cannot be read"):
@@ -214,17 +226,17 @@ def test_the_command_goes_on_where_it_was_cut_off(plan, nni, capsys):
     assert main(words) == 0
     said = capsys.readouterr()
     assert said.out == f"python -m experiments launch {folder / 'confirm.yml'}\n"
-    assert "0 of 9 trainings have ended" in said.err and "python -m analysis confirm search01 --top 2" in said.err
+    assert "0 of 9 trainings have ended" in said.err and "python -m experiments confirm search01 --top 2" in said.err
     first = confirming(nni, plan)
     train(first, plan, dict(list(SCORES.items())[:4]))
     assert main(words) == 0
-    assert "4 of 9 have ended before; the other 5 are trained now" in capsys.readouterr().err
+    assert "4 of 9 trainings have ended" in capsys.readouterr().err
     left = json.loads((folder / "confirm_space.json").read_text())["combine_params"]["_value"]
     assert left == plan.cells[4:]
     second = confirming(nni, plan, "conf0002")
     train(second, plan, dict(list(SCORES.items())[4:]))
     (nni / ".experiment").unlink()  # NNI forgets: the folder knows the first, which it has seen, and not the second
-    assert main(words) == 0 and "4 of 9 have ended before" in capsys.readouterr().err
+    assert main(words) == 0 and "4 of 9 trainings have ended" in capsys.readouterr().err
     assert json.loads((folder / "experiments.json").read_text()) == ["conf0001"]
     shutil.rmtree(first.folder)
     assert main(words) == 0
@@ -244,3 +256,90 @@ def test_the_command_ends_with_verdict_table_and_files(plan, nni, capsys):
     result = json.loads((folder / "confirm.json").read_text())
     assert result["verdict"] == "difference_shown" and result["experiments"] == ["conf0001"]
     assert result["headline"] in (folder / "report.html").read_text() and (folder / "cells.csv").exists()
+
+
+class Nni:
+    """In place of NNI: every start trains the cells of its batch that `trains` lets through, in an experiment of its own."""
+
+    def __init__(self, home, monkeypatch):
+        self.home, self.batches, self.watched = home, [], []
+        self.trains, self.code = (lambda cell: True), 0
+        monkeypatch.setattr("experiments.replicate.start", self.start)
+        monkeypatch.setattr("experiments.replicate.watch_to_end", lambda managers, settings: self.code)
+        monkeypatch.setattr("experiments.replicate.watch_running", self.watch)
+        monkeypatch.setattr("experiments.replicate.is_running", lambda entry: entry["status"] == "RUNNING")
+        monkeypatch.setattr("experiments.replicate.forget_dead", lambda: None)
+
+    def record(self, grid, cells, tuner="Batch", status="STOPPED"):
+        name = f"nni{len(self.entries()):05d}"
+        recorder = Recorder(self.home, name, experimentName=grid.experiment, tuner={"name": tuner})
+        for sequence, cell in enumerate(cells):
+            recorder.trial(sequence, final(0.5), **cell)
+        entry = {"id": name, "experimentName": grid.experiment, "logDir": str(self.home), "startTime": int(name[3:])}
+        content = {**self.entries(), name: {**entry, "status": status, "pid": 0}}
+        (self.home / ".experiment").write_text(json.dumps(content))
+        return name
+
+    def entries(self):
+        file = self.home / ".experiment"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def start(self, experiment):
+        cells = batch_sets(experiment.config["searchSpace"])
+        self.batches.append(cells)
+        self.record(self.grid, filter(self.trains, cells))
+
+    def watch(self, ids, settings):
+        """A running experiment that trains nothing more."""
+        self.watched += ids
+        content = {i: entry | {"status": "STOPPED"} for i, entry in self.entries().items()}
+        (self.home / ".experiment").write_text(json.dumps(content))
+        return self.code
+
+    def replicate(self, grid):
+        self.grid = grid
+
+        def prepare(status):
+            return Experiment(Path("study.yml"), batch_settings(grid, status.missing, "2h"))
+
+        return replicate(grid, prepare, WatchSettings())
+
+
+@pytest.fixture
+def pretended(nni, monkeypatch):
+    return Nni(nni, monkeypatch)
+
+
+def test_what_a_grid_search_left_of_a_study_is_trained_as_a_batch(pretended):
+    """Studies were trained by GridSearch before."""
+    part = part_of("step_size", 2)
+    pretended.record(part, part.cells[:3], tuner="GridSearch")
+    assert pretended.replicate(part) == 0 and pretended.batches == [part.cells[3:]]
+    assert pretended.replicate(part) == 0 and len(pretended.batches) == 1
+
+
+def test_a_running_experiment_is_returned_to_before_another_is_started(pretended):
+    part = part_of("balance", 2)
+    running = pretended.record(part, part.cells[:4], status="RUNNING")
+    assert pretended.replicate(part) == 0
+    assert pretended.watched == [running] and pretended.batches == [part.cells[4:]]
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 1), (1, 1), (130, 130)])
+def test_it_stops_where_nothing_more_is_trained(pretended, code, expected):
+    part = part_of("balance", 2)
+    pretended.trains, pretended.code = (lambda cell: False), code
+    assert pretended.replicate(part) == expected and pretended.batches == [part.cells]
+
+
+def test_a_second_batch_has_what_the_first_left_out(pretended):
+    part = part_of("balance", 2)
+    pretended.trains = lambda cell: cell["seed"] == 0 or len(pretended.batches) > 1
+    assert pretended.replicate(part) == 0
+    assert pretended.batches == [part.cells, [cell for cell in part.cells if cell["seed"] == 1]]
+
+
+@pytest.mark.parametrize(("limit", "cells", "duration"), [("2h", 3, "21600s"), (600, 2, "1200s"), (None, 2, "172800s")])
+def test_the_time_of_a_batch_is_that_of_its_trials(limit, cells, duration):
+    part = part_of("balance", 2)
+    assert batch_settings(part, part.cells[:cells], limit)["maxExperimentDuration"] == duration
