@@ -162,7 +162,7 @@ def test_show_tells_start_up_from_choice_failures_and_notes(place, capsys):
     assert "1 of 4 trials  failed: forged gpj2J" in text  # the log's last line
     assert "lr uniform 0.0001 to 0.1; momentum choice 0.1, 0.9" in text
     assert "note: 1 of 4 trials reported nothing" in text
-    assert re.search(r"Chosen by the tuner +2 of 4 trials: TPE draws the first 2 at random", text)
+    assert re.search(r"Chosen by the tuner +2 of 4 trials: TPE samples the first 2 at random", text)
 
 
 def test_show_of_thousands_leaves_out_and_says_so(place, capsys):
