@@ -11,9 +11,9 @@ import pytest
 from conftest import ROOT
 from fixtures_analysis import Recorder
 
-from analysis.page.series import startup_end, table_rows
 from analysis.reading.reader import load_experiment
 from analysis.reading.startup import Design, chosen, design, explain, label, shared_trials, startup_trials
+from analysis.reports.series import origins, startup_end
 from analysis.stats.arms import configuration, group
 from analysis.stats.best_of_n import pooled_startup
 from analysis.stats.compare import compare
@@ -181,7 +181,7 @@ def seeded(tmp_path, experiment_id, tuner=TPE, trials=7, **arguments):
 
 def test_a_given_trial_is_not_random(tmp_path):
     one, other = seeded(tmp_path, "one"), seeded(tmp_path, "two", EVOLUTION, trials=5)
-    assert [row["chosen_by"] for row in table_rows(one)] == ["given", *["random"] * 4, "tuner", "tuner"]
+    assert origins(one) == ["given", *["random"] * 4, "tuner", "tuner"]
     assert startup_end(one) == 4.5
     assert random_trials(one) == list(one.trials[1:5])
     short = seeded(tmp_path, "short", trials=5)

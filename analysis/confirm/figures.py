@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from ..page.canvas import COLOURS, HOVER, empty_figure
 from ..render.formats import difference_text, score_text
+from ..reports.figures import COLOURS, HOVER, empty_figure
 
 
 class Row(NamedTuple):

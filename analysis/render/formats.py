@@ -27,6 +27,8 @@ ACCURACY = Unit(" %", " points", 100)  # a difference of two accuracies is in po
 SCORE = Unit(digits=".4g")
 SECONDS = Unit(" s", " s")
 EPOCHS = Unit("", " epochs")
+LOSS = Unit(digits=".3f")
+CORRELATION = Unit(digits=".2f")
 
 
 def unit_of(percent: bool) -> Unit:

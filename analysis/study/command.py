@@ -42,7 +42,8 @@ def study(name: str, out: Path | None) -> tuple[dict[str, Any], Path]:
 
 def print_study(name: str, out: Path | None) -> None:
     """The two sentences, the table and where the page is."""
-    from ..render.terminal import clean, columns
+    from ..render.document import Document, Row, Table
+    from ..render.terminal import clean, render
     from .page import arm_rows
 
     result, page = study(name, out)
@@ -50,5 +51,6 @@ def print_study(name: str, out: Path | None) -> None:
     if missing:
         print(f"{missing} of {len(result['trainings'])} trainings are missing: the same study command goes on\n")
     print("\n".join(clean(result[key]) for key in ("headline", "can", "cannot")) + "\n")
-    print(columns([("", [arm["name"] for arm in result["arms"]]), *arm_rows(result)]))
+    rows = tuple(Row(label, tuple(cells)) for label, cells in arm_rows(result))
+    print(render(Document("", None, (), (Table(tuple(arm["name"] for arm in result["arms"]), rows),))))
     print(f"\nreport: {page}")

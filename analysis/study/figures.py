@@ -8,9 +8,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ..confirm.figures import Row, difference_figure
-from ..page.canvas import COLOURS, HOVER, empty_figure, score_axis
 from ..page.report import script_json
 from ..render.formats import score_text
+from ..reports.figures import COLOURS, HOVER, empty_figure, score_axis
 from .words import BY_KEY
 
 
