@@ -150,14 +150,14 @@ def run_record(options: argparse.Namespace) -> int:
 
 
 def run_study(options: argparse.Namespace) -> int:
-    from .study.command import print_study
+    from .reports.study import print_study
 
     print_study(options.name, options.out)
     return 0
 
 
 def run_report(options: argparse.Namespace) -> int:
-    from .lab.report import lab_report
+    from .reports.lab_report import lab_report
 
     missing = lab_report(options.studies, options.pair, options.out, options.keep)
     if missing:

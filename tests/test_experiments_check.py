@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import ROOT, run_module
+from experiments.errors import ExperimentError
+from experiments.ports import find_port, is_free
 from test_trial_model import published
 
 from experiments import check as checks
 from experiments import launch as launching
 from experiments.check import check, describe_trial
 from experiments.config import Overrides, parse_set, read_experiment
-from experiments.errors import ExperimentError
-from experiments.ports import find_port, is_free
 from experiments.space import discrete_size, space_problems
 from trial.hyperparameters import describe_fields
 

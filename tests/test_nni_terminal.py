@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from conftest import run_module
-
 from experiments.ports import find_port
 
 pytestmark = pytest.mark.nni

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from ..reading.records import arm_names, is_percent, validation_n  # noqa: F401
-
 NONE = "–"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..reading.locate import AnalysisError
 from ..reading.provenance import best_result
-from ..reading.records import Experiment, Trial
+from ..reading.records import Experiment, Trial, validation_n
 from ..reading.values import strict_json
 from ..render import formats
 from ..render.document import Block, Document, Heading, Row, Table, Text
@@ -31,7 +31,7 @@ def best_facts(experiment: Experiment) -> dict[str, Any]:
         raise AnalysisError(
             f"no trial of {experiment.id} has ended with a result ({counts}); see: python -m analysis show {experiment.id}"
         )
-    n, accuracy, weights = formats.validation_n(best), evaluation(best), _weights_file(best)
+    n, accuracy, weights = validation_n(best), evaluation(best), _weights_file(best)
     bias = optimism_of(experiment)
     return {
         "experiment": experiment.id,

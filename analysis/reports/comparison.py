@@ -13,7 +13,7 @@ from ..export.files import write_table
 from ..reading import startup
 from ..reading.locate import AnalysisError
 from ..reading.provenance import provenance
-from ..reading.records import Experiment
+from ..reading.records import Experiment, arm_names, is_percent
 from ..reading.tables import trials_table
 from ..reading.values import strict_json
 from ..render import formats, html
@@ -54,8 +54,8 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
 def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The whole page; `summary` is what `stats.compare` says of these experiments."""
     styles = _styles(experiments, summary)
-    names, colours = tuple(formats.arm_names(experiments)), tuple(style.colour for style in styles)
-    percent = formats.is_percent(experiments)
+    names, colours = tuple(arm_names(experiments)), tuple(style.colour for style in styles)
+    percent = is_percent(experiments)
     blocks: list[Block] = [*_arms(summary, percent), *_experiments(experiments, colours)]
     for section in (
         _best(experiments, styles),
@@ -81,7 +81,7 @@ def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Docume
 
 def short_comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The statement and the table that it rests on, for a terminal."""
-    blocks = _arms(summary, formats.is_percent(experiments)) or _experiments(experiments, ())
+    blocks = _arms(summary, is_percent(experiments)) or _experiments(experiments, ())
     return _document("", summary, [block for block in blocks if not isinstance(block, Text)])
 
 
@@ -148,14 +148,14 @@ def _pair_row(pair: dict[str, Any], percent: bool) -> Row:
 
 
 def _experiments(experiments: list[Experiment], colours: tuple[str, ...]) -> list[Block]:
-    if formats.is_percent(experiments):
+    if is_percent(experiments):
         caption = (
             "The best trial is the one with the best validation accuracy, so this accuracy is optimistic (selection bias); its "
             "interval covers the sampling of images only. The evaluation split was not used for any choice."
         )
     else:
         caption = "The best trial is the one with the best score, so this score is optimistic (selection bias)."
-    table = Table(tuple(formats.arm_names(experiments)), facts.experiment_rows(experiments), colours=colours)
+    table = Table(tuple(arm_names(experiments)), facts.experiment_rows(experiments), colours=colours)
     return [Heading("The experiments"), table, Text(caption, caption=True)]
 
 
@@ -165,7 +165,7 @@ def _section(title: str, figure: go.Figure | None, caption: str) -> list[Block]:
 
 
 def _best(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
-    names = formats.arm_names(experiments)
+    names = arm_names(experiments)
     counts = " and ".join(f"{len(e.trials)} trials of {name}" for e, name in zip(experiments, names, strict=True))
     if len(experiments) > 3:
         counts = f"{sum(len(e.trials) for e in experiments)} trials of {len(experiments)} experiments"
@@ -208,7 +208,7 @@ def _best_of_k(experiments: list[Experiment]) -> list[Block]:
         "(Tang 2020). It holds because every trial here was sampled independently at random; once a tuner chooses, it does not. "
         "The band is where 95 % of single searches of k of these trials end, not how well the mean is known."
     )
-    return _section(title, figures.best_of_k_figure(curve, formats.is_percent(experiments)), caption)
+    return _section(title, figures.best_of_k_figure(curve, is_percent(experiments)), caption)
 
 
 def _parallel(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
@@ -277,7 +277,7 @@ def _failures(experiments: list[Experiment], names: tuple[str, ...], colours: tu
 
 
 def _trials(experiment: Experiment, name: str) -> Details:
-    percent, total = formats.is_percent([experiment]), len(experiment.trials)
+    percent, total = is_percent([experiment]), len(experiment.trials)
     parameters = list(dict.fromkeys(name for trial in experiment.trials for name in trial.parameters))
     rows = []
     for trial, origin in list(zip(experiment.trials, series.origins(experiment)))[:MOST_ROWS]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..reading import startup
 from ..reading.logs import failure_reason, tuner_errors
 from ..reading.provenance import best_result
-from ..reading.records import ENDED, Experiment, Trial
+from ..reading.records import ENDED, Experiment, Trial, is_percent, validation_n
 from ..render import formats
 from ..render.document import Row
 from ..stats import early_stopping
@@ -23,7 +23,7 @@ MOST_REASONS = 50
 
 def experiment_rows(experiments: list[Experiment]) -> Rows:
     """The facts of each experiment."""
-    percent = formats.is_percent(experiments)
+    percent = is_percent(experiments)
     columns = [experiment_facts(experiment, percent) for experiment in experiments]
     return tuple(Row(label, tuple(column[label] for column in columns)) for label in columns[0])
 
@@ -52,7 +52,7 @@ def experiment_facts(experiment: Experiment, percent: bool) -> dict[str, str]:
 def _validation(best: Trial | None, percent: bool, n_trials: int) -> str:
     if best is None:
         return formats.NONE
-    text, n = formats.score_text(best.score, percent), formats.validation_n(best)
+    text, n = formats.score_text(best.score, percent), validation_n(best)
     if n is None:
         return f"{text} (best of {n_trials} trials)"
     return f"{text} (95 % {_wilson(best.score, n)}, n = {n} images; best of {n_trials} trials)"

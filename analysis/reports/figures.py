@@ -10,8 +10,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ..reading.records import Experiment, Trial
-from ..render.formats import arm_names, is_percent, params_text, score_text, value_text
+from ..reading.records import Experiment, Trial, arm_names, is_percent
+from ..render.formats import params_text, score_text, value_text
 from ..stats.best_of_n import BestOfK
 from ..stats.importance import Importance
 from . import series
