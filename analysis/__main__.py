@@ -123,8 +123,6 @@ def run_compare(options: argparse.Namespace) -> int:
     from .reports.comparison import short_comparison, write_comparison
     from .stats.compare import compare
 
-    if len(options.experiments) < 2:
-        raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
     experiments = [load_experiment(name) for name in options.experiments]
     summary = compare(*experiments, named=options.group)
     page = write_comparison(experiments, summary, options.out)
