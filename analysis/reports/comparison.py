@@ -200,12 +200,12 @@ def _best_of_k(experiments: list[Experiment]) -> list[Block]:
     title = "Expected best of k random trials"
     scores, refusal = pooled_startup(experiments)
     if refusal:
-        return _section(title, None, f"Not shown: {refusal}. The curve holds for independent draws only.")
+        return _section(title, None, f"Not shown: {refusal}. The curve holds for independent trials only.")
     curve = best_of_k(scores, experiments[0].optimise_mode == "maximize")
     unscored = sum(score is None for score in scores)
     caption = (
         f"Over the {curve.n} trials of all experiments ({unscored} without a result count as worst), up to half of them; unbiased "
-        "(Tang 2020). It holds because every trial here is an independent random draw; once a tuner chooses, it does not. "
+        "(Tang 2020). It holds because every trial here was sampled independently at random; once a tuner chooses, it does not. "
         "The band is where 95 % of single searches of k of these trials end, not how well the mean is known."
     )
     return _section(title, figures.best_of_k_figure(curve, is_percent(experiments)), caption)
