@@ -107,8 +107,6 @@ def run_compare(options: argparse.Namespace) -> None:
     from .reports.comparison import short_comparison, write_comparison
     from .stats.compare import compare
 
-    if len(options.experiments) < 2:
-        raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
     experiments = [load_experiment(name) for name in options.experiments]
     summary = compare(*experiments, named=options.group)
     page = write_comparison(experiments, summary, options.out)
@@ -153,7 +151,7 @@ def run_best(options: argparse.Namespace) -> None:
 
 
 def run_export(options: argparse.Namespace) -> None:
-    from .export.files import export
+    from .export.tables import export
     from .reading.reader import load_experiment
 
     for path, rows in export(load_experiment(options.experiment), options.format, options.out, options.epochs):
