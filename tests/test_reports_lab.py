@@ -16,7 +16,7 @@ from analysis.__main__ import main
 from analysis.render.document import Document, Row, Table
 from analysis.render.markdown import code, render, text
 from analysis.reports.lab_numbers import Setting, by_value, settings_of, settings_sentence
-from analysis.reports.study import study
+from analysis.reports.study import study_page
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def run_early_stopping(home, seeds=3):
     part, folder = part_of("early_stopping", seeds), home / "runs/studies/early_stopping"
     plan_in(folder, "early_stopping", part)
     recorded(home / "home", part, early)
-    return study("early_stopping", folder)[0], folder
+    return study_page("early_stopping", folder)[0], folder
 
 
 def report(*words) -> str:
@@ -98,7 +98,7 @@ def test_drawings_are_named_where_the_records_have_them(home):
     plan_in(folder, "balance", part)
     note = {"generator": 1, "seed": 0}
     recorded(home / "home", part, lambda value, seed: early(0, seed) | {"generated": note})
-    result, written = study("balance", folder)
+    result, written = study_page("balance", folder)
     page = report()
     assert "Trained on drawings, not photos: balance." in page
     assert "generated drawings, no photos (tiny_photos) (balance)" in rows(page, "Data")[0][1]
@@ -143,7 +143,7 @@ def test_a_failed_training_is_named(home):
     part, folder = part_of("learning_rate", 2), home / "runs/studies/learning_rate"
     plan_in(folder, "learning_rate", part)
     recorded(home / "home", part, lambda value, seed: None if (value, seed) == (0.005, 1) else early(0, seed))
-    study("learning_rate", folder)
+    study_page("learning_rate", folder)
     part = section(report(), "### Learning rate", "### Epochs between")
     assert "Of 6 trainings 1 failed, left out of all numbers. What failed or was cut short is not repeated;" in part
     assert "`python -m experiments study learning_rate --out runs/studies/learning_rate_again` trains" in part
@@ -163,7 +163,7 @@ def test_what_is_missing_continues_and_what_was_cut_short_is_named(home):
     recorded(
         home / "home", begun, lambda value, seed: early(value, seed) | {"interrupted": int((value, seed) == (5, 0))}
     )
-    study("early_stopping", folder)
+    study_page("early_stopping", folder)
     part = section(report(), "## (a)", "## (b)")
     assert "Of 8 trainings 2 missing, 1 cut short, left out of all numbers." in part
     assert "`python -m experiments study early_stopping` continues with what is missing. What failed" in part
@@ -183,7 +183,7 @@ def test_classes_the_control_and_the_teacher_are_there(home):
         plan_in(home / "runs/studies" / name, name, *parts)
         for part in parts:
             recorded(home / "home", part, lambda value, seed: early(0, seed))
-        study(name, home / "runs/studies" / name)
+        study_page(name, home / "runs/studies" / name)
     page = report()
     assert rows(section(page, "### Pretrained", "### Learning"), "class 1 Dairy product")[0][-1] == "+75.0 points"
     balance = page.split("## Beyond the lab report")[1]
@@ -212,7 +212,7 @@ def test_answers_that_rest_on_the_same_trainings_are_named(home):
         part, folder = part_of(name, seeds), home / "runs/studies" / name
         plan_in(folder, name, part)
         recorded(home / "home", part, lambda value, seed: early(0, seed))
-        study(name, folder)
+        study_page(name, folder)
     answers = section(report(), "## Answers", "## What")
     expected = "Not independent: lr 0.01 (learning rate), step_size 7 (step size) and plain (balance) are trainings"
     assert (

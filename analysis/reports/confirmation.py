@@ -132,17 +132,17 @@ def _adjust(differences: list[dict[str, Any] | None]) -> None:
     """Holm over the comparisons that have a p; adds `p_t_adjusted` and `p_flip_adjusted`."""
     for key in ("p_t", "p_flip"):
         present = [difference for difference in differences if difference is not None]
-        tested = [difference for difference in present if difference[key] is not None]
+        with_p = [difference for difference in present if difference[key] is not None]
         for difference in present:
             difference[f"{key}_adjusted"] = None
-        for difference, p in zip(tested, holm([difference[key] for difference in tested]), strict=True):
+        for difference, p in zip(with_p, holm([difference[key] for difference in with_p]), strict=True):
             difference[f"{key}_adjusted"] = p
 
 
 def _choose(rows: list[dict[str, Any]]) -> str | None:
     """The earliest, that is the best ranked, among equals."""
-    trained = [row for row in rows if row["n"]]
-    best = max(trained, key=lambda row: (row["n"] == row["planned"], row["validation"]["mean"]), default=None)
+    candidates = [row for row in rows if row["n"]]
+    best = max(candidates, key=lambda row: (row["n"] == row["planned"], row["validation"]["mean"]), default=None)
     return None if best is None else best["name"]
 
 
@@ -340,9 +340,9 @@ def training_rows(result: Result, cells: Sequence[Cell]) -> list[dict[str, Any]]
 
 def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[str, Any]) -> Document:
     """The page; `settings` are NNI's, of the plan."""
-    accuracies, searched = accuracy_rows(result)
+    accuracies, in_search = accuracy_rows(result)
     differences = per_seed.difference_figure(difference_rows(result), "minus the default")
-    bias = per_seed.accuracy_figure(accuracies, "validation accuracy", searched, "in the search")
+    bias = per_seed.accuracy_figure(accuracies, "validation accuracy", in_search, "in the search")
     blocks: list[Block] = [
         *per_seed.section(
             "The configurations",

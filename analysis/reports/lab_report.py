@@ -181,8 +181,8 @@ def _words(name: str) -> str:
 
 def _missing(name: str, folder: Path | None) -> list[Block]:
     """In the place of a study without a result."""
-    begun = folder is not None and (folder / PLAN).exists()
-    state = "Begun, without a result yet; continue with" if begun else "Not run. Start it with"
+    has_plan = folder is not None and (folder / PLAN).exists()
+    state = "Begun, without a result yet; continue with" if has_plan else "Not run. Start it with"
     weights = ", with `--weights FILE` where ImageNet's weights cannot be downloaded" if name == "pretrained" else ""
     run, write = (_command(package, name, folder) for package in ("experiments", "analysis"))
     return [_claim(name), Text(f"{state} {run}{weights}; then {write} and this command again.")]
@@ -293,8 +293,8 @@ def tuners_section(summary: Result, source: str) -> Section:
     """Part (d), from what `compare` says of the tuners' experiments. Settings and machine are those of the first experiment's
     best trial; where the experiments differ, compare's notes say so."""
     experiments, first, comparison = summary["experiments"], summary["experiments"][0], summary["comparison"]
-    provenance, searched = first.get("made") or {}, (first["best"] or {}).get("params") or {}
-    settings = settings_of("tuners", provenance, dict.fromkeys(searched))
+    provenance, parameters = first.get("made") or {}, (first["best"] or {}).get("params") or {}
+    settings = settings_of("tuners", provenance, dict.fromkeys(parameters))
     statement, pairs = statement_of(comparison), summary.get("comparisons") or []
     blocks: list[Block] = [
         _claim("tuners"),

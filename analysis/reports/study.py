@@ -39,7 +39,7 @@ LabCells = dict[str, list[str]]  # {label of a row: the lab report's cells}
 Value = TypeVar("Value")
 
 
-def study(name: str, out: Path | None) -> tuple[Result, Path]:
+def study_page(name: str, out: Path | None) -> tuple[Result, Path]:
     """The content of study.json and the page's path. A folder that came from elsewhere, where NNI knows nothing of it, gives
     the page of its study.json. Raises AnalysisError for a study that was not begun."""
     if name not in TITLES:
@@ -58,11 +58,11 @@ def study(name: str, out: Path | None) -> tuple[Result, Path]:
         result |= {"verdict": statement.verdict, "headline": statement.headline}
         result["can"], result["cannot"] = statement.details
         return result, write_study(folder, result)
-    kept = None if any(map(known_ids, plan.parts)) else read_result(folder, name)
-    if kept is None:
+    stored = None if any(map(known_ids, plan.parts)) else read_result(folder, name)
+    if stored is None:
         raise AnalysisError(f"{folder}: no training has a result yet; continue with: {run}")
     print(f"NNI's experiments of it are not known here: the page is made from {folder / RESULT}", file=sys.stderr)
-    return kept, from_file(write_study, folder / RESULT, folder, kept)
+    return stored, from_file(write_study, folder / RESULT, folder, stored)
 
 
 def _arms(plan: StudyPlan, name: str) -> list[StudyArm]:
@@ -72,7 +72,7 @@ def _arms(plan: StudyPlan, name: str) -> list[StudyArm]:
 
 def print_study(name: str, out: Path | None) -> None:
     """The statement, the table of the arms and where the page is."""
-    result, page = study(name, out)
+    result, page = study_page(name, out)
     missing = sum(row["state"] == "missing" for row in result["trainings"])
     if missing:
         print(f"{missing} of {len(result['trainings'])} trainings are missing: the same study command continues\n")
@@ -154,11 +154,11 @@ def _with_lab(rows: Rows, lab: LabCells) -> Rows:
 
 def arms_caption(result: Result) -> str:
     balance = result["study"] == "balance"
-    sampled = "; with sampling, of the images sampled, so that arms cannot be compared by it" if balance else ""
+    sampling = "; with sampling, of the images sampled, so that arms cannot be compared by it" if balance else ""
     return (
         "Mean ± standard deviation over the seeds (n). Validation and evaluation are of the weights of the best validation "
         "epoch; the evaluation split was used once per training and steered nothing. Training accuracy is of that epoch's "
-        f"augmented images, while the weights were changing{sampled}. Validation loss is plain cross-entropy, training loss what "
+        f"augmented images, while the weights were changing{sampling}. Validation loss is plain cross-entropy, training loss what "
         "was minimised."
     )
 
