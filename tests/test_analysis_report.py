@@ -11,16 +11,21 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 from fixtures_analysis import Recorder, final
+from golden import golden
 
 import analysis
 from analysis.__main__ import main
 from analysis.reading.logs import failure_reason, tuner_errors
 from analysis.reading.provenance import best_result, shared_photos
 from analysis.reading.reader import load_experiment
+from analysis.render import markdown
 from analysis.render.document import Row
 from analysis.reports import figures, series
+from analysis.reports.comparison import comparison
 from analysis.reports.facts import class_rows
+from analysis.stats.compare import compare
 
 EVIL = "<script>alert(1)</script>"
 
@@ -250,6 +255,11 @@ def test_the_page_fetches_nothing_and_escapes_what_it_shows(pair, tmp_path):
         hover = json.dumps(json.loads(found))
         assert EVIL not in hover  # plotly reads hover texts and names as HTML
     assert "alert(1)" in json.dumps(json.loads(found))
+
+
+def test_the_words_of_the_recorded_pairs_page():
+    pair = [load_experiment(ROOT / "analysis/recorded" / name) for name in ("tpe", "evolution")]
+    golden("comparison.txt", markdown.render(comparison(pair, compare(*pair))))
 
 
 def test_the_page_of_arms_without_any_result(tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from fixtures_analysis import START, Recorder, final
+from golden import golden
 
 from analysis.__main__ import main
 from analysis.reading.reader import load_experiment
@@ -308,6 +309,16 @@ def test_best_tells_where_nni_shows_another_trials_parameters(place, capsys):
     assert (
         "Trial a (no. 0)" in text and "lr 1.1" in text and "another trial's parameters here; these are the true" in text
     )
+
+
+def test_the_words_of_show_and_best_of_the_recorded_pair(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    folder = ROOT / "analysis" / "recorded" / "tpe"
+    golden("experiment.txt", "\n".join(said(capsys, command, folder) for command in ("show", "best")))
+
+
+def test_confirm_names_the_command_that_it_is_now(capsys):
+    assert "python -m experiments confirm abc --top 3" in said(capsys, "confirm", "abc", "--top", "3", code=1)
 
 
 def test_best_without_a_result_is_one_line(place, capsys):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Statement:
-    """What may be said of a result. `verdict` is one of `analysis.stats.verdict`; `headline` one sentence; `details` the
+    """What can be concluded from a result. `verdict` is one of `analysis.stats.verdict`; `headline` one sentence; `details` the
     sentences after it, in their order; `numbers` what they quote, as plain JSON values. Among blocks it is a paragraph of its
     own, the headline in bold."""
 
@@ -55,7 +55,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Row:
-    """`label` heads the row; `mark` is "best" or "lost" where it is to be distinct."""
+    """`label` heads the row; `mark` is "best" or "lost" to set it apart."""
 
     label: str
     cells: tuple[str, ...]
@@ -80,10 +80,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A Plotly figure; `alternative` is the text in its place on a terminal and in Markdown."""
+    """A Plotly figure; a terminal and Markdown leave it out."""
 
     figure: go.Figure
-    alternative: str = ""
 
 
 @dataclass(frozen=True)

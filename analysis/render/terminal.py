@@ -24,8 +24,8 @@ _NARROWEST = 20
 
 def clean(text: str) -> str:
     """One line without control characters: an experiment's name must neither move the cursor nor forge a line."""
-    kept = (" " if character in "\n\r\t\u2028\u2029" else character for character in _ESCAPES.sub("", text))
-    return "".join(c for c in kept if unicodedata.category(c) not in ("Cc", "Cs") and c not in _TURNS)
+    characters = (" " if character in "\n\r\t\u2028\u2029" else character for character in _ESCAPES.sub("", text))
+    return "".join(c for c in characters if unicodedata.category(c) not in ("Cc", "Cs") and c not in _TURNS)
 
 
 def show_any_name() -> None:
@@ -47,7 +47,7 @@ def safe_json(value: Any) -> str:
 
 
 def render(document: Document) -> str:
-    """The whole document; of its figures only what they have as `alternative`."""
+    """The whole document without its figures."""
     parts = [clean(document.title)] if document.title else []
     if document.statement:
         parts.append(f"verdict: {document.statement.verdict}\n{clean(document.statement.text)}")
@@ -76,7 +76,7 @@ def _block(block: Block) -> str:
         case Table():
             return _table(block)
         case Figure():
-            return clean(block.alternative)
+            return ""
         case Details():
             return f"{clean(block.summary)}\n{_blocks(block.blocks)}"
     raise TypeError(f"{type(block).__name__} is no block of a document")
@@ -107,6 +107,6 @@ def _wrapped_last(lines: list[list[str]]) -> list[list[str]]:
 
 def _aligned(lines: list[list[str]]) -> str:
     """Columns two blanks apart, as wide as a terminal draws their characters."""
-    aligned = PrettyTable(border=False, header=False, align="l", left_padding_width=0, right_padding_width=1)
-    aligned.add_rows(lines)
-    return "\n".join(line[1:].rstrip() for line in aligned.get_string().split("\n"))  # each begins with a blank
+    table = PrettyTable(border=False, header=False, align="l", left_padding_width=0, right_padding_width=1)
+    table.add_rows(lines)
+    return "\n".join(line[1:].rstrip() for line in table.get_string().split("\n"))  # each begins with a blank

@@ -9,13 +9,13 @@ from typing import Any
 
 from ..reading.locate import AnalysisError
 from ..reading.provenance import best_result
-from ..reading.records import Experiment, Trial
+from ..reading.records import Experiment, Trial, validation_n
 from ..reading.values import strict_json
 from ..render import formats
 from ..render.document import Block, Document, Heading, Row, Table, Text
+from ..stats.best_of_n import optimism_of
 from ..stats.compare import evaluation
-from ..stats.selection import optimism_of
-from ..stats.verdict import wilson
+from ..stats.two_sample import wilson
 
 _KEPT = ("device", "precision", "threads")  # settings of the experiment's command; the hyperparameters replace the rest
 _NOT_TRAINING = (*_KEPT, "cache", "output", "describe", "gpu", "searched", "evaluate", "split")
@@ -31,7 +31,7 @@ def best_facts(experiment: Experiment) -> dict[str, Any]:
         raise AnalysisError(
             f"no trial of {experiment.id} has ended with a result ({counts}); see: python -m analysis show {experiment.id}"
         )
-    n, judged, weights = formats.validation_n(best), evaluation(best), _weights_file(best)
+    n, accuracy, weights = validation_n(best), evaluation(best), _weights_file(best)
     bias = optimism_of(experiment)
     return {
         "experiment": experiment.id,
@@ -48,7 +48,9 @@ def best_facts(experiment: Experiment) -> dict[str, Any]:
         "validation_n": n,
         "score_se": _binomial_se(best.score, n),
         "optimism": None if bias is None else bias.bias,
-        "evaluation": None if judged is None else judged | {"top1_se": _binomial_se(judged["top1"], judged["n"])},
+        "evaluation": None
+        if accuracy is None
+        else accuracy | {"top1_se": _binomial_se(accuracy["top1"], accuracy["n"])},
         "folder": None if best.folder is None else str(best.folder.resolve()),
         "weights": weights,
         "command": str(experiment.config.get("trialCommand") or ""),
@@ -114,14 +116,14 @@ def _score_text(best: dict[str, Any]) -> str:
     return f"{text} ± {se} (binomial standard error; 95 % {interval}, n = {n} images)"
 
 
-def _evaluation_text(judged: dict[str, Any]) -> str:
+def _evaluation_text(accuracy: dict[str, Any]) -> str:
     names = {"top1": "top-1", "top3": "top-3", "macro": "macro"}
     parts = [
-        f"{name} {formats.score_text(judged[key], True)}" for key, name in names.items() if judged[key] is not None
+        f"{name} {formats.score_text(accuracy[key], True)}" for key, name in names.items() if accuracy[key] is not None
     ]
-    if judged["top1_se"] is not None:
-        parts[0] += f" ± {formats.difference_text(judged['top1_se'], True)}"
-    return ", ".join(parts) + (f" (n = {judged['n']} images)" if judged["n"] else "")
+    if accuracy["top1_se"] is not None:
+        parts[0] += f" ± {formats.difference_text(accuracy['top1_se'], True)}"
+    return ", ".join(parts) + (f" (n = {accuracy['n']} images)" if accuracy["n"] else "")
 
 
 def retrain_command(experiment: Experiment, trial: Trial) -> str | None:

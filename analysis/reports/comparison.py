@@ -9,16 +9,16 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..export.files import write_table
+from ..export.tables import write_table
 from ..reading import startup
 from ..reading.locate import AnalysisError
 from ..reading.provenance import provenance
-from ..reading.records import Experiment
+from ..reading.records import Experiment, arm_names, is_percent
 from ..reading.tables import trials_table
 from ..reading.values import strict_json
 from ..render import formats, html
 from ..render.document import Block, Details, Document, Figure, Heading, Items, Row, Table, Text
-from ..stats.best_of_k import best_of_k, pooled_startup
+from ..stats.best_of_n import best_of_k, pooled_startup
 from ..stats.compare import evaluation
 from ..stats.importance import importances
 from ..stats.statement import statement_of
@@ -53,9 +53,9 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
 
 def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The whole page; `summary` is what `stats.compare` says of these experiments."""
-    styles = _styles(experiments, summary)
-    names, colours = tuple(formats.arm_names(experiments)), tuple(style.colour for style in styles)
-    percent = formats.is_percent(experiments)
+    styles = arm_styles(experiments, summary)
+    names, colours = tuple(arm_names(experiments)), tuple(style.colour for style in styles)
+    percent = is_percent(experiments)
     blocks: list[Block] = [*_arms(summary, percent), *_experiments(experiments, colours)]
     for section in (
         _best(experiments, styles),
@@ -81,16 +81,16 @@ def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Docume
 
 def short_comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The statement and the table that it rests on, for a terminal."""
-    blocks = _arms(summary, formats.is_percent(experiments)) or _experiments(experiments, ())
+    blocks = _arms(summary, is_percent(experiments)) or _experiments(experiments, ())
     return _document("", summary, [block for block in blocks if not isinstance(block, Text)])
 
 
 def _document(title: str, summary: dict[str, Any], blocks: Sequence[Block]) -> Document:
-    judged = summary["comparison"]
-    return Document(title, statement_of(judged), tuple(judged["notes"]), tuple(blocks))
+    result = summary["comparison"]
+    return Document(title, statement_of(result), tuple(result["notes"]), tuple(blocks))
 
 
-def _styles(experiments: list[Experiment], summary: dict[str, Any]) -> list[Style]:
+def arm_styles(experiments: list[Experiment], summary: dict[str, Any]) -> list[Style]:
     """One for each experiment: that of its arm."""
     arms = summary["arms"]
     members = {key: index for index, arm in enumerate(arms) for key in arm["experiments"]}
@@ -103,7 +103,7 @@ def _arms(summary: dict[str, Any], percent: bool) -> list[Block]:
     arms = summary["arms"]
     if len(arms) == 2 and all(len(arm["experiments"]) == 1 for arm in arms):
         return []
-    pairs = [_pair_row(pair, percent) for pair in summary["comparisons"]]
+    pairs = [pair_row(pair, percent) for pair in summary["comparisons"]]
     return [
         Heading("The arms"),
         Table(tuple(arm["name"] for arm in arms), _arm_rows(arms, percent)),
@@ -137,7 +137,7 @@ def _deviation(arm: dict[str, Any], percent: bool) -> str:
     return f"none of n = {n}" if arm["sd"] is None else f"{formats.difference_text(arm['sd'], percent)} (n = {n})"
 
 
-def _pair_row(pair: dict[str, Any], percent: bool) -> Row:
+def pair_row(pair: dict[str, Any], percent: bool) -> Row:
     unit, chance = formats.unit_of(percent), pair.get("probability_of_improvement")
     better = formats.NONE
     if chance is not None:
@@ -148,14 +148,14 @@ def _pair_row(pair: dict[str, Any], percent: bool) -> Row:
 
 
 def _experiments(experiments: list[Experiment], colours: tuple[str, ...]) -> list[Block]:
-    if formats.is_percent(experiments):
+    if is_percent(experiments):
         caption = (
-            "The best trial is the one of the best validation accuracy, which is optimistic for that reason (selection bias); "
-            "its interval covers the sampling of images only. The evaluation split was used for no choice."
+            "The best trial is the one with the best validation accuracy, so this accuracy is optimistic (selection bias); its "
+            "interval covers the sampling of images only. The evaluation split was not used for any choice."
         )
     else:
-        caption = "The best trial is the one of the best score, which is optimistic for that reason (selection bias)."
-    table = Table(tuple(formats.arm_names(experiments)), facts.experiment_rows(experiments), colours=colours)
+        caption = "The best trial is the one with the best score, so this score is optimistic (selection bias)."
+    table = Table(tuple(arm_names(experiments)), facts.experiment_rows(experiments), colours=colours)
     return [Heading("The experiments"), table, Text(caption, caption=True)]
 
 
@@ -165,7 +165,7 @@ def _section(title: str, figure: go.Figure | None, caption: str) -> list[Block]:
 
 
 def _best(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
-    names = formats.arm_names(experiments)
+    names = arm_names(experiments)
     counts = " and ".join(f"{len(e.trials)} trials of {name}" for e, name in zip(experiments, names, strict=True))
     if len(experiments) > 3:
         counts = f"{sum(len(e.trials) for e in experiments)} trials of {len(experiments)} experiments"
@@ -190,8 +190,8 @@ def _curves(experiments: list[Experiment], styles: Sequence[Style]) -> list[Bloc
     if not curves:
         return []
     caption = (
-        f"{len(curves)} of {total} trials with intermediate results; thick: the best trial of each experiment. Cross: ended "
-        f"there by early stopping ({sum(curve.stopped_early for curve in curves)} known)."
+        f"{len(curves)} of {total} trials with intermediate results; thick: the best trial of each experiment. Cross: early "
+        f"stopping ended the trial there ({sum(curve.stopped_early for curve in curves)} trials)."
     )
     return _section("Learning curves", figures.curves_figure(experiments, styles), caption)
 
@@ -200,15 +200,15 @@ def _best_of_k(experiments: list[Experiment]) -> list[Block]:
     title = "Expected best of k random trials"
     scores, refusal = pooled_startup(experiments)
     if refusal:
-        return _section(title, None, f"Not shown: {refusal}. The curve holds for independent draws only.")
+        return _section(title, None, f"Not shown: {refusal}. The curve holds for independent trials only.")
     curve = best_of_k(scores, experiments[0].optimise_mode == "maximize")
-    lost = sum(score is None for score in scores)
+    unscored = sum(score is None for score in scores)
     caption = (
-        f"Over the {curve.n} trials of all experiments ({lost} without a result count as worst), up to half of them; unbiased "
-        "(Tang 2020). It holds because every trial here is an independent random draw; once a tuner chooses, it does not. "
+        f"Over the {curve.n} trials of all experiments ({unscored} without a result count as worst), up to half of them; unbiased "
+        "(Tang 2020). It holds because every trial here was sampled independently at random; once a tuner chooses, it does not. "
         "The band is where 95 % of single searches of k of these trials end, not how well the mean is known."
     )
-    return _section(title, figures.best_of_k_figure(curve, formats.is_percent(experiments)), caption)
+    return _section(title, figures.best_of_k_figure(curve, is_percent(experiments)), caption)
 
 
 def _parallel(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
@@ -221,18 +221,18 @@ def _parallel(experiments: list[Experiment], styles: Sequence[Style]) -> list[Bl
 
 
 def _importance(experiments: list[Experiment]) -> list[Block]:
-    title, found = "Importance of each hyperparameter", importances(experiments)
-    if not found:
+    title, estimates = "Importance of each hyperparameter", importances(experiments)
+    if not estimates:
         return []
-    refused = "; ".join(f"{one.name}: {one.reason}" for one in found if one.reason)
-    refusal = f"Not shown: {refused}." if refused else ""
-    figure = figures.importance_figure(found)
+    reasons = "; ".join(f"{one.name}: {one.reason}" for one in estimates if one.reason)
+    refusal = f"Not shown: {reasons}." if reasons else ""
+    figure = figures.importance_figure(estimates)
     if figure is None:
         return _section(title, None, refusal)
     values = "; ".join(
         f"{one.name} {one.share:.2f} ({one.interval[0]:.2f} to {one.interval[1]:.2f}, p = {one.p:.2g}, n = {one.n} trials "
         f"in {one.parts} groups)"
-        for one in found
+        for one in estimates
         if one.share is not None
     )
     caption = (
@@ -252,7 +252,7 @@ def _over_parameter(experiments: list[Experiment], styles: Sequence[Style]) -> l
     return _section(f"Trials over {parameter}", figure, f"n = {n} trials with a result.")
 
 
-CLASSES = "The best trial of each arm; correct / n images of the class."
+CLASSES = "The best trial of each experiment: correct / n images of the class."
 STOPPING = (
     "What each patience would have used and lost on these curves. A shorter one is an exact prefix of what ran; a longer one is "
     "known only where every trial ran long enough. Lost: best accuracy of the whole curve less that of the prefix."
@@ -277,24 +277,24 @@ def _failures(experiments: list[Experiment], names: tuple[str, ...], colours: tu
 
 
 def _trials(experiment: Experiment, name: str) -> Details:
-    percent, total = formats.is_percent([experiment]), len(experiment.trials)
+    percent, total = is_percent([experiment]), len(experiment.trials)
     parameters = list(dict.fromkeys(name for trial in experiment.trials for name in trial.parameters))
     rows = []
     for trial, origin in list(zip(experiment.trials, series.origins(experiment)))[:MOST_ROWS]:
-        judged = evaluation(trial)
+        accuracy = evaluation(trial)
         cells = [
             formats.optional(trial.sequence),
             trial.trial_id,
             trial.state.lower().replace("_", " "),
             formats.score_text(trial.score, percent),
-            formats.score_text(judged["top1"] if judged else None, True),
+            formats.score_text(accuracy["top1"] if accuracy else None, True),
             formats.NONE if trial.duration_s is None else f"{trial.duration_s:.1f}",
             origin,
         ]
         values = [formats.value_text(trial.parameters.get(key, formats.NONE)) for key in parameters]
         mark = "best" if trial is experiment.best else "lost" if trial.score is None else ""
         rows.append(Row("", (*cells, *values), mark))
-    head = ("No.", "Id", "State", "Accuracy" if percent else "Score", "Evaluation", "Seconds", "Chosen", *parameters)
+    head = ("No.", "Id", "State", "Accuracy" if percent else "Score", "Evaluation", "Seconds", "Chosen by", *parameters)
     more = f", the first {MOST_ROWS} here, all of them in trials.csv" if total > MOST_ROWS else ""
     return Details(f"{name}: {total} trials{more}", (Table(head, tuple(rows)),), total <= OPEN_UP_TO)
 

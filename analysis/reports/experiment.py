@@ -12,11 +12,11 @@ from ..reading import locate, startup
 from ..reading.locate import AnalysisError
 from ..reading.logs import tuner_errors
 from ..reading.reader import load_experiment
-from ..reading.records import ENDED, Experiment, Trial
+from ..reading.records import ENDED, Experiment, Trial, is_percent, validation_n
 from ..reading.values import score
 from ..render import formats
 from ..render.document import Block, Document, Heading, Items, Row, Table, Text
-from ..stats.circumstances import notes_between
+from ..stats.arms import notes_between
 from . import facts, series
 
 SHORT = 40  # trials that are shown without --all; of more, so many of the best and of the last
@@ -80,7 +80,7 @@ def _overview(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
         "best": None if best is None else best.score,
         "best_trial": None if best is None else best.trial_id,
         "best_sequence": None if best is None else best.sequence,
-        "validation_n": None if best is None else formats.validation_n(best),
+        "validation_n": None if best is None else validation_n(best),
         "optimise_mode": experiment.optimise_mode,
         "started": None if experiment.started is None else _iso(experiment.started),
         "folder": str(experiment.folder),
@@ -140,7 +140,7 @@ def _header(experiment: Experiment) -> dict[str, str]:
     limit = f" of {experiment.max_trials}" if experiment.max_trials else ""
     ended = sum(trial.state in ENDED for trial in experiment.trials)
     ends = [trial.end for trial in experiment.trials if trial.end is not None]
-    rows = facts.experiment_facts(experiment, formats.is_percent([experiment]))
+    rows = facts.experiment_facts(experiment, is_percent([experiment]))
     rows["State"] = f"{state}, {ended}{limit} trials ended" + (f": {remark}" if remark else "")
     rows["Tuner"] += f" {json.dumps(experiment.class_args, ensure_ascii=False)}, {experiment.optimise_mode}"
     rows |= {
@@ -174,16 +174,16 @@ def _improvements(experiment: Experiment) -> str:
     _, bests = series.best_so_far(experiment)
     trials = experiment.trials[len(experiment.trials) - len(bests) :]
     steps = [(trial, best) for k, (trial, best) in enumerate(zip(trials, bests)) if k == 0 or best != bests[k - 1]]
-    percent = formats.is_percent([experiment])
+    percent = is_percent([experiment])
     texts = [f"{formats.score_text(best, percent)} at no. {formats.optional(t.sequence)}" for t, best in steps[-EACH:]]
     return ("... " if len(steps) > EACH else "") + (", ".join(texts) or "no trial has a result yet")
 
 
 def _trials(experiment: Experiment, every_trial: bool) -> list[Block]:
     trials, n = list(experiment.trials), len(experiment.trials)
-    images = {formats.validation_n(trial) for trial in trials if trial.score is not None}
-    known = len(images) == 1 and None not in images
-    legend = "*: the best" + (f"; value: validation accuracy of n = {images.pop()} images" if known else "")
+    images = {validation_n(trial) for trial in trials if trial.score is not None}
+    is_accuracy = len(images) == 1 and None not in images
+    legend = "*: the best" + (f"; value: validation accuracy of n = {images.pop()} images" if is_accuracy else "")
     rows = {t.trial_id: _trial_row(experiment, t, o) for t, o in zip(trials, series.origins(experiment))}
 
     def table(title: str, part: list[Trial]) -> list[Block]:
@@ -203,7 +203,7 @@ def _trials(experiment: Experiment, every_trial: bool) -> list[Block]:
 
 
 def _trial_row(experiment: Experiment, trial: Trial, origin: str) -> Row:
-    percent, value = formats.is_percent([experiment]), trial.score
+    percent, value = is_percent([experiment]), trial.score
     text, state = formats.score_text(value, percent), trial.state.lower().replace("_", " ")
     if trial.state not in ENDED:
         state = state if experiment.state == "RUNNING" else "cut off"

@@ -9,13 +9,13 @@ from typing import Any
 from ..reading import startup
 from ..reading.logs import failure_reason, tuner_errors
 from ..reading.provenance import best_result
-from ..reading.records import ENDED, Experiment, Trial
+from ..reading.records import ENDED, Experiment, Trial, is_percent, validation_n
 from ..render import formats
 from ..render.document import Row
-from ..stats import stopping
+from ..stats import early_stopping
+from ..stats.best_of_n import optimism_of
 from ..stats.compare import evaluation
-from ..stats.selection import optimism_of
-from ..stats.verdict import wilson
+from ..stats.two_sample import wilson
 
 Rows = tuple[Row, ...]
 MOST_REASONS = 50
@@ -23,7 +23,7 @@ MOST_REASONS = 50
 
 def experiment_rows(experiments: list[Experiment]) -> Rows:
     """The facts of each experiment."""
-    percent = formats.is_percent(experiments)
+    percent = is_percent(experiments)
     columns = [experiment_facts(experiment, percent) for experiment in experiments]
     return tuple(Row(label, tuple(column[label] for column in columns)) for label in columns[0])
 
@@ -52,7 +52,7 @@ def experiment_facts(experiment: Experiment, percent: bool) -> dict[str, str]:
 def _validation(best: Trial | None, percent: bool, n_trials: int) -> str:
     if best is None:
         return formats.NONE
-    text, n = formats.score_text(best.score, percent), formats.validation_n(best)
+    text, n = formats.score_text(best.score, percent), validation_n(best)
     if n is None:
         return f"{text} (best of {n_trials} trials)"
     return f"{text} (95 % {_wilson(best.score, n)}, n = {n} images; best of {n_trials} trials)"
@@ -63,24 +63,22 @@ def _wilson(share: float | None, n: int) -> str:
 
 
 def _optimism(experiment: Experiment) -> str:
-    found = optimism_of(experiment)
-    if found is None:
+    optimism = optimism_of(experiment)
+    if optimism is None:
         return formats.NONE
-    bias, spread = (formats.difference_text(value, True) for value in (found.bias, found.spread))
-    return (
-        f"{bias} (n = {found.n_trials} trials of {found.n_images} images; SD of the trials beside this noise: {spread})"
-    )
+    bias, spread = (formats.difference_text(value, True) for value in (optimism.bias, optimism.spread))
+    return f"{bias} (n = {optimism.n_trials} trials of {optimism.n_images} images; SD of the trials beside this noise: {spread})"
 
 
 def _evaluation(best: Trial | None) -> str:
-    judged = None if best is None else evaluation(best)
-    if not judged:
+    accuracy = None if best is None else evaluation(best)
+    if not accuracy:
         return "not reported"
-    n, text = judged["n"], formats.score_text(judged["top1"], True)
-    if not n or not 0 <= judged["top1"] <= 1:
+    n, text = accuracy["n"], formats.score_text(accuracy["top1"], True)
+    if not n or not 0 <= accuracy["top1"] <= 1:
         return text
-    top3 = "" if judged["top3"] is None else f"; top-3 {formats.score_text(judged['top3'], True)}"
-    return f"{text} (95 % {_wilson(judged['top1'], n)}, n = {n} images{top3})"
+    top3 = "" if accuracy["top3"] is None else f"; top-3 {formats.score_text(accuracy['top3'], True)}"
+    return f"{text} (95 % {_wilson(accuracy['top1'], n)}, n = {n} images{top3})"
 
 
 def _durations(experiment: Experiment) -> str:
@@ -109,28 +107,28 @@ def _classes(best: Trial | None) -> dict[str, str]:
 
 def stopping_rows(experiments: list[Experiment], percent: bool) -> Rows:
     """What early stopping saved, then each patience; no rows where no trial says how long it might have run."""
-    curves = [stopping.curves(experiment) for experiment in experiments]
+    curves = [early_stopping.curves(experiment) for experiment in experiments]
     if not any(curves):
         return ()
-    tables = [stopping.counterfactual(c, e.optimise_mode == "maximize") for c, e in zip(curves, experiments)]
+    tables = [early_stopping.counterfactual(c, e.optimise_mode == "maximize") for c, e in zip(curves, experiments)]
     rows = [
         (lines[0].patience, tuple(_patience(line, len(c), percent) for line, c in zip(lines, curves)))
         for lines in zip(*tables)
     ]
-    found = [Row("As it ran", tuple(map(_as_it_ran, curves)))]
+    table = [Row("As it ran", tuple(map(_as_it_ran, curves)))]
     for cells, equal in itertools.groupby(rows, key=lambda row: row[1]):
         patiences = [patience for patience, _ in equal]
         last = f" to {patiences[-1]}" if len(patiences) > 1 else ""
-        found.append(Row(f"Patience {patiences[0]}{last}", cells))
-    return tuple(found)
+        table.append(Row(f"Patience {patiences[0]}{last}", cells))
+    return tuple(table)
 
 
-def _as_it_ran(curves: list[stopping.Curve]) -> str:
-    used, planned, early = stopping.saved(curves)
+def _as_it_ran(curves: list[early_stopping.Curve]) -> str:
+    used, planned, early = early_stopping.saved(curves)
     return f"{used} of {planned} epochs; {early} of {len(curves)} trials stopped early" if curves else formats.NONE
 
 
-def _patience(line: stopping.Patience, n: int, percent: bool) -> str:
+def _patience(line: early_stopping.Patience, n: int, percent: bool) -> str:
     if line.epochs is None or line.lost is None or line.best_lost is None:
         return f"not known: {n - line.known} of {n} curves end too soon" if n else formats.NONE
     lost, best_lost = (formats.difference_text(value, percent) for value in (line.lost, line.best_lost))
@@ -147,17 +145,17 @@ def failure_rows(experiments: list[Experiment]) -> Rows:
                 counts.setdefault(reason, [0] * len(experiments))[index] += 1
     ordered = sorted(counts.items(), key=lambda item: -sum(item[1]))[:MOST_REASONS]
     return tuple(
-        Row(reason, tuple(f"{n} of {len(e.trials)} trials" for n, e in zip(found, experiments)))
-        for reason, found in ordered
+        Row(reason, tuple(f"{n} of {len(e.trials)} trials" for n, e in zip(numbers, experiments)))
+        for reason, numbers in ordered
     )
 
 
 def warnings_of(experiment: Experiment) -> list[str]:
     """All that a reader should distrust, worst first: tuner, experiment, then trial by trial."""
-    found = tuner_errors(experiment) + list(experiment.warnings)
+    warnings = tuner_errors(experiment) + list(experiment.warnings)
     for trial in experiment.trials:
         texts: list[Any] = list(trial.warnings)
         if trial.state not in ("SUCCEEDED", "RUNNING", "WAITING"):
             texts.insert(0, f"{trial.state}: {failure_reason(trial)}")
-        found += [f"trial {trial.trial_id} (no. {trial.sequence}): {text}" for text in texts]
-    return found
+        warnings += [f"trial {trial.trial_id} (no. {trial.sequence}): {text}" for text in texts]
+    return warnings

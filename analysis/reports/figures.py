@@ -10,9 +10,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ..reading.records import Experiment, Trial
-from ..render.formats import arm_names, is_percent, params_text, score_text, value_text
-from ..stats.best_of_k import BestOfK
+from ..reading.records import Experiment, Trial, arm_names, is_percent
+from ..render.formats import params_text, score_text, value_text
+from ..stats.best_of_n import BestOfK
 from ..stats.importance import Importance
 from . import series
 
@@ -24,7 +24,7 @@ LONGEST_NAME = 32  # of a legend, on a phone
 
 @dataclass(frozen=True)
 class Style:
-    """How the traces of an experiment are drawn: the name and the colour of its arm. Repeats of an arm share one legend
+    """How the traces of an experiment are subject: the name and the colour of its arm. Repeats of an arm share one legend
     entry, which toggles them all."""
 
     arm: str
@@ -74,17 +74,19 @@ def best_figure(experiments: list[Experiment], styles: Sequence[Style]) -> go.Fi
     longest = max((len(experiment.trials) for experiment in experiments), default=0)
     floor, step = _floor(experiments)
     labelled = 0
-    for drawn in _drawn(experiments, styles):
-        numbers, bests = series.best_so_far(drawn.experiment)
-        line = {"color": drawn.style.colour, "width": 2.5, "shape": "hv"}
-        _trace(figure, drawn, x=numbers, y=bests, mode="lines", line=line, hoverinfo="skip", showlegend=drawn.is_first)
-        points, lost = series.trial_points(drawn.experiment), series.without_score(drawn.experiment)
-        _dots(figure, drawn, points, {"size": 8, "opacity": 0.75})
-        if lost.x:
-            cross = {"size": 9, "symbol": "x-thin", "line": {"color": drawn.style.colour, "width": 2}}
-            _dots(figure, drawn, lost._replace(score=[floor - labelled * step] * len(lost.x)), cross)
-        if drawn.is_first:
-            _startup_line(figure, drawn, labelled, longest)
+    for subject in _subjects(experiments, styles):
+        numbers, bests = series.best_so_far(subject.experiment)
+        line = {"color": subject.style.colour, "width": 2.5, "shape": "hv"}
+        _trace(
+            figure, subject, x=numbers, y=bests, mode="lines", line=line, hoverinfo="skip", showlegend=subject.is_first
+        )
+        points, unscored = series.trial_points(subject.experiment), series.without_score(subject.experiment)
+        _dots(figure, subject, points, {"size": 8, "opacity": 0.75})
+        if unscored.x:
+            cross = {"size": 9, "symbol": "x-thin", "line": {"color": subject.style.colour, "width": 2}}
+            _dots(figure, subject, unscored._replace(score=[floor - labelled * step] * len(unscored.x)), cross)
+        if subject.is_first:
+            _startup_line(figure, subject, labelled, longest)
             labelled += 1
     own = all(series.has_own_numbers(experiment) for experiment in experiments)
     figure.update_xaxes(title_text="trial no." if own else "trial, in order (NNI's numbers repeat after a resume)")
@@ -94,13 +96,13 @@ def best_figure(experiments: list[Experiment], styles: Sequence[Style]) -> go.Fi
 
 def time_figure(experiments: list[Experiment], styles: Sequence[Style]) -> go.Figure:
     """Best score so far against wall clock, in minutes where the longest took more than ten."""
-    figure, found = empty_figure(), [series.best_over_time(experiment) for experiment in experiments]
-    longest = max((seconds[-1] for seconds, _ in found if seconds), default=0.0)
+    figure, lines = empty_figure(), [series.best_over_time(experiment) for experiment in experiments]
+    longest = max((seconds[-1] for seconds, _ in lines if seconds), default=0.0)
     unit, divisor = ("minutes", 60) if longest > 600 else ("seconds", 1)
-    for (seconds, bests), drawn in zip(found, _drawn(experiments, styles)):
-        line = {"color": drawn.style.colour, "width": 2.5, "shape": "hv"}
+    for (seconds, bests), subject in zip(lines, _subjects(experiments, styles)):
+        line = {"color": subject.style.colour, "width": 2.5, "shape": "hv"}
         x, look = [time / divisor for time in seconds], {"mode": "lines+markers", "marker": {"size": 5}}
-        _trace(figure, drawn, x=x, y=bests, line=line, showlegend=drawn.is_first, **look)
+        _trace(figure, subject, x=x, y=bests, line=line, showlegend=subject.is_first, **look)
     figure.update_xaxes(title_text=f"{unit} since the first trial began", rangemode="tozero")
     return score_axis(figure, is_percent(experiments))
 
@@ -109,22 +111,22 @@ def curves_figure(experiments: list[Experiment], styles: Sequence[Style]) -> go.
     """Learning curves, thin; the best trial of each experiment thick; a cross where early stopping ended one."""
     percent, figure = is_percent(experiments), empty_figure()
     in_legend: set[str] = set()
-    for drawn in _drawn(experiments, styles):
-        curves = series.learning_curves(drawn.experiment)
+    for subject in _subjects(experiments, styles):
+        curves = series.learning_curves(subject.experiment)
         for curve in curves:
             texts = [
-                f"{drawn.hover(curve.trial)}<br>epoch {epoch}: {score_text(value, percent)}"
+                f"{subject.hover(curve.trial)}<br>epoch {epoch}: {score_text(value, percent)}"
                 for epoch, value in zip(curve.epoch, curve.value, strict=True)
             ]
-            look = {"line": {"color": drawn.style.colour, "width": 3 if curve.is_best else 1}}
+            look = {"line": {"color": subject.style.colour, "width": 3 if curve.is_best else 1}}
             look |= {"mode": "lines+markers" if len(curve.epoch) == 1 or curve.is_best else "lines"}
             look |= {"opacity": 1 if curve.is_best else 0.45}
-            look |= {"showlegend": curve is curves[-1] and drawn.style.arm not in in_legend}
-            _trace(figure, drawn, x=curve.epoch, y=curve.value, **look, **_on_hover(texts))
-        in_legend |= {drawn.style.arm} if curves else set()
+            look |= {"showlegend": curve is curves[-1] and subject.style.arm not in in_legend}
+            _trace(figure, subject, x=curve.epoch, y=curve.value, **look, **_on_hover(texts))
+        in_legend |= {subject.style.arm} if curves else set()
     longest = max((len(trace.x) for trace in figure.data), default=0)
-    for drawn in _drawn(experiments, styles):
-        _mark_stops(figure, drawn)
+    for subject in _subjects(experiments, styles):
+        _mark_stops(figure, subject)
     figure.update_xaxes(title_text="epoch", tickformat="d", dtick=1 if longest <= 12 else None)
     return score_axis(figure, percent)
 
@@ -132,10 +134,10 @@ def curves_figure(experiments: list[Experiment], styles: Sequence[Style]) -> go.
 def parameter_figure(experiments: list[Experiment], parameter: str, styles: Sequence[Style]) -> go.Figure:
     """Every trial's score over one hyperparameter, on a logarithmic axis where it spans a factor of 20."""
     figure, values = empty_figure(), []
-    for drawn in _drawn(experiments, styles):
-        points = series.over_parameter(drawn.experiment, parameter)
+    for subject in _subjects(experiments, styles):
+        points = series.over_parameter(subject.experiment, parameter)
         values += points.x
-        _dots(figure, drawn, points, {"size": 9, "opacity": 0.8}, showlegend=drawn.is_first)
+        _dots(figure, subject, points, {"size": 9, "opacity": 0.8}, showlegend=subject.is_first)
     if values and min(values) > 0 and max(values) / min(values) > 20:
         ticks = "D2" if max(values) / min(values) < 3000 else 1  # 2 and 5 between the powers of ten, if there is room
         figure.update_xaxes(type="log", dtick=ticks, exponentformat="none")
@@ -151,7 +153,7 @@ def best_of_k_figure(curve: BestOfK, percent: bool) -> go.Figure:
     band = {"fill": "tonexty", "fillcolor": GREY.format(0.25), "name": "95 % of such searches"}
     figure.add_scatter(x=curve.k, y=curve.high, **band, **edge)
     line = {"mode": "lines+markers", "marker": {"size": 5}, "line": {"color": COLOURS[0]}, "name": "expected best"}
-    figure.add_scatter(x=curve.k, y=curve.unbiased, **line)
+    figure.add_scatter(x=curve.k, y=curve.mean, **line)
     figure.update_xaxes(title_text="k random trials", tickformat="d")
     return score_axis(figure, percent)
 
@@ -162,14 +164,14 @@ def parallel_figure(experiments: list[Experiment], styles: Sequence[Style]) -> g
     table = series.parallel(experiments)
     if table is None:
         return None
-    figure, arms = empty_figure(), list(_drawn(experiments, styles))
+    figure, arms = empty_figure(), list(_subjects(experiments, styles))
     last = {styles[index].arm: k for k, index in enumerate(table.arms)}  # each arm's best line is in the legend
     for k, (heights, trial, index, top) in enumerate(zip(table.heights, table.trials, table.arms, table.top)):
-        drawn = arms[index]
-        look = {"line": {"color": drawn.style.colour, "width": 3 if top else 1}, "marker": {"size": 7 if top else 4}}
-        look |= {"mode": "lines+markers", "opacity": 1 if top else 0.45, "showlegend": last[drawn.style.arm] == k}
-        texts = [drawn.hover(trial)] * len(heights)
-        _trace(figure, drawn, x=list(range(len(heights))), y=heights, **look, **_on_hover(texts))
+        subject = arms[index]
+        look = {"line": {"color": subject.style.colour, "width": 3 if top else 1}, "marker": {"size": 7 if top else 4}}
+        look |= {"mode": "lines+markers", "opacity": 1 if top else 0.45, "showlegend": last[subject.style.arm] == k}
+        texts = [subject.hover(trial)] * len(heights)
+        _trace(figure, subject, x=list(range(len(heights))), y=heights, **look, **_on_hover(texts))
     for place, axis in enumerate(table.axes):
         _parallel_axis(figure, place, axis, is_percent(experiments))
     ticks = {"tickvals": list(range(len(table.axes))), "ticktext": [escape(axis.name) for axis in table.axes]}
@@ -179,32 +181,32 @@ def parallel_figure(experiments: list[Experiment], styles: Sequence[Style]) -> g
     return figure
 
 
-def importance_figure(found: Sequence[Importance]) -> go.Figure | None:
+def importance_figure(importances: Sequence[Importance]) -> go.Figure | None:
     """A dot per hyperparameter with its interval; None where all were refused."""
-    known = [one for one in found if one.share is not None and one.interval is not None]
-    if not known:
+    estimates = [one for one in importances if one.share is not None and one.interval is not None]
+    if not estimates:
         return None
     figure = empty_figure()
-    x = [max(0.0, one.share) for one in known]
-    above = [max(0.0, one.interval[1] - value) for one, value in zip(known, x)]
-    below = [max(0.0, value - one.interval[0]) for one, value in zip(known, x)]
+    x = [max(0.0, one.share) for one in estimates]
+    above = [max(0.0, one.interval[1] - value) for one, value in zip(estimates, x)]
+    below = [max(0.0, value - one.interval[0]) for one, value in zip(estimates, x)]
     figure.add_scatter(
         x=x,
-        y=[escape(one.name) for one in known],
+        y=[escape(one.name) for one in estimates],
         error_x={"type": "data", "symmetric": False, "array": above, "arrayminus": below},
         mode="markers",
         marker={"color": COLOURS[0], "size": 10},
-        hovertext=[f"{escape(one.name)}: {value_text(one.share)}, p = {one.p:.3g}, n = {one.n}" for one in known],
+        hovertext=[f"{escape(one.name)}: {value_text(one.share)}, p = {one.p:.3g}, n = {one.n}" for one in estimates],
         hoverinfo="text",
         showlegend=False,
     )
     figure.update_xaxes(title_text="share of the variance of ranks", range=[-0.03, 1], zeroline=False)
-    figure.update_layout(height=140 + 45 * len(known), margin={"l": 110})
+    figure.update_layout(height=140 + 45 * len(estimates), margin={"l": 110})
     return figure
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _Subject:
     """An experiment as it is drawn; `is_first`: of its arm, so that the legend names it."""
 
     experiment: Experiment
@@ -220,43 +222,43 @@ class _Drawn:
         return f"<b>{escape(self.name)}</b> trial {escape(trial.trial_id)}{number}<br>{escape(result)}<br>{parameters}"
 
 
-def _drawn(experiments: list[Experiment], styles: Sequence[Style]) -> Iterator[_Drawn]:
+def _subjects(experiments: list[Experiment], styles: Sequence[Style]) -> Iterator[_Subject]:
     percent = is_percent(experiments)
     for k, (experiment, name, style) in enumerate(zip(experiments, arm_names(experiments), styles)):
-        yield _Drawn(experiment, name, style, style not in styles[:k], percent)
+        yield _Subject(experiment, name, style, style not in styles[:k], percent)
 
 
-def _trace(figure: go.Figure, drawn: _Drawn, **options: Any) -> None:
-    legend = {"name": drawn.style.label, "legendgroup": escape(drawn.style.arm), "showlegend": False}
+def _trace(figure: go.Figure, subject: _Subject, **options: Any) -> None:
+    legend = {"name": subject.style.label, "legendgroup": escape(subject.style.arm), "showlegend": False}
     figure.add_scatter(**(legend | options))
 
 
 def _dots(
-    figure: go.Figure, drawn: _Drawn, points: series.Points, marker: dict[str, Any], showlegend: bool = False
+    figure: go.Figure, subject: _Subject, points: series.Points, marker: dict[str, Any], showlegend: bool = False
 ) -> None:
-    hover = _on_hover([drawn.hover(trial) for trial in points.trial])
-    look = {"mode": "markers", "marker": {"color": drawn.style.colour} | marker, "showlegend": showlegend}
-    _trace(figure, drawn, x=points.x, y=points.score, **look, **hover)
+    hover = _on_hover([subject.hover(trial) for trial in points.trial])
+    look = {"mode": "markers", "marker": {"color": subject.style.colour} | marker, "showlegend": showlegend}
+    _trace(figure, subject, x=points.x, y=points.score, **look, **hover)
 
 
 def _on_hover(texts: list[str]) -> dict[str, Any]:
     return {"customdata": texts, "hovertemplate": HOVER}
 
 
-def _mark_stops(figure: go.Figure, drawn: _Drawn) -> None:
-    stopped = [curve for curve in series.learning_curves(drawn.experiment) if curve.stopped_early]
+def _mark_stops(figure: go.Figure, subject: _Subject) -> None:
+    stopped = [curve for curve in series.learning_curves(subject.experiment) if curve.stopped_early]
     if stopped:
-        cross = {"color": drawn.style.colour, "width": 2}
-        marker = {"color": drawn.style.colour, "size": 9, "symbol": "x-thin", "line": cross}
-        name = escape(f"{drawn.name}, stopped early")
+        cross = {"color": subject.style.colour, "width": 2}
+        marker = {"color": subject.style.colour, "size": 9, "symbol": "x-thin", "line": cross}
+        name = escape(f"{subject.name}, stopped early")
         x, y = [curve.epoch[-1] for curve in stopped], [curve.value[-1] for curve in stopped]
-        _trace(figure, drawn, x=x, y=y, mode="markers", marker=marker, hoverinfo="name", name=name)
+        _trace(figure, subject, x=x, y=y, mode="markers", marker=marker, hoverinfo="name", name=name)
 
 
-def _startup_line(figure: go.Figure, drawn: _Drawn, index: int, longest: int) -> None:
+def _startup_line(figure: go.Figure, subject: _Subject, index: int, longest: int) -> None:
     """A dashed line where start-up ends; where that is far to the right, a remark with the number."""
-    end = series.startup_end(drawn.experiment)
-    name, colour = drawn.style.label, drawn.style.colour
+    end = series.startup_end(subject.experiment)
+    name, colour = subject.style.label, subject.style.colour
     if end is None:
         return
     if end <= 1.5 * longest:
@@ -274,9 +276,9 @@ def _startup_line(figure: go.Figure, drawn: _Drawn, index: int, longest: int) ->
 def _floor(experiments: list[Experiment]) -> tuple[float, float]:
     """Height of the crosses of trials without a score, just below the lowest dot, and the step to the next
     arm's, so that crosses of one number do not hide each other."""
-    found = [trial.score for experiment in experiments for trial in experiment.trials if trial.score is not None]
-    spread = ((max(found) - min(found)) or 0.1) if found else 1.0
-    return (min(found) - 0.08 * spread if found else 0.0), 0.05 * spread
+    scores = [trial.score for experiment in experiments for trial in experiment.trials if trial.score is not None]
+    spread = ((max(scores) - min(scores)) or 0.1) if scores else 1.0
+    return (min(scores) - 0.08 * spread if scores else 0.0), 0.05 * spread
 
 
 def _parallel_axis(figure: go.Figure, place: int, axis: series.Axis, percent: bool) -> None:

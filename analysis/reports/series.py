@@ -10,7 +10,7 @@ from ..reading import startup
 from ..reading.records import Experiment, Trial
 from ..reading.values import score
 from ..render.formats import NONE, value_text
-from ..stats.stopping import planned_epochs
+from ..stats.early_stopping import planned_epochs
 
 MOST_CURVES = 60
 MOST_LINES = 200  # of the parallel coordinates
@@ -58,8 +58,8 @@ class Parallel(NamedTuple):
 
 def has_own_numbers(experiment: Experiment) -> bool:
     """Whether NNI's trial numbers tell the trials apart: plain NNI begins at 1 again after a resume."""
-    given = [trial.sequence for trial in experiment.trials]
-    return None not in given and all(before < after for before, after in pairwise(given))
+    sequences = [trial.sequence for trial in experiment.trials]
+    return None not in sequences and all(before < after for before, after in pairwise(sequences))
 
 
 def numbers(experiment: Experiment) -> list[int]:
@@ -75,14 +75,14 @@ def trial_points(experiment: Experiment) -> Points:
 
 def without_score(experiment: Experiment) -> Points:
     """Trials that failed, were cancelled, or reported no finite number; their score is empty."""
-    lost = [(n, t) for n, t in zip(numbers(experiment), experiment.trials) if t.score is None and t.end is not None]
-    return Points([n for n, _ in lost], [], [trial for _, trial in lost])
+    unscored = [(n, t) for n, t in zip(numbers(experiment), experiment.trials) if t.score is None and t.end is not None]
+    return Points([n for n, _ in unscored], [], [trial for _, trial in unscored])
 
 
 def over_parameter(experiment: Experiment, name: str) -> Points:
     """Every trial that has a score, over the number that it has for one hyperparameter."""
-    found = [(t.parameters.get(name), t.score, t) for t in experiment.trials if t.score is not None]
-    return _points([row for row in found if isinstance(row[0], (int, float))])
+    rows = [(t.parameters.get(name), t.score, t) for t in experiment.trials if t.score is not None]
+    return _points([row for row in rows if isinstance(row[0], (int, float))])
 
 
 def _points(rows: Sequence[tuple[Any, float | None, Trial]]) -> Points:
@@ -117,10 +117,10 @@ def _running_best(pairs: Iterable[tuple[Any, float | None]], optimise_mode: str)
     places: list[Any] = []
     bests: list[float] = []
     for place, value in pairs:
-        known = [*bests[-1:], *([] if value is None else [value])]
-        if known:
+        candidates = [*bests[-1:], *([] if value is None else [value])]
+        if candidates:
             places.append(place)
-            bests.append(better(known))
+            bests.append(better(candidates))
     return places, bests
 
 
@@ -184,11 +184,11 @@ def parallel(experiments: Sequence[Experiment]) -> Parallel | None:
     """A hyperparameter that a trial has not (nested spaces) is a value of its own. The best are last, drawn on top.
     None where no trial has a score and hyperparameters."""
     sign = 1 if experiments[0].optimise_mode == "maximize" else -1
-    found = [(i, t) for i, e in enumerate(experiments) for t in e.trials if t.score is not None and t.parameters]
-    if not found:
+    scored = [(i, t) for i, e in enumerate(experiments) for t in e.trials if t.score is not None and t.parameters]
+    if not scored:
         return None
-    kept = _evenly(sorted(found, key=lambda pair: sign * (pair[1].score or 0.0)), MOST_LINES)
-    trials = [trial for _, trial in kept]
+    sample = _evenly(sorted(scored, key=lambda pair: sign * (pair[1].score or 0.0)), MOST_LINES)
+    trials = [trial for _, trial in sample]
     names = dict.fromkeys(name for trial in trials for name in trial.parameters)
     scaled = [scale([trial.parameters.get(name) for trial in trials]) for name in names]
     axes = [Axis(name, ticks, False) for name, (_, ticks) in zip(names, scaled)]
@@ -199,7 +199,9 @@ def parallel(experiments: Sequence[Experiment]) -> Parallel | None:
     columns = [column for column, _ in scaled] + [heights]
     first_top = len(trials) - max(1, len(trials) // 10)
     top = [k >= first_top for k in range(len(trials))]
-    return Parallel(axes, [list(row) for row in zip(*columns)], trials, [index for index, _ in kept], top, len(found))
+    return Parallel(
+        axes, [list(row) for row in zip(*columns)], trials, [index for index, _ in sample], top, len(scored)
+    )
 
 
 def scale(values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:

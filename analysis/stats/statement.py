@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..reading.records import Experiment
+from ..reading.records import Experiment, arm_names, is_percent
 from ..render.document import Statement
-from ..render.formats import arm_names, difference_text, is_percent, score_text
-from . import verdict
-from .grouping import Arm
+from ..render.formats import difference_text, range_text, score_text, unit_of
+from . import two_sample, verdict
+from .arms import Arm
 
 AT_RANDOM = "Both tuners only sampled at random"
 BY_CHANCE = "so any difference between them is due to chance."
@@ -35,7 +35,7 @@ def of_single_experiments(
     arms: tuple[Experiment, Experiment],
     obstacles: list[str],
     difference: float | None,
-    band: verdict.NullBand | None,
+    band: two_sample.NullBand | None,
 ) -> Statement:
     """One experiment per arm. `difference` is None where `obstacles` stand in the way."""
     if obstacles or difference is None:
@@ -51,10 +51,10 @@ def of_single_experiments(
         counts = " and ".join(f"0 of {len(arm.trials)} trials of {name}" for arm, name in zip(arms, names, strict=True))
         random = f"{AT_RANDOM}: {counts} were chosen by the tuner, {BY_CHANCE}"
         return Statement(verdict.NO_DIFFERENCE, "No difference can be shown.", (random, bests, *chance))
-    needed = verdict.repeats_needed()
+    needed = two_sample.repeats_needed()
     few = (
         f"One experiment per tuner has no spread to compare that with: it takes at least {needed} experiments of each "
-        f"before an exact Mann-Whitney test can reach p < 0.05 ({verdict.smallest_p(needed):.3f} at best), "
+        f"before an exact Mann-Whitney test can reach p < 0.05 ({two_sample.smallest_p(needed):.3f} at best), "
         f"and more where the difference is small."
     )
     headline = "Which tuner is better cannot be estimated from one experiment of each."
@@ -73,13 +73,13 @@ def _bests(arms: tuple[Experiment, Experiment], names: list[str], difference: fl
     return f"The {second} is {difference_text(difference, percent)} {_where(difference)} the {first}."
 
 
-def _band(band: verdict.NullBand | None, difference: float, percent: bool) -> list[str]:
+def _band(band: two_sample.NullBand | None, difference: float, percent: bool) -> list[str]:
     if band is None:
         return []
     place = "inside" if band.contains(difference) else "outside"
     return [
         f"If the arm labels are permuted over all {band.n_first + band.n_second} trials, the bests differ by "
-        f"{_range(band.low, band.high, percent)} in 95 % of the permutations; the observed difference is {place} that "
+        f"{range_text((band.low, band.high), unit_of(percent))} in 95 % of the permutations; the observed difference is {place} that "
         f"band, and {100 * band.share:.0f} % of the permutations differ at least as much."
     ]
 
@@ -105,7 +105,7 @@ def _test(arms: tuple[Arm, Arm], found: dict[str, Any], percent: bool) -> list[s
     probability, (low, high) = found["probability_of_improvement"], found["probability_interval"]
     several = f", multiplied by the {found['tests']} pairs compared" if found["tests"] > 1 else ""
     return [
-        f"The 95 % interval of that difference is {_range(*found['interval'], percent)} (Welch t), p = "
+        f"The 95 % interval of that difference is {range_text(found['interval'], unit_of(percent))} (Welch t), p = "
         f"{found['p_value']:.3g} (exact Mann-Whitney{several}; the verdict rests on it, at the 5 % level).",
         f"The best of one experiment of {arms[1].name} is better than that of one of {arms[0].name} with probability "
         f"{probability:.2f} (95 % interval {low:.2f} to {high:.2f}).",
@@ -124,7 +124,7 @@ def _headline(arms: tuple[Arm, Arm], found: dict[str, Any], word: str) -> str:
         return "No difference can be shown."
     if word == verdict.NOT_ESTIMABLE:
         return f"Which tuner is better cannot be estimated from {min(found['repeats'])} experiments of each."
-    maximise = arms[0].experiments[0].optimise_mode == "maximize"
+    maximise = arms[0].maximises
     better, other = reversed(arms) if (found["difference"] > 0) == maximise else arms
     measure = "validation accuracy" if _percent(arms) else "score"
     return (
@@ -134,10 +134,10 @@ def _headline(arms: tuple[Arm, Arm], found: dict[str, Any], word: str) -> str:
 
 
 def _too_few(needed: int) -> str:
-    shared = "" if needed == verdict.repeats_needed() else " that all pairs share"
+    shared = "" if needed == two_sample.repeats_needed() else " that all pairs share"
     return (
         f"That is too few to tell a difference from chance: with fewer than {needed} experiments of each, no exact "
-        f"Mann-Whitney test can reach the 5 % level{shared} (p = {verdict.smallest_p(needed):.3f} at best with {needed})."
+        f"Mann-Whitney test can reach the 5 % level{shared} (p = {two_sample.smallest_p(needed):.3f} at best with {needed})."
     )
 
 
@@ -171,9 +171,3 @@ def _percent(arms: Sequence[Arm]) -> bool:
 
 def _where(difference: float) -> str:
     return "above" if difference > 0 else "below"
-
-
-def _range(low: float, high: float, percent: bool) -> str:
-    """Two signed differences with one unit: "−1.0 to +2.5 points"."""
-    texts = [f"{100 * value:+.1f}" if percent else f"{value:+.4g}" for value in (low, high)]
-    return " to ".join(texts).replace("-", "−") + (" points" if percent else "")
