@@ -59,7 +59,7 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
 
 def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The whole page; `summary` is what `stats.compare` says of these experiments."""
-    page = _Page(experiments, _styles(experiments, summary))
+    page = _Page(experiments, arm_styles(experiments, summary))
     blocks: list[Block] = [*_arms(summary, page.percent), *_experiments(page)]
     for section in (_best, _time, _curves, _best_of_k, _parallel, _importance, _over_parameter):
         blocks += section(page)
@@ -75,7 +75,7 @@ def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Docume
 
 def short_comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The statement and the table that it rests on, for a terminal."""
-    page = _Page(experiments, _styles(experiments, summary))
+    page = _Page(experiments, arm_styles(experiments, summary))
     blocks = _arms(summary, page.percent) or _experiments(page)
     return _document("", summary, [block for block in blocks if not isinstance(block, Text)])
 
@@ -105,7 +105,7 @@ def _document(title: str, summary: dict[str, Any], blocks: Sequence[Block]) -> D
     return Document(title, statement_of(result), tuple(result["notes"]), tuple(blocks))
 
 
-def _styles(experiments: list[Experiment], summary: dict[str, Any]) -> list[Style]:
+def arm_styles(experiments: list[Experiment], summary: dict[str, Any]) -> list[Style]:
     """One for each experiment: that of its arm."""
     arms = summary["arms"]
     members = {key: index for index, arm in enumerate(arms) for key in arm["experiments"]}
@@ -118,7 +118,7 @@ def _arms(summary: dict[str, Any], percent: bool) -> list[Block]:
     arms = summary["arms"]
     if len(arms) == 2 and all(len(arm["experiments"]) == 1 for arm in arms):
         return []
-    pairs = [_pair_row(pair, percent) for pair in summary["comparisons"]]
+    pairs = [pair_row(pair, percent) for pair in summary["comparisons"]]
     return [
         Heading("The arms"),
         Table(tuple(arm["name"] for arm in arms), _arm_rows(arms, percent)),
@@ -153,7 +153,7 @@ def _deviation(arm: dict[str, Any], percent: bool) -> str:
     return f"none of n = {n}" if arm["sd"] is None else f"{formats.difference_text(arm['sd'], percent)} (n = {n})"
 
 
-def _pair_row(pair: dict[str, Any], percent: bool) -> Row:
+def pair_row(pair: dict[str, Any], percent: bool) -> Row:
     unit, chance = formats.unit_of(percent), pair.get("probability_of_improvement")
     better = formats.NONE
     if chance is not None:
