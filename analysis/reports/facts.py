@@ -67,7 +67,7 @@ def _optimism(experiment: Experiment) -> str:
     if optimism is None:
         return formats.NONE
     bias, spread = (formats.difference_text(value, True) for value in (optimism.bias, optimism.spread))
-    return f"{bias} (n = {optimism.n_trials} trials of {optimism.n_images} images; SD of the trials beside this noise: {spread})"
+    return f"{bias} (n = {optimism.n_trials} trials of {optimism.n_images} images; SD between trials without that noise: {spread})"
 
 
 def _evaluation(best: Trial | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..reading.records import Experiment, arm_names, is_percent
 from ..render.document import Statement
-from ..render.formats import difference_text, range_text, score_text, unit_of
+from ..render.formats import difference_text, range_text, score_text, signed_text, unit_of
 from . import two_sample, verdict
 from .arms import Arm
 
@@ -160,7 +160,7 @@ def _one_line(pair: dict[str, Any], percent: bool) -> str:
     first, second = pair["arms"]
     if pair["difference"] is None:
         return f"{first} and {second}: {pair['statement']}"
-    apart = difference_text(pair["difference"], percent, signed=True)
+    apart = signed_text(pair["difference"], unit_of(percent))
     p_value = "" if pair["p_value"] is None else f", p = {pair['p_value']:.3g} for all {pair['tests']} pairs together"
     return f"{second} less {first}: {apart}{p_value} ({pair['verdict'].replace('_', ' ')})."
 
