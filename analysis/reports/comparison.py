@@ -13,7 +13,6 @@ import plotly.graph_objects as go
 from ..export.tables import write_table
 from ..reading import startup
 from ..reading.locate import AnalysisError
-from ..reading.provenance import provenance
 from ..reading.records import Experiment, arm_names, is_percent
 from ..reading.tables import trials_table
 from ..reading.values import strict_json
@@ -68,7 +67,7 @@ def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Docume
     blocks += _failures(page)
     blocks += [Heading("All trials"), *map(_trials, experiments, page.names)]
     blocks += [Heading("Warnings"), *map(_warnings, experiments, page.names, page.colours)]
-    blocks += _table("Provenance", [Row(label, tuple(cells)) for label, cells in provenance(experiments)], page)
+    blocks += _table("Provenance", facts.provenance_rows(experiments), page)
     title = " against ".join(arm["name"] for arm in summary["arms"])
     return _document(title, summary, blocks)
 
