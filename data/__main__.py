@@ -7,8 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
-from data.errors import DataError
-from data.names import printable, show_any_name
+from data import DataError
+from data.terminal import printable, show_any_name
 
 DEFAULT_CACHE = Path(__file__).resolve().parent / "cache"
 

@@ -21,8 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from data.errors import DataError
-from data.names import parts_of
+from data import DataError
+from data.layouts import parts_of
 
 _COMPRESSED = {"gzip": (b"\x1f\x8b", gzip.open), "bzip2": (b"BZh", bz2.open), "xz": (b"\xfd7zXZ\0", lzma.open)}
 _PIECE = re.compile(r"(?<!\.7z)(?<!\.rar)\.(\d{3}|part[-_]?\w{1,3}|[a-c][a-z])$", re.IGNORECASE)  # cat joins them

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data import DataError
 from data.contents import compare, listed, read_contents, remember
-from data.errors import DataError
 from data.source import Source, open_source
 
 FORMAT = 2  # raised when decoding or the files' meaning change: older caches are then refused

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data import food11
+from data import DataError, food11
 from data.cache import Cache
-from data.errors import DataError
 from data.layouts import SPLITS
-from data.names import columns_of, padded, printable
+from data.terminal import columns_of, padded, printable
 
 COLUMNS = 5  # images a class and split
 LABEL_PX = 132

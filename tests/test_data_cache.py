@@ -14,12 +14,11 @@ import pytest
 from fixtures_data import SPLITS, decode_in_process, food11_files, photo, run_data, two_dishes, write_tree, write_zip
 from PIL import Image
 
+from data import DataError, food11
 from data import cache as cache_module
 from data import contents as contents_module
-from data import food11
 from data.cache import FORMAT, open_cache
 from data.decode import decode_image
-from data.errors import DataError
 from data.prepare import Settings, prepare
 from data.show import COLUMNS, LABEL_PX, contact_sheet, counts_table
 from data.source import open_source

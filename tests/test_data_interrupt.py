@@ -16,8 +16,8 @@ import pytest
 from fixtures_data import SPLITS, encode, two_dishes, write_tree
 from PIL import Image
 
+from data import DataError
 from data.cache import open_cache
-from data.errors import DataError
 from data.prepare import Settings, prepare
 
 PHOTOS = 10_000

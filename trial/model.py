@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from data.cache import Cache
-from trial.errors import TrialError
-from trial.state_dict import few, kind_of, named, state_of
-from trial.weights_file import ENDINGS, load_path
+from trial import TrialError
+from trial.weights import ENDINGS, few, kind_of, load_path, state_of, with_article
 
 # The sets that the report's generation of weights means: V1, of which ResNet18 has no other.
 IMAGENET = {
@@ -127,7 +126,7 @@ def _advice(given: dict[str, Tensor], arch: str) -> str:
         return f"Check arch: these are a {kind}'s weights (--arch {kind}; in an experiment --set arch={kind}). {first}"
     if kind == arch:
         return f"It has a {kind}'s blocks, but not all of torchvision's names, shapes and types. {first}"
-    what = f"It holds {named(kind)}, it seems, and a" if kind else "A"
+    what = f"It holds {with_article(kind)}, it seems, and a" if kind else "A"
     return f"{what} {arch}'s state dict with torchvision's names is needed. {first}"
 
 

@@ -17,9 +17,9 @@ from zipfile import BadZipFile
 import numpy as np
 import PIL
 
-from data.errors import DataError
+from data import DataError
 from data.food11 import CLASSES, EVALUATION, SKEWED, VALIDATION, folder_name
-from data.sample_scene import DIFFICULTY, draw_dish
+from data.sample.scene import DIFFICULTY, draw_dish
 from data.source import Reader, Source
 
 GENERATOR = 1  # raise it whenever the same seed would draw other pictures

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from data.food11 import CLASSES
-from data.sample_dishes import DISHES, TAU, Pen, blob, box, draw_round, oval, scatter
+from data.sample.dishes import DISHES, TAU, Pen, blob, box, draw_round, oval, scatter
 
 SUPERSAMPLE = 2
 
