@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error} in this Python; activate the environment: . .venv/bin/activate", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: nothing was left half made; repeat the command to start again", file=sys.stderr)
+        print("interrupted: nothing incomplete was left; repeat the command to start again", file=sys.stderr)
         return 130
     return 0
 
@@ -96,13 +96,13 @@ def run_prepare(args: argparse.Namespace) -> None:
     manifest = prepare(args.source, args.cache, settings)
     print(counts_table(manifest))
     if manifest["skipped"]:
-        reasons = manifest.get("why_skipped", {})  # an earlier version did not keep them
+        reasons = manifest.get("why_skipped", {})  # earlier versions did not keep them
         names = [f"{path} ({reasons[path]})" if path in reasons else path for path in manifest["skipped"]]
-        print(f"skipped {len(names)} unreadable: {printable('; '.join(names))}")
+        print(f"skipped {len(names)} that cannot be decoded: {printable('; '.join(names))}")
     print("".join(f"{note}\n" for note in manifest.get("notes", [])), end="")
     print_warnings(args.cache, manifest)
     if _could_be_skewed(manifest):
-        print("this is Food-11's full training split; the report trained on a skewed one: --skew lab derives it")
+        print("this is Food-11's full training split; the lab trained on a skewed one: --skew lab derives it")
     print(f"{'up to date' if manifest['reused'] else 'wrote'}: {args.cache} ({manifest['image_px']} px)")
 
 

@@ -1,7 +1,7 @@
 """The photos that a cache was made of, by content: which have really changed since, and which are in two splits.
 
-photos.npz in the cache has the names of the source's files, those decoded first and in their order, and what tells whether
-one is still the same: a stamp, which costs no reading, and a digest of its bytes.
+photos.npz in the cache has the names of the source's files, those decoded first and in their order, and for each how to
+recognise a change: a stamp, which needs no reading, and a digest of its bytes.
 """
 
 from __future__ import annotations
@@ -41,15 +41,13 @@ class Contents:
 
 @dataclass(frozen=True)
 class Changes:
-    """Names of files that are not as they were; `unread` cannot be looked at now."""
+    """Names of files that have changed; `unread` cannot be read now."""
 
     changed: list[str]
     added: list[str]
     removed: list[str]
     unread: list[str]
-    lost_split: (
-        str | None
-    )  # all of its photos are removed, and no photo has been added: nobody does that, a disk is not there
+    lost_split: str | None  # all of its photos are removed and none was added: its disk is probably not mounted
 
     def __str__(self) -> str:
         parts = {"changed": self.changed, "added": self.added, "removed": self.removed}
@@ -71,7 +69,7 @@ def _paths(plan: dict[str, list[Photo]]) -> Iterator[str]:
 
 
 def save_contents(folder: Path, contents: Contents) -> None:
-    """Trials that start at the same moment may all do so: the last one wins. Raises OSError."""
+    """Trials that start at the same moment may all do this: the last one wins. Raises OSError."""
     names = [name.encode("utf-8", "surrogateescape") for name in contents.names]
     ends = np.cumsum([0, *map(len, names)], dtype=np.uint64)  # where each name begins, and where the last one ends
     arrays = {"text": np.frombuffer(b"".join(names), np.uint8), "ends": ends, "sizes": contents.sizes}
@@ -102,8 +100,8 @@ def read_contents(folder: Path) -> Contents | None:
 
 
 def compare(contents: Contents, source: Source, skipped: Iterable[str]) -> Changes:
-    """What is not as it was, by the bytes of those files whose stamps are others. skipped: photos that are not in the cache; that
-    one of them is removed changes nothing, and neither does what was not decoded.
+    """What has changed, by the bytes of those files whose stamps differ. skipped: photos that are not in the cache; that one
+    of them is removed changes nothing, and neither do files that were not decoded.
     """
     known, reader = {name: i for i, name in enumerate(contents.names)}, Reader(source.where, source.is_zip)
     is_folder = source.where.is_dir()
@@ -127,7 +125,7 @@ def compare(contents: Contents, source: Source, skipped: Iterable[str]) -> Chang
 
 
 def _is_gone(folder: Path, name: str) -> bool:
-    """Not where a folder cannot be listed or is a link to a disk that is not there."""
+    """False also where a folder cannot be listed or is a link to a disk that is not mounted."""
     try:
         os.lstat(folder / name)
         return False
@@ -151,8 +149,8 @@ def _lost_split(contents: Contents, gone: dict[int, str]) -> str | None:
 
 
 def remember(folder: Path, contents: Contents, source: Source) -> None:
-    """Keep the new stamps of files that are as they were, so that the next start is cheap again; a folder that cannot be written
-    stays as it is."""
+    """Keep the new stamps of unchanged files, so that the next start is cheap again; a folder that cannot be written stays as
+    it is."""
     stamps = dict(zip(source.files, source.stamps))
     new = np.array([stamps.get(name, old) for name, old in zip(contents.names, contents.stamps)], np.uint32)
     with suppress(OSError):
@@ -162,7 +160,7 @@ def remember(folder: Path, contents: Contents, source: Source) -> None:
 def has_same_photos(
     folder: Path, manifest: dict, source: Source, plan: dict[str, list[Photo]], strays: Iterable[str]
 ) -> bool:
-    """Whether decoding `plan` would make the cache in `folder` again; what is new in the listing alone is remembered."""
+    """Whether decoding `plan` would make the cache in `folder` again; new stamps are remembered."""
     contents = read_contents(folder)
     if contents is None or contents.sizes != tuple(len(plan[split]) for split in SPLITS):
         return False

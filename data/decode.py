@@ -167,7 +167,7 @@ def _square(upright: Image.Image, image_px: int) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB: 16-bit greys are scaled (not clipped), transparency goes onto white."""
+    """Any Pillow mode to RGB: 16-bit greys are scaled (not clipped), transparency is put on white."""
     if image.mode == "RGB":
         return image
     if image.height <= _STRIP_ROWS:
@@ -192,7 +192,7 @@ def _strip_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _without_metadata(raw: bytes) -> bytes:
-    """A JPEG, PNG or TIFF with what its pixels need alone; any other file, and one whose parts cannot be told, as it is."""
+    """A JPEG, PNG or TIFF with nothing but what its pixels need; any other file, and one whose parts cannot be found, as it is."""
     if raw.startswith(_JPEG):  # without APP1 to APP15 and comments, but with Adobe's APP14: how colours are stored
         dropped = {0xFE, *range(0xE1, 0xF0)} - {0xEE}
         kept = [raw[start:end] for marker, start, end in _segments(raw) if marker not in dropped]
@@ -212,7 +212,7 @@ def _tiff_without_texts(raw: bytes) -> bytes:
 
 
 def _segments(raw: bytes) -> Iterator[tuple[int, int, int]]:
-    """A JPEG's segments: marker, begin and end; the first scan (0xDA) goes on to the end of the file."""
+    """A JPEG's segments: marker, begin and end; the first scan (0xDA) extends to the end of the file."""
     at = 2
     while raw[at : at + 1] == b"\xff" and at + 4 <= len(raw):
         marker, length = raw[at + 1], int.from_bytes(raw[at + 2 : at + 4], "big")

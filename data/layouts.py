@@ -6,7 +6,7 @@
 4. any other folder-per-class tree, its classes taken from the folder names;
 5. one of these without split folders: `apple_pie/17.jpg`, to be divided by `prepare --split`.
 
-Folders around all of it are looked through. Class numbers are ordered as numbers: 2 before 10.
+Folders around all of it are searched. Class numbers are ordered as numbers: 2 before 10.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def class_name(folders: Iterable[str]) -> str:
 
 
 def class_key(folder: str) -> str:
-    """Equal for folders that a person takes for the same class: Unicode form, case, width, spaces, `_` and characters
+    """Equal for folders that a person considers the same class: Unicode form, case, width, spaces, `_` and characters
     without a shape aside."""
     text = "".join(c for c in folder if unicodedata.category(c) != "Cf")
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -222,7 +222,9 @@ def _class_number(name: str) -> int | None:
 
 def _folder_layout(by_split: dict[str, _Split], unused: dict[str, int], source: str) -> Layout:
     sizes = Counter(below[0] for split in by_split.values() for _, below in split if len(below) > 1)
-    folders = sorted(sizes, key=lambda name: (-sizes[name], name))  # a class is called what most of its photos say
+    folders = sorted(
+        sizes, key=lambda name: (-sizes[name], name)
+    )  # a class takes the name that most of its photos have
     kind, is_food11, classes, id_of = _classes_of_folders(folders)
     files = {
         name: [(path, id_of[below[0]]) for path, below in split if len(below) > 1] for name, split in by_split.items()

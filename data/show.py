@@ -12,13 +12,13 @@ from data.cache import Cache
 from data.layouts import SPLITS
 from data.terminal import columns_of, padded, printable
 
-COLUMNS = 5  # images a class and split
+COLUMNS = 5  # images per class and split
 LABEL_PX = 132
 NAME_COLUMNS = 60  # of a table; file systems allow names of 255
 
 
 def counts_table(manifest: dict) -> str:
-    """Images a class and split, Food-11's official counts beside them where the classes are Food-11's."""
+    """Images per class and split, Food-11's official counts beside them where the classes are Food-11's."""
     official = manifest["is_food11"]
     train_name = "skewed_training" if manifest["skew"] == "lab" else manifest["train_split"]
     columns = [("training", train_name), ("validation", "validation"), ("evaluation", "evaluation")]
@@ -47,7 +47,7 @@ def counts_table(manifest: dict) -> str:
 
 
 def contact_sheet(cache: Cache, tile_px: int = 72) -> Image.Image:
-    """A row a class, COLUMNS images of each split side by side, the classes' first, middle and last files among them."""
+    """A row per class: COLUMNS images of each split side by side, spread over the files from first to last."""
     gap = tile_px // 6
     width = LABEL_PX + len(SPLITS) * (COLUMNS * tile_px + gap)
     sheet = Image.new("RGB", (width, 24 + len(cache.classes) * (tile_px + 2)), "white")

@@ -16,14 +16,14 @@ from pathlib import Path
 from data import DataError, archives
 from data.layouts import parts_of
 
-MAX_FILE_BYTES = 2**30  # of a photo; a film or a bomb would fill the memory of every decoding process
+MAX_FILE_BYTES = 2**30  # of a photo; a film or a decompression bomb would fill the memory of every decoding process
 DIGEST_BYTES = 16
 UNREAD = bytes(DIGEST_BYTES)  # in a digest's place
 LEVELS = 5  # archives in archives in archives ...
 
 ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tzst|gz|bz2|xz|zst|rar|7z)(\.\d{3})?$|\.z\d\d$|\.r\d\d$", re.IGNORECASE)
 
-# What systems and archivers leave behind; also everything whose name begins with a dot.
+# Files of systems and archivers; also everything whose name begins with a dot.
 _SYSTEM = re.compile(
     r"thumbs\.db|ehthumbs(_vista)?\.db|iconcache\.db|desktop\.ini|icon\r|autorun\.inf|__macosx|__pycache__|lost\+found|"
     r"lost\.dir|found\.\d{3}|\$recycle\.bin|\$extend|system volume information|network trash folder|temporary items|"
@@ -215,7 +215,7 @@ def _real_folder(folder: str, above: tuple[str, ...]) -> str:
         return os.path.join(above[-1], os.path.basename(folder))
     real = os.path.realpath(folder)
     if any(os.path.commonpath([real, other]) == real for other in above):
-        raise DataError(f"{folder}: a link that leads back up to {real}, and so round and round; remove it.")
+        raise DataError(f"{folder}: a link that leads back up to {real}, an endless loop; remove it.")
     return real
 
 
@@ -285,7 +285,7 @@ class Reader:
                 left -= len(block)
 
     def _span(self, path: str) -> tuple[int, int]:
-        """Where a file lies in the tar, and its bytes; links are followed."""
+        """A file's offset in the tar, and its bytes; links are followed."""
         for _ in range(40):  # as Linux does
             where = self._members.get(path)
             if where is None:

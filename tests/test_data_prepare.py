@@ -431,7 +431,7 @@ def test_an_earlier_cache_whose_skipped_files_have_no_reasons_is_read(dishes, tm
     (tmp_path / "cache/manifest.json").write_text(json.dumps(manifest))
     words = ["prepare", dishes, "--cache", tmp_path / "cache", "--image-px", PX, "--skip-unreadable"]
     assert run_data(*words) == 0
-    assert "\nskipped 1 unreadable: training/pho/empty.jpg\nup to date" in capsys.readouterr().out
+    assert "\nskipped 1 that cannot be decoded: training/pho/empty.jpg\nup to date" in capsys.readouterr().out
 
 
 def test_a_photo_that_was_skipped_for_want_of_a_package_is_decoded_once_it_is_there(dishes, tmp_path, monkeypatch):
@@ -585,7 +585,7 @@ def test_the_command_says_what_it_did(dishes, tmp_path, capsys):
     assert run_data(*words, "--skip-unreadable") == 0
     table, skipped, wrote = capsys.readouterr().out.rstrip().rsplit("\n", 2)
     assert table.splitlines()[0].split() == ["id", "class", "training", "validation", "evaluation"]
-    assert skipped == "skipped 1 unreadable: training/pho/empty.jpg (not an image: empty file)"
+    assert skipped == "skipped 1 that cannot be decoded: training/pho/empty.jpg (not an image: empty file)"
     assert wrote == f"wrote: {tmp_path / 'cache'} (16 px)"
     assert run_data(*words, "--skip-unreadable") == 0
     assert capsys.readouterr().out.endswith(f"up to date: {tmp_path / 'cache'} (16 px)\n")
@@ -635,7 +635,7 @@ def test_the_real_command_decodes_in_its_workers_even_photos_whose_names_are_not
     Path(os.fsdecode(os.fsencode(dishes / "training/pho") + b"/th\xe9.jpg")).write_bytes(b"")
     run = command_line("prepare", dishes, "--cache", tmp_path / "cache", "--image-px", PX, "--skip-unreadable")
     assert (run.returncode, run.stderr) == (0, "")
-    assert "skipped 1 unreadable: training/pho/th\\udce9.jpg" in run.stdout
+    assert "skipped 1 that cannot be decoded: training/pho/th\\udce9.jpg" in run.stdout
     make(dishes, tmp_path / "in_process", skip_unreadable=True)
     for split in preparation.SPLITS:
         for part in ("images", "labels"):

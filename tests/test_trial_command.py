@@ -159,7 +159,7 @@ def test_the_weights_start_another_trial(alone, tiny_cache, tmp_path):
     ("words", "message"),
     [
         (["--cache", "/nowhere", "--weights", "none"], "no cache there"),
-        (["--image-px", "224", "--weights", "none"], "the cache holds 40 px images, 224 px were asked for"),
+        (["--image-px", "224", "--weights", "none"], "the cache holds 40 px images, 224 px are needed"),
         (["--lr", "-1"], "lr = -1.0; expected 1e-08 to 10"),
         (["--image-px", "32", "--weights", "missing.pth"], "no such file"),
         (["--image-px", "32", "--weights", "none", "--device", "cuda:7"], "sees no GPU"),

@@ -200,8 +200,8 @@ def test_cards_and_driver_are_read_without_torch(monkeypatch, tmp_path):
     kernel = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  535.104.05  Release Build\nGCC version: 12.2.0\n"
     (tmp_path / "version").write_text(kernel)
     monkeypatch.setattr(gpu, "PROC", tmp_path)
-    monkeypatch.setattr(gpu, "_ask_libcuda", lambda: (None, gpu.NO_DEVICE))
-    monkeypatch.setattr(gpu, "_ask_nvml", lambda: (None, ()))
+    monkeypatch.setattr(gpu, "_read_libcuda", lambda: (None, gpu.NO_DEVICE))
+    monkeypatch.setattr(gpu, "_read_nvml", lambda: (None, ()))
     assert gpu.find_driver() is None  # a module without a card
     (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
     assert gpu.find_driver() == ("535.104.05", None, (Card(0, "NVIDIA card", None),))

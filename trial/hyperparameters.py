@@ -68,14 +68,14 @@ class Hyperparameters:
 
 
 def describe_fields() -> dict[str, dict[str, Any]]:
-    """{name: {type, default, help, and low/high or choices}}, ready for JSON: what `check` holds a search space to."""
+    """{name: {type, default, help, and low/high or choices}}, ready for JSON: what `check` compares a search space with."""
     return {
         spec.name: {"type": spec.type, "default": spec.default, **spec.metadata} for spec in fields(Hyperparameters)
     }
 
 
 def _convert(spec: Any, value: Any) -> Any:
-    """An int where a whole float is given for an int field, and a float for an int; nothing else is bent."""
+    """An int where a whole float is given for an int field, and a float for an int; nothing else is converted."""
     if isinstance(value, bool) or spec.default is MISSING:
         return value
     if spec.type == "int" and isinstance(value, float) and value.is_integer():

@@ -15,7 +15,7 @@ from data.cache import Cache
 from trial import TrialError
 from trial.weights import ENDINGS, few, kind_of, load_path, state_of, with_article
 
-# The sets that the report's generation of weights means: V1, of which ResNet18 has no other.
+# The first generation of torchvision's ImageNet weights, the only one that ResNet18 has.
 IMAGENET = {
     "resnet18": models.ResNet18_Weights.IMAGENET1K_V1,
     "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
@@ -26,7 +26,7 @@ def build_model(arch: str, weights: str, classes: int, seed: int, log: Callable[
     """A ResNet with `classes` outputs: logits (B, C) from (B, 3, S, S).
 
     weights: "imagenet", "none" or a file. The head is always new. The seed decides the head and, with "none", all of
-    it. log: takes a line where the file was no plain state dict. Raises TrialError where the weights cannot be found,
+    it. log: called with a line where the file was no plain state dict. Raises TrialError where the weights cannot be found,
     read or fitted.
     """
     with torch.random.fork_rng(devices=[]):
@@ -45,7 +45,7 @@ def build_model(arch: str, weights: str, classes: int, seed: int, log: Callable[
 
 
 def find_weights(arch: str, weights: str) -> Path | None:
-    """The file that `weights` stands for, downloaded if need be; None for "none". Raises TrialError."""
+    """The file that `weights` names, downloaded where it is missing; None for "none". Raises TrialError."""
     if weights == "none":
         return None
     if weights != "imagenet":
@@ -102,9 +102,7 @@ def load_all(model: nn.Module, given: dict[str, Tensor], arch: str, source: str)
     if problems:
         raise TrialError(f"{source} ({arch}) does not fit: {few(problems, 4, '; ')}. {_advice(given, arch)}")
     if bad := [name for name, value in given.items() if not torch.isfinite(value).all()]:
-        raise TrialError(
-            f"{source}: it holds weights that are not finite ({few(bad)}): they are of a training that failed"
-        )
+        raise TrialError(f"{source}: it holds weights that are not finite ({few(bad)}): of a training that failed")
     model.load_state_dict(given)
 
 
@@ -119,7 +117,7 @@ def _misfit(name: str, value: Tensor, expected: Tensor) -> str:
 
 
 def _advice(given: dict[str, Tensor], arch: str) -> str:
-    """Which network it is, as far as the names and blocks tell, and what to do."""
+    """Which network it is, judged by names and blocks, and what to do."""
     kind = kind_of(given)
     first = f"Its first names: {few([name for name in given if not name.startswith('fc.')])}"
     if kind in IMAGENET and kind != arch:
@@ -131,7 +129,7 @@ def _advice(given: dict[str, Tensor], arch: str) -> str:
 
 
 def match_classes(classes: Sequence[str], cache: Cache, source: str, advice: str) -> list[int]:
-    """For each label of the cache the output of that name; another order is put right. Raises TrialError."""
+    """For each label of the cache, the index of the output of that name. Raises TrialError."""
     missing, unknown = sorted(set(cache.classes) - set(classes)), sorted(set(classes) - set(cache.classes))
     if missing or unknown or len(classes) != len(cache.classes):
         raise TrialError(

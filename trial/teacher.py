@@ -25,7 +25,7 @@ _TRAIN_ONE = "Train one on this cache (python -m trial --arch resnet50) and name
 
 @dataclass(frozen=True)
 class Teacher:
-    """Never trained: in inference mode, without gradients, its outputs in the order of the cache's classes."""
+    """A network that is never trained: in inference mode, without gradients, outputs in the order of the cache's classes."""
 
     model: nn.Module
     digest: str  # SHA-256 of its file
@@ -142,7 +142,7 @@ def _notes(h: Hyperparameters, facts: dict[str, Any], names: list[str] | None, c
     trained_balance = (facts["trained_with"] or {}).get("balance", "none")
     if names is not None and trained_balance != h.balance and h.distill_weight:
         notes.append(
-            f"it was trained with balance {trained_balance}, the student with {h.balance}: it pulls towards its own"
+            f"it was trained with balance {trained_balance}, the student with {h.balance}: it teaches its own class frequencies"
         )
     if facts["same_photos"] is False:
         notes.append("it was trained on other photos: they may hold images of this evaluation split")

@@ -128,7 +128,7 @@ def _text_kind(head: bytes) -> str | None:
 
 
 def _printable(text: str) -> str:
-    """Its first 60 characters, on one line, none of which drives a terminal."""
+    """Its first 60 characters, on one line, without control characters."""
     line = " ".join(text.split())
     return "".join(letter for letter in line if letter.isprintable())[:60]
 
@@ -213,7 +213,7 @@ def _inside(names: list[str]) -> str:
 
 
 def _refusal(error: Exception, size: int) -> str:
-    """torch's or safetensors' message in our words: theirs advises to run the file's code."""
+    """torch's or safetensors' message in other words: theirs advises to run the file's code."""
     text = str(error)
     if unsafe := re.search(r"GLOBAL:? ([\w.]+\w)\b(?!\.)", text):
         return f"{_object_kind(unsafe[1])}, which only running code of the file could read. {_SAVE}"
@@ -364,7 +364,7 @@ def _prefix(names: Iterable[str], source: str) -> str:
 
 
 def kind_of(state: dict[str, Tensor]) -> str:
-    """The network that these are of, torchvision's name where it is a ResNet; "" where nothing is known."""
+    """The network that these belong to: torchvision's name where it is a ResNet; "" where nothing is known."""
     if other := next((kind for pattern, kind in _OTHERS if any(re.search(pattern, name) for name in state)), ""):
         return other
     if "layer1.0.conv1.weight" not in state:
@@ -381,7 +381,7 @@ def with_article(kind: str) -> str:
 
 
 def few(names: list[str], count: int = 3, between: str = ", ") -> str:
-    """The first of them, and how many more there are; none of them drives a terminal."""
+    """The first of them, and how many more there are, without control characters."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     shown = between.join(names[:count]) + more
     return "".join(letter for letter in shown if letter.isprintable()) or "none"

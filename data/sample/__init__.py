@@ -27,7 +27,7 @@ SPLITS = ("training", "validation", "evaluation")
 NOTE = "sample.json"
 REMEDY = "run python -m data sample with a new folder"
 
-# The lab's skew in small. The ten pictures more a class keep the rarest ones learnable; without them four classes of
+# The lab's skew in small. Ten more pictures per class keep the rarest ones learnable; without them four classes of
 # eleven cap the validation accuracy at about 82 %.
 TRAINING_DIVISOR, TRAINING_MORE = 13, 10
 OTHER_DIVISOR = 15
@@ -42,9 +42,9 @@ COUNTS: dict[str, tuple[int, ...]] = {
 def write_sample(
     directory: Path, seed: int = 0, image_px: int = 96, counts: Mapping[str, Sequence[int]] = COUNTS
 ) -> dict[str, dict[str, int]]:
-    """Write `training/Dairy product/17.jpg` and so on; returns images a split and class name.
+    """Write `training/Dairy product/17.jpg` and so on; returns the number of images per split and class name.
 
-    `counts` holds eleven numbers a split, by class id. A complete sample of the same kind stays untouched.
+    `counts` holds eleven numbers per split, by class id. A complete sample of the same kind stays untouched.
     An incomplete or different sample is replaced. Raises DataError for a directory that holds anything else.
     """
     if seed < 0 or image_px < 16:
