@@ -26,8 +26,12 @@ def merged(**values) -> Hyperparameters:
     return H.merged({"distill_weight": 0.5, "epochs": 2, **values})
 
 
-def untrained_teacher(arch: str = "resnet18") -> Teacher:
-    return Teacher(build_model(arch, "none", 3, 7).eval().requires_grad_(False), "0" * 64)
+def resnet(classes: int, seed: int):
+    return build_model("resnet18", "none", classes, seed)
+
+
+def untrained_teacher() -> Teacher:
+    return Teacher(small_network(3, 7).eval().requires_grad_(False), "0" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +44,15 @@ def splits() -> tuple[Split, Split]:
 def teacher_of_colours(splits) -> Teacher:
     """A teacher that knows the colours."""
     h = merged(distill_weight=0.0, epochs=8)
-    model = build_model("resnet18", "none", 3, 0)
+    model = small_network(3, 0)
     fitted = fit(start_training(model, h), *splits, h, CPU, lambda t: None)
     assert fitted.validation.top1 > 0.8
     model.zero_grad()
     return Teacher(model.eval().requires_grad_(False), "0" * 64)
 
 
-def learn(splits, h: Hyperparameters, teacher: Teacher | None, compute=CPU, make=None) -> TrainState:
-    t = start_training(make(3, h.seed) if make else build_model(h.arch, "none", 3, h.seed), h, teacher)
+def learn(splits, h: Hyperparameters, teacher: Teacher | None, compute=CPU, make=small_network) -> TrainState:
+    t = start_training(make(3, h.seed), h, teacher)
     fit(t, *splits, h, compute, lambda t: None)
     return t
 
@@ -67,12 +71,10 @@ def test_without_weight_it_is_the_training_without_a_teacher_bit_for_bit(splits,
     assert distilled.history[0].train_loss != alone.history[0].train_loss
 
 
-@pytest.mark.parametrize(
-    "precision, make", [("fp32", None), ("bf16", small_network)]
-)  # emulated, a ResNet takes a minute
+@pytest.mark.parametrize("precision, make", [("fp32", resnet), ("bf16", small_network)])
 def test_the_same_seed_gives_the_same_curve(splits, teacher_of_colours, precision, make):
     compute = choose_compute("cpu", precision, 1)
-    teacher = teacher_of_colours if make is None else Teacher(make(3, 5).eval().requires_grad_(False), "0" * 64)
+    teacher = teacher_of_colours
     h = merged(balance="sampler", epochs=2)
     one, again = (learn(splits, h, teacher, compute, make) for _ in range(2))
     assert one.history == again.history and same_weights(one, again)
@@ -105,8 +107,8 @@ def record(model, monkeypatch) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("at_once", [8, 3])
 def test_teacher_and_student_see_the_same_images_in_parts_too(splits, monkeypatch, at_once):
-    h, teacher = merged(), untrained_teacher("resnet50")
-    t = start_training(build_model("resnet18", "none", 3, 0), h, teacher)
+    h, teacher = merged(), untrained_teacher()
+    t = start_training(small_network(3), h, teacher)
     t.train_micro_batch.images = at_once
     student_saw, teacher_saw = record(t.model, monkeypatch), record(teacher.model, monkeypatch)
     train_epoch(t, splits[0], torch.from_numpy(splits[0].labels), h, CPU)
@@ -119,7 +121,7 @@ def test_a_teacher_that_runs_out_of_memory_is_evaluated_in_parts(splits, monkeyp
     h, labels, trainings = merged(), torch.from_numpy(splits[0].labels), []
     for is_short in (False, True):
         teacher = untrained_teacher()
-        t = start_training(build_model("resnet18", "none", 3, 0), h, teacher)
+        t = start_training(small_network(3), h, teacher)
         trainings.append(t)
         forward = teacher.model.forward
 
