@@ -83,12 +83,12 @@ def open_cache(directory: Path, image_px: int = 1) -> Cache:
     if manifest.get("format") != FORMAT:
         raise DataError(
             f"{directory}: the cache has format {manifest.get('format')}, this version reads format {FORMAT}; "
-            f"{rebuild_hint(directory, manifest)}"
+            f"{_rebuild_hint(directory, manifest)}"
         )
     if manifest["image_px"] < image_px:
         raise DataError(
             f"{directory}: the cache holds {manifest['image_px']} px images, {image_px} px are needed; "
-            f"{rebuild_hint(directory, manifest, image_px)}"
+            f"{_rebuild_hint(directory, manifest, image_px)}"
         )
     check_files(directory, manifest)
     _check_source(directory, manifest)
@@ -117,7 +117,7 @@ def write_manifest(directory: Path, manifest: dict) -> None:
     os.replace(partial, directory / "manifest.json")
 
 
-def rebuild_hint(directory: Path, manifest: dict, image_px: int | None = None) -> str:
+def _rebuild_hint(directory: Path, manifest: dict, image_px: int | None = None) -> str:
     """The command that makes this cache again, with its own settings; before it, where the photos are missing, that they have
     to be restored."""
     source, reason = manifest.get("source"), ""
@@ -153,7 +153,7 @@ def check_files(directory: Path, manifest: dict) -> None:
             if found != str(shape):
                 raise DataError(
                     f"{directory}: {name}.{part}.npy should hold an array of shape {shape}, found {found}; "
-                    f"{rebuild_hint(directory, manifest)}"
+                    f"{_rebuild_hint(directory, manifest)}"
                 )
 
 
@@ -178,9 +178,9 @@ def require_whole(images: np.ndarray) -> None:
 def _rebuild_of(folder: Path) -> str:
     directory = folder.parent if folder.name == "scaled" else folder
     try:
-        return rebuild_hint(directory, read_manifest(directory) or {})
+        return _rebuild_hint(directory, read_manifest(directory) or {})
     except DataError:
-        return rebuild_hint(directory, {})
+        return _rebuild_hint(directory, {})
 
 
 def _check_source(directory: Path, manifest: dict) -> None:
@@ -198,7 +198,7 @@ def _check_source(directory: Path, manifest: dict) -> None:
             what = f" ({found})" if found else ""
             raise DataError(
                 f"{directory}: the photos in {path} have changed since this cache was made{what}; "
-                f"{rebuild_hint(directory, manifest)}"
+                f"{_rebuild_hint(directory, manifest)}"
             )
         if found.lost_split:
             reason = f"has none of the photos of {found.lost_split}"

@@ -14,7 +14,7 @@ from data.terminal import columns_of, padded, printable
 
 COLUMNS = 5  # images per class and split
 LABEL_PX = 132
-NAME_COLUMNS = 60  # of a table; file systems allow names of 255
+_NAME_COLUMNS = 60  # of a table; file systems allow names of 255
 
 
 def counts_table(manifest: dict) -> str:
@@ -27,7 +27,7 @@ def counts_table(manifest: dict) -> str:
         header += [split] + ([f"of {sum(food11.OFFICIAL[source])}"] if official else [])
     rows = [header]
     for class_id, name in enumerate(manifest["classes"]):
-        row = [str(class_id), printable(name)[:NAME_COLUMNS]]
+        row = [str(class_id), printable(name)[:_NAME_COLUMNS]]
         for split, source in columns:
             row.append(str(manifest["counts"][split][class_id]))
             row += [str(food11.OFFICIAL[source][class_id])] if official else []

@@ -19,7 +19,7 @@ from data.layouts import parts_of
 MAX_FILE_BYTES = 2**30  # of a photo; a film or a decompression bomb would fill the memory of every decoding process
 DIGEST_BYTES = 16
 UNREAD = bytes(DIGEST_BYTES)  # in a digest's place
-LEVELS = 5  # archives in archives in archives ...
+_LEVELS = 5  # archives in archives in archives ...
 
 ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tzst|gz|bz2|xz|zst|rar|7z)(\.\d{3})?$|\.z\d\d$|\.r\d\d$", re.IGNORECASE)
 
@@ -98,7 +98,7 @@ def unpack(source: Source, folder: Path) -> Source:
     Raises DataError where one of them is damaged, and OSError where the disk is full.
     """
     current, label = source, str(source.path)
-    for level in range(LEVELS):
+    for level in range(_LEVELS):
         if current.packed is None:
             return replace(current, path=source.path, digest=source.digest, opened=current.path)
         target = folder / f"unpacked-{level}"
@@ -110,7 +110,7 @@ def unpack(source: Source, folder: Path) -> Source:
             current.path.unlink()
         label = f"{label}/{current.packed}".rstrip("/")
         current = open_source(target, label)
-    raise DataError(f"{source.path}: archives in archives, more than {LEVELS} deep; unpack it and give the folder.")
+    raise DataError(f"{source.path}: archives in archives, more than {_LEVELS} deep; unpack it and give the folder.")
 
 
 def _source(path: Path, is_zip: bool, stamps: Iterable[tuple[str, str]]) -> Source:
@@ -123,9 +123,9 @@ def _source(path: Path, is_zip: bool, stamps: Iterable[tuple[str, str]]) -> Sour
     for name, stamp in stamps:
         # In an ASCII locale Python escapes the bytes of a name: here UTF-8 is text again.
         name = name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-        if part := hidden_part(name):
+        if part := _hidden_part(name):
             hidden[part] = None
-        elif is_other(name):
+        elif _is_other(name):
             others.append(name)
         else:
             line = f"{name}\0{stamp}\n".encode("utf-8", "surrogateescape")
@@ -135,7 +135,7 @@ def _source(path: Path, is_zip: bool, stamps: Iterable[tuple[str, str]]) -> Sour
     return Source(path, is_zip, files, digest.hexdigest(), sums, others, [*hidden])
 
 
-def hidden_part(name: str) -> str | None:
+def _hidden_part(name: str) -> str | None:
     """The path down to its first hidden or system part; a folder's has a slash."""
     parts = parts_of(name)
     for i, part in enumerate(parts, 1):
@@ -144,7 +144,7 @@ def hidden_part(name: str) -> str | None:
     return None
 
 
-def is_other(name: str) -> bool:
+def _is_other(name: str) -> bool:
     """Whether a file is no photo by its name."""
     name = name.rpartition("/")[2]
     return bool(_OTHER.fullmatch(name) or ARCHIVE.search(name))
@@ -202,7 +202,7 @@ def _list_folder(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[t
         ) from error
     for name in entries:
         below = os.path.join(folder, name.rstrip("/"))
-        if hidden_part(name):
+        if _hidden_part(name):
             yield prefix + name, ""
         elif name.endswith("/"):
             yield from _list_folder(below, prefix + name, (*above, _real_folder(below, above)))

@@ -144,7 +144,7 @@ def test_draws_are_with_replacement_and_decided_by_the_seed():
 
 @pytest.fixture(scope="module")
 def skewed():
-    """Colours as in test_trial_fit, 18 images of the first, 6 and 6 of the others."""
+    """Colours as in `splits`, 18 images of the first, 6 and 6 of the others."""
     rng = np.random.default_rng(0)
 
     def make(counts):

@@ -28,9 +28,9 @@ from trial.interrupts import Interrupts, Progress, result_so_far
 from trial.result import finished_result, report_again
 
 ROOT = Path(__file__).resolve().parent.parent
-PAUSE_S = 1.0  # after the final result, for plain NNI
-REPAIRED = "FOOD11_NNI_REPAIRED"  # set by experiments/manager_js/preload.js for its trials
-ORPHAN_S = 60.0  # a trial whose manager was killed ends within a second; a slow disk or a busy machine may need more
+_PAUSE_S = 1.0  # after the final result, for plain NNI
+_REPAIRED = "FOOD11_NNI_REPAIRED"  # set by experiments/manager_js/preload.js for its trials
+_ORPHAN_S = 60.0  # a trial whose manager was killed ends within a second; a slow disk or a busy machine may need more
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         received = _receive() if under_nni else None
         args, given = parse(arguments)
         if args.describe or args.gpu or args.evaluate:
-            _look(given, args)
+            _run_without_training(given, args)
             return 0
         final = run(received, given, args, progress)
         if under_nni:
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _look(given: dict, args: argparse.Namespace) -> None:
+def _run_without_training(given: dict, args: argparse.Namespace) -> None:
     """--describe, --gpu and --evaluate: nothing is trained. torch is imported only now: mistakes in flags show at once."""
     if args.describe:
         from trial.describe import describe
@@ -103,8 +103,8 @@ def _close(final: dict) -> None:
         nni.report_final_result(final)
     except OSError as error:
         raise _no_manager(error) from error
-    if REPAIRED not in os.environ:
-        time.sleep(PAUSE_S)
+    if _REPAIRED not in os.environ:
+        time.sleep(_PAUSE_S)
 
 
 def _no_manager(error: OSError) -> TrialError:
@@ -180,7 +180,7 @@ def run(received: dict | None, given: dict, args: argparse.Namespace, progress: 
         raise TrialError(f"{', '.join(both)}: searched by the experiment and fixed by a flag; remove one of the two")
     folder = args.output or Path(os.environ.get("NNI_OUTPUT_DIR") or ROOT / "runs" / time.strftime("%Y%m%d-%H%M%S"))
     under_nni = received is not None
-    lock_folder(folder, wait_s=ORPHAN_S if under_nni else 0)
+    lock_folder(folder, wait_s=_ORPHAN_S if under_nni else 0)
     progress.folder = folder
     finished = finished_result(folder, h if under_nni else None)
     if not under_nni:

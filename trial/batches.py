@@ -34,7 +34,7 @@ CROP_RATIO = (3 / 4, 4 / 3)
 AT_ONCE = (
     32  # images that a CPU prepares at once: so that they stay in the processor's caches from one operation to the next
 )
-COPIED_AT_ONCE = 1024  # images on their way to a GPU's memory
+_COPIED_AT_ONCE = 1024  # images on their way to a GPU's memory
 
 
 class PlannedBatch(NamedTuple):
@@ -49,11 +49,11 @@ def store_px(image_px: int) -> int:
     return round(image_px * 256 / 224)
 
 
-def to_uint8_batch(images: np.ndarray | GpuImages, rows: np.ndarray, device: torch.device) -> Tensor:
+def _to_uint8_batch(images: np.ndarray | GpuImages, rows: np.ndarray, device: torch.device) -> Tensor:
     """Rows of (N, S, S, 3) uint8 -> (B, 3, S, S) uint8 on the device, channels last in memory. Raises DataError."""
     if isinstance(images, GpuImages):
         return images.take(rows)
-    return sent(read_rows(images, rows), device).permute(0, 3, 1, 2)
+    return sent(_read_rows(images, rows), device).permute(0, 3, 1, 2)
 
 
 def plan_epoch(
@@ -104,10 +104,10 @@ def training_batch(
 
     def part(images_of: slice) -> Tensor:
         return crop_and_flip(
-            to_uint8_batch(images, rows[images_of].numpy(), labels.device), image_px, draw[:, images_of]
+            _to_uint8_batch(images, rows[images_of].numpy(), labels.device), image_px, draw[:, images_of]
         )
 
-    batch = normalized(part, len(rows), image_px, labels.device)
+    batch = _normalized(part, len(rows), image_px, labels.device)
     return batch, labels[sent(rows, labels.device)]
 
 
@@ -120,12 +120,12 @@ def evaluation_batch(
     numbers = np.minimum(np.arange(rows.start, max(rows.stop, rows.start + fill_to)), rows.stop - 1)
 
     def part(images_of: slice) -> Tensor:
-        return crop_center(to_uint8_batch(images, numbers[images_of], labels.device), image_px).float()
+        return _crop_center(_to_uint8_batch(images, numbers[images_of], labels.device), image_px).float()
 
-    return normalized(part, len(numbers), image_px, labels.device), labels[rows]
+    return _normalized(part, len(numbers), image_px, labels.device), labels[rows]
 
 
-def normalized(part: Callable[[slice], Tensor], n: int, image_px: int, device: torch.device) -> Tensor:
+def _normalized(part: Callable[[slice], Tensor], n: int, image_px: int, device: torch.device) -> Tensor:
     """The n images that `part` makes, (B, 3, S, S) float32 of 0..255 each, on the scale that the pretrained weights
     expect: (n, 3, S, S), channels last in memory."""
     mean, std = _statistics(device)
@@ -143,7 +143,7 @@ def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
     return tuple(torch.tensor(values, device=device).view(1, 3, 1, 1) * 255 for values in (MEAN, STD))
 
 
-def crop_center(batch: Tensor, image_px: int) -> Tensor:
+def _crop_center(batch: Tensor, image_px: int) -> Tensor:
     """The middle square. (B, 3, S, S) -> (B, 3, image_px, image_px), S >= image_px."""
     margin = (batch.shape[-1] - image_px) // 2
     return batch[..., margin : margin + image_px, margin : margin + image_px]
@@ -195,8 +195,8 @@ class GpuImages:
         """Copy all of them to the GPU. Raises DataError and torch.OutOfMemoryError."""
         require_whole(self.mapped)
         resident = torch.empty(self.mapped.shape, dtype=torch.uint8, device=self.device)
-        for start in range(0, len(self), COPIED_AT_ONCE):
-            part = slice(start, start + COPIED_AT_ONCE)
+        for start in range(0, len(self), _COPIED_AT_ONCE):
+            part = slice(start, start + _COPIED_AT_ONCE)
             resident[part] = sent(torch.from_numpy(np.array(self.mapped[part])), self.device)
         self.resident = resident
 
@@ -212,7 +212,7 @@ class GpuImages:
         elif self.announced and np.array_equal(rows, self.announced[0]):
             batch = sent(self.announced[1].result(), self.device)
         else:
-            batch = sent(read_rows(self.mapped, rows), self.device)
+            batch = sent(_read_rows(self.mapped, rows), self.device)
         return batch.permute(0, 3, 1, 2)
 
     def announce(self, plan: Iterable[PlannedBatch], reader: ThreadPoolExecutor) -> Iterator[PlannedBatch]:
@@ -220,7 +220,7 @@ class GpuImages:
 
         def begin(planned: PlannedBatch) -> tuple[np.ndarray, Future[Tensor]]:
             rows = planned[0].numpy()
-            return rows, reader.submit(lambda: read_rows(self.mapped, rows).pin_memory())
+            return rows, reader.submit(lambda: _read_rows(self.mapped, rows).pin_memory())
 
         begun = ((planned, begin(planned)) for planned in plan)
         for (planned, self.announced), _ in pairwise(chain(begun, [None])):
@@ -258,7 +258,7 @@ def place_images(splits: Iterable[GpuImages], budget: int) -> int:
     return budget - left
 
 
-def read_rows(images: np.ndarray, rows: np.ndarray) -> Tensor:
+def _read_rows(images: np.ndarray, rows: np.ndarray) -> Tensor:
     """(B, S, S, 3) uint8 in host memory. Raises DataError."""
     require_whole(images)
     return torch.from_numpy(images[rows])

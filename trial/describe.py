@@ -18,7 +18,7 @@ from trial.model import build_model
 from trial.teacher import open_teacher
 
 # What decides which files a trial reads, and which of them fit together.
-NEEDS_FILES = ("arch", "weights", "image_px", "teacher")
+_NEEDS_FILES = ("arch", "weights", "image_px", "teacher")
 
 
 def describe(
@@ -46,7 +46,7 @@ def describe(
 
 def _combinations(searched: dict[str, list]) -> Iterator[dict[str, Any]]:
     """All combinations of files that the search space may choose; one empty choice where it chooses none."""
-    names = [name for name in NEEDS_FILES if searched.get(name)]
+    names = [name for name in _NEEDS_FILES if searched.get(name)]
     weight = {"distill_weight": max(searched["distill_weight"])} if searched.get("distill_weight") else {}
     for values in itertools.product(*(searched[name] for name in names)):
         yield {**weight, **dict(zip(names, values))}

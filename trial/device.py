@@ -19,11 +19,11 @@ from trial.gpu import capability_of, resolve_device
 
 # How many times faster than float32 a CPU's bfloat16 has to be. AMX and AMD's AVX-512 are near 2 and above; Intel's AVX-512
 # without AMX has the instructions, at half of float32's speed (docs/log.md). In between, the exact one is taken.
-LEAST_SPEEDUP = 1.2
+_LEAST_SPEEDUP = 1.2
 
 # What convolutions and matrix products are computed in; weights and updates are float32 throughout. On NVIDIA's Ampere and
 # later torch computes float32 convolutions in TF32 (10 bits of 23) by default: here only as "tf32".
-AUTOCAST = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_AUTOCAST = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Compute:
     """A device and the precision that matrix products are computed in."""
 
     device: torch.device
-    precision: str  # a key of AUTOCAST
+    precision: str  # a key of _AUTOCAST
     name: str
     why: str = ""  # why this precision was chosen, where that has to be explained
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:
         """None: float32 throughout."""
-        return AUTOCAST[self.precision]
+        return _AUTOCAST[self.precision]
 
     def autocast(self) -> AbstractContextManager:
         """Mixed precision where it pays; weights and updates stay float32."""
@@ -54,7 +54,7 @@ class Compute:
 def choose_compute(device: str, precision: str, threads: int) -> Compute:
     """The device and precision to compute in.
 
-    device: "auto", "cpu", "cuda" or "cuda:1"; precision: "auto" or a key of AUTOCAST; threads: 0 leaves torch's choice.
+    device: "auto", "cpu", "cuda" or "cuda:1"; precision: "auto" or a key of _AUTOCAST; threads: 0 leaves torch's choice.
 
     "auto" is what the device computes fastest in: see `choose_precision`. Raises TrialError for a device or a precision that
     is not there or not usable.
@@ -72,7 +72,7 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
     if precision == "auto":
         precision, why = choose_precision(place)
     else:
-        require_precision(place, precision)
+        _require_precision(place, precision)
     if place.type == "cuda":
         if place.index:
             torch.cuda.set_device(place)  # so that queries of free memory are of this one
@@ -100,7 +100,7 @@ def choose_precision(device: torch.device) -> tuple[str, str]:
         return "fp32", ""
     speedup = cpu_bf16_speedup()
     why = f"bfloat16 measured {speedup:.1f} times as fast as float32 in a convolution"
-    return "bf16" if speedup >= LEAST_SPEEDUP else "fp32", why
+    return "bf16" if speedup >= _LEAST_SPEEDUP else "fp32", why
 
 
 def _choose_on_gpu(device: torch.device) -> tuple[str, str]:
@@ -123,7 +123,7 @@ def _has_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def require_precision(device: torch.device, precision: str) -> None:
+def _require_precision(device: torch.device, precision: str) -> None:
     """Raises TrialError where the device does not compute in it, or only emulates it."""
     if device.type != "cuda":
         missing = "computes in fp32 and bf16" if precision in ("fp16", "tf32") else ""

@@ -124,7 +124,7 @@ def score_batch(
 
 
 @dataclass(frozen=True)
-class BestWeights:
+class _BestWeights:
     """The content of a best.pt: state dict, class names by output, and what it was trained with."""
 
     state: dict[str, Tensor]
@@ -139,7 +139,7 @@ def evaluate_file(
 
     Raises TrialError or DataError for what does not fit together.
     """
-    best = read_best(weights)
+    best = _read_best(weights)
     h = best.hyperparameters
     cache = open_cache(cache_folder, h.image_px)
     advice = "Name the cache it was trained on with --cache"
@@ -162,7 +162,7 @@ def evaluate_file(
     return score
 
 
-def read_best(path: Path) -> BestWeights:
+def _read_best(path: Path) -> _BestWeights:
     """Raises TrialError for a file that no trial wrote."""
     if not path.is_file():
         raise TrialError(f"--evaluate {path}: no such file; expected the best.pt of a trial's folder")
@@ -178,4 +178,4 @@ def read_best(path: Path) -> BestWeights:
     state = state_of(content, str(path)).values
     if any(name.startswith("fc.") and len(value) != len(classes) for name, value in state.items()):
         raise TrialError(f"{path}: its head has another number of outputs than its {len(classes)} class names")
-    return BestWeights(state, tuple(classes), Hyperparameters().merged(content["hyperparameters"]))
+    return _BestWeights(state, tuple(classes), Hyperparameters().merged(content["hyperparameters"]))

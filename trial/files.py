@@ -169,7 +169,7 @@ def events_of(line: dict[str, Any]) -> list[dict[str, Any]]:
 # TensorBoard's own writer imports for 0.4 s, a fiftieth of a short trial (docs/log.md), and torch's SummaryWriter meets a full
 # disk in a thread of its own, of which the trial learns too late. The records' form is TensorFlow's, documented in its
 # tensorflow/core/lib/io/record_writer.h: length (uint64), its checksum (uint32), the event, its checksum; little-endian.
-CASTAGNOLI = 0x82F63B78  # the polynomial of CRC-32C (RFC 3720, appendix B.4), bits reversed
+_CASTAGNOLI = 0x82F63B78  # the polynomial of CRC-32C (RFC 3720, appendix B.4), bits reversed
 
 
 def event_records(events: list[dict[str, Any]]) -> bytes:
@@ -201,7 +201,7 @@ def crc32c(content: bytes) -> int:
 def _crc_table() -> tuple[int, ...]:
     def entry(byte: int) -> int:
         for _ in range(8):
-            byte = byte >> 1 ^ (CASTAGNOLI if byte & 1 else 0)
+            byte = byte >> 1 ^ (_CASTAGNOLI if byte & 1 else 0)
         return byte
 
     return tuple(entry(byte) for byte in range(256))

@@ -41,7 +41,7 @@ class Driver(NamedTuple):
 ON_CPU = "or train on the CPU: --device cpu (in an experiment --set device=cpu)"
 
 # https://docs.nvidia.com/deploy/cuda-compatibility: the oldest driver for any CUDA of a major version.
-OLDEST_DRIVER = {11: "450", 12: "525", 13: "580"}
+_OLDEST_DRIVER = {11: "450", 12: "525", 13: "580"}
 
 
 class Build(NamedTuple):
@@ -56,7 +56,7 @@ class Build(NamedTuple):
 
 
 # From the wheels' TORCH_CUDA_ARCH_LIST (pytorch's .ci/manywheel/build_cuda.sh); the one to prefer first.
-BUILDS = (
+_BUILDS = (
     Build("cu130", 13, "2.14.1", "0.29.1", (7, 5), (12, 9)),
     Build("cu126", 12, "2.14.1", "0.29.1", (5, 0), (9, 9)),
     Build("cu128", 12, "2.9.1", "0.24.1", (7, 0), (12, 9)),
@@ -201,7 +201,7 @@ def _why_unusable(driver: Driver, visible: str | None) -> str:
 def _newer_driver(driver: Driver) -> str:
     """Which driver is needed instead. A newer one does not suffice for a card that this torch has no code for."""
     major = _numbers(torch.version.cuda)[0]
-    needed = f"driver {OLDEST_DRIVER[major]} or newer" if major in OLDEST_DRIVER else f"a driver for CUDA {major}"
+    needed = f"driver {_OLDEST_DRIVER[major]} or newer" if major in _OLDEST_DRIVER else f"a driver for CUDA {major}"
     foreign = [card for card in driver.cards if not carries(card.capability)]
     if foreign:
         problem = f", which needs {needed} and has no code for {_names(foreign, with_capability=True)}"
@@ -224,7 +224,7 @@ def _remedies(other: str, cuda: Capability | None, cards: Sequence[Card]) -> str
     build = next(
         (
             build
-            for build in BUILDS
+            for build in _BUILDS
             if (cuda is None or cuda[0] >= build.cuda) and all(build.first <= c <= build.last for c in capabilities)
         ),
         None,

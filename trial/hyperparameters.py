@@ -13,7 +13,7 @@ from typing import Any
 from trial import TrialError
 
 ARCHITECTURES = ("resnet18", "resnet50")
-BALANCES = ("none", "sampler", "softmax")
+_BALANCES = ("none", "sampler", "softmax")
 
 
 def _number(default: float, low: float, high: float, text: str) -> Any:
@@ -45,7 +45,7 @@ class Hyperparameters:
     balance: str = field(
         default="none",
         metadata={
-            "choices": BALANCES,
+            "choices": _BALANCES,
             "help": "against classes of unequal size: sampler (each as likely to be drawn), softmax (balanced softmax) or none",
         },
     )

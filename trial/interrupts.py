@@ -21,7 +21,7 @@ from typing import Any
 from trial import TrialError
 from trial.checkpoint import best_file, checkpoints
 
-LOCK_WAIT_S = 3.0  # of NNI's 5
+_LOCK_WAIT_S = 3.0  # of NNI's 5
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Interrupts:
     def _end(self, caught: signal.Signals) -> int:
         """Returns the exit code: 0 only where NNI has a final result."""
         progress = self.progress
-        if not progress.lock.acquire(timeout=LOCK_WAIT_S):
+        if not progress.lock.acquire(timeout=_LOCK_WAIT_S):
             print(f"stopped: {caught.name} while files were being written{self._how_to_resume()}", file=sys.stderr)
             return 128 + caught
         if progress.reported:

@@ -20,25 +20,25 @@ from trial.device import give_back_freed_memory
 T = TypeVar("T")
 
 # torch's messages where it raises a plain RuntimeError.
-HOST_MESSAGES = (
+_HOST_MESSAGES = (
     "DefaultCPUAllocator",
     "bad_alloc",
     "Cannot allocate memory",
     "could not create a memory object",
     "could not create a primitive",
 )
-GPU_MESSAGES = (
+_GPU_MESSAGES = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUDA out of memory",
     "CUDA error: out of memory",  # of pinned host memory too
 )
 # Too little memory only where little is free: otherwise a fault of the driver, or of what the libraries were built for.
-AMBIGUOUS_MESSAGES = (
+_AMBIGUOUS_MESSAGES = (
     "unable to find an engine",  # cuDNN: of those that fit, none (pytorch issue 108645)
     "CUBLAS_STATUS_NOT_INITIALIZED",  # its handle's own workspace did not fit
 )
-LITTLE = 0.25  # of the GPU's memory; a search for the fastest convolution may want gigabytes
+_LITTLE = 0.25  # of the GPU's memory; a search for the fastest convolution may want gigabytes
 
 
 class MicroBatch:
@@ -82,18 +82,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     one that may mean that, where enough is free."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    if any(text in str(error) for text in AMBIGUOUS_MESSAGES):
-        free, total = free_gpu_memory()
-        if free > LITTLE * total:
+    if any(text in str(error) for text in _AMBIGUOUS_MESSAGES):
+        free, total = _free_gpu_memory()
+        if free > _LITTLE * total:
             raise TrialError(
                 f"{str(error).strip().splitlines()[0]}, with {free >> 20} of {total >> 20} MiB of the GPU free: not for want "
                 "of memory; try --precision fp32, or another build of torch (python -m experiments doctor)"
             ) from error
         return True
-    return any(text in str(error) for text in (*HOST_MESSAGES, *GPU_MESSAGES))
+    return any(text in str(error) for text in (*_HOST_MESSAGES, *_GPU_MESSAGES))
 
 
-def free_gpu_memory() -> tuple[int, int]:
+def _free_gpu_memory() -> tuple[int, int]:
     """Bytes that a step could still have, including those that torch keeps for reuse; and all of the GPU's."""
     free, total = torch.cuda.mem_get_info()
     return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated(), total

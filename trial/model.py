@@ -16,7 +16,7 @@ from trial import TrialError
 from trial.weights import ENDINGS, few, kind_of, load_path, state_of, with_article
 
 # The first generation of torchvision's ImageNet weights, the only one that ResNet18 has.
-IMAGENET = {
+_IMAGENET = {
     "resnet18": models.ResNet18_Weights.IMAGENET1K_V1,
     "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
 }
@@ -32,10 +32,10 @@ def build_model(arch: str, weights: str, classes: int, seed: int, log: Callable[
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = getattr(models, arch)(num_classes=classes)
-    if path := find_weights(arch, weights):
+    if path := _find_weights(arch, weights):
         source = f"weights = {weights!r}" if weights != "imagenet" else f"weights = 'imagenet': {path}"
         try:
-            load_backbone(model, read_weights(path, source, log), arch, source)
+            _load_backbone(model, _read_weights(path, source, log), arch, source)
         except TrialError as error:
             again = (
                 f". Remove it, and it is downloaded anew: rm {shlex.quote(str(path))}" if weights == "imagenet" else ""
@@ -44,7 +44,7 @@ def build_model(arch: str, weights: str, classes: int, seed: int, log: Callable[
     return model
 
 
-def find_weights(arch: str, weights: str) -> Path | None:
+def _find_weights(arch: str, weights: str) -> Path | None:
     """The file that `weights` names, downloaded where it is missing; None for "none". Raises TrialError."""
     if weights == "none":
         return None
@@ -58,7 +58,7 @@ def find_weights(arch: str, weights: str) -> Path | None:
                 "torchvision's key names"
             )
         return path
-    url = IMAGENET[arch].url
+    url = _IMAGENET[arch].url
     target = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[1])
     if not target.exists():
         try:
@@ -78,7 +78,7 @@ def _examples(folder: Path) -> str:
     return f", such as {few(names)}" if names else ""
 
 
-def read_weights(path: Path, source: str, log: Callable[[str], None]) -> dict[str, Tensor]:
+def _read_weights(path: Path, source: str, log: Callable[[str], None]) -> dict[str, Tensor]:
     """The state dict of a file. source: begins the message of the TrialError."""
     values, notes = state_of(load_path(path, source), source)
     if notes:
@@ -86,7 +86,7 @@ def read_weights(path: Path, source: str, log: Callable[[str], None]) -> dict[st
     return values
 
 
-def load_backbone(model: nn.Module, state: dict[str, Tensor], arch: str, source: str) -> None:
+def _load_backbone(model: nn.Module, state: dict[str, Tensor], arch: str, source: str) -> None:
     """Load everything but the head. Raises TrialError."""
     backbone = {name: value for name, value in state.items() if not name.startswith("fc.")}
     head = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
@@ -120,7 +120,7 @@ def _advice(given: dict[str, Tensor], arch: str) -> str:
     """Which network it is, judged by names and blocks, and what to do."""
     kind = kind_of(given)
     first = f"Its first names: {few([name for name in given if not name.startswith('fc.')])}"
-    if kind in IMAGENET and kind != arch:
+    if kind in _IMAGENET and kind != arch:
         return f"Check arch: these are a {kind}'s weights (--arch {kind}; in an experiment --set arch={kind}). {first}"
     if kind == arch:
         return f"It has a {kind}'s blocks, but not all of torchvision's names, shapes and types. {first}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.cache import Cache, Split
+from data.layouts import SPLITS
 from trial import TrialError
 from trial.batches import place_images, require_a_batch, store_px, to_device
 from trial.checkpoint import CheckpointError, Checkpoints, OtherTrainingError, Resumed, checkpoints, keep_best, remove
@@ -26,7 +27,6 @@ from trial.teacher import Teacher, open_teacher
 from trial.train import FitResult, fit, memory_beside_a_step
 
 Report = Callable[[dict[str, float]], None]
-SPLITS = ("training", "validation", "evaluation")
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def start_training(
     model: nn.Module, h: Hyperparameters, teacher: Teacher | None = None, precision: str = "fp32"
 ) -> TrainState:
     """A training before its first epoch: SGD on all weights, StepLR. The model is on its device."""
-    optimizer = make_sgd(model, h.lr, h.momentum, h.weight_decay)
+    optimizer = _make_sgd(model, h.lr, h.momentum, h.weight_decay)
     kind = next(model.parameters()).device.type
     return TrainState(
         model=model,
@@ -125,7 +125,7 @@ def best_epoch(history: list[EpochMetrics]) -> int:
 # wrong elements silently (docs/log.md). Views whose dimensions are in the order of memory avoid both.
 
 
-def make_sgd(model: nn.Module, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
+def _make_sgd(model: nn.Module, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
     """SGD for a model that is on its device and in its layout, and keeps both."""
     is_on_gpu = next(model.parameters()).device.type == "cuda"
     return (GpuSGD if is_on_gpu else SGD)(model, lr, momentum, weight_decay)

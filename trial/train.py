@@ -28,7 +28,7 @@ from trial.loss import Objective, choose_objective
 from trial.micro_batch import Buffers, is_out_of_memory, split_planned
 from trial.state import EpochMetrics, TrainState
 
-RESERVE = 1 / 16  # of a GPU's memory, left for what is not counted: fragments, libraries, another program
+_RESERVE = 1 / 16  # of a GPU's memory, left for what is not counted: fragments, libraries, another program
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def fit(
     on_epoch is called after each finished epoch, with finite numbers only.
     """
     labels = sent(torch.from_numpy(train.labels), compute.device)
-    while not (stopped_by := why_stopped(state, h)):
+    while not (stopped_by := _why_stopped(state, h)):
         lr = state.optimizer.param_groups[0]["lr"]
         training = train_epoch(state, train, labels, h, compute)
         validation = evaluate(state.model, val, h.image_px, compute, state.evaluation_micro_batch)
@@ -77,7 +77,7 @@ def fit(
     return FitResult(state.history, state.best_epoch, stopped_by, state.best_validation)
 
 
-def why_stopped(state: TrainState, h: Hyperparameters) -> str:
+def _why_stopped(state: TrainState, h: Hyperparameters) -> str:
     """What ends the training, "patience" or "epochs"; empty while it continues."""
     epochs = len(state.history)
     if h.patience and 0 < epochs < h.epochs and epochs - state.best_epoch >= h.patience:
@@ -93,7 +93,7 @@ def train_epoch(state: TrainState, split: Split, labels: Tensor, h: Hyperparamet
     weights = balancing_weights(split.labels) if h.balance == "sampler" else None
     plan = plan_epoch(len(split.images), h.batch_size, state.generator, weights)
     make_batch = partial(training_batch, split.images, labels, image_px=h.image_px)
-    with read_ahead(split.images, plan) as plan, batch_norm_counted_at_the_end(state.model) as counted:
+    with read_ahead(split.images, plan) as plan, _batch_norm_counted_at_the_end(state.model) as counted:
         for planned in plan:
             buffers.keep()
             step = partial(train_step, state, make_batch, objective, planned, compute)
@@ -105,7 +105,7 @@ def train_epoch(state: TrainState, split: Split, labels: Tensor, h: Hyperparamet
 
 
 @contextmanager
-def batch_norm_counted_at_the_end(model: nn.Module) -> Iterator[list[int]]:
+def _batch_norm_counted_at_the_end(model: nn.Module) -> Iterator[list[int]]:
     """Batch normalisation counts its batches, a launch per layer and step, which its momentum never reads: a twelfth of a
     step's launches on a GPU. Here they are added at the end: one for each item of the list."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
@@ -124,13 +124,13 @@ def train_step(
     state: TrainState, make_batch: Callable, objective: Objective, planned: PlannedBatch, compute: Compute, size: int
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """One optimizer step on a whole batch, at most `size` images at once: (logits, labels, mean loss) per part."""
-    parts = add_gradients(state, make_batch, objective, planned, compute, size)
+    parts = _add_gradients(state, make_batch, objective, planned, compute, size)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     return parts
 
 
-def add_gradients(
+def _add_gradients(
     state: TrainState, make_batch: Callable, objective: Objective, planned: PlannedBatch, compute: Compute, size: int
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """The gradients of a whole batch, in place of those before. Returns as `train_step` does."""
@@ -165,7 +165,7 @@ def memory_beside_a_step(state: TrainState, train: Split, val: Split, h: Hyperpa
     finally:
         state.optimizer.zero_grad()
         buffers.restore()
-    return max(0, free - int(total * RESERVE))
+    return max(0, free - int(total * _RESERVE))
 
 
 def _try_out(state: TrainState, train: Split, val: Split, h: Hyperparameters, compute: Compute) -> None:
@@ -177,7 +177,7 @@ def _try_out(state: TrainState, train: Split, val: Split, h: Hyperparameters, co
     objective = choose_objective(h, state.teacher, labels)
     state.model.train()
     for _ in range(2):  # all but the first have the gradients of the one before beside them
-        add_gradients(state, make_batch, objective, planned, compute, state.train_micro_batch.images)
+        _add_gradients(state, make_batch, objective, planned, compute, state.train_micro_batch.images)
     state.model.eval()
     with torch.inference_mode():
         val = Split(val.images, val_labels)
