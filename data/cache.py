@@ -73,7 +73,11 @@ class Cache:
 
 
 def open_cache(directory: Path, image_px: int = 1) -> Cache:
-    """Open a cache for training at `image_px`. Raises DataError, with the command that repairs it, where it is missing, is of another format, is smaller than `image_px`, is damaged, or its source has changed since."""
+    """The cache, for training at `image_px`.
+
+    Raises DataError, with the command that repairs it, where it is missing, is of another format, is smaller than
+    `image_px`, is damaged, or its source has changed since.
+    """
     manifest = read_manifest(directory)
     if manifest is None:
         raise DataError(
