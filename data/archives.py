@@ -190,7 +190,7 @@ def _disks(path: Path) -> int:
         tail = file.read()
     at = tail.rfind(b"PK\5\6")
     disk = struct.unpack_from("<H", tail, at + 4)[0] if 0 <= at <= len(tail) - 22 else 0
-    return 0 if disk == 0xFFFF else disk  # that: see its 64-bit record, which zipfile looks at
+    return 0 if disk == 0xFFFF else disk  # then its 64-bit record has it, which zipfile reads
 
 
 def _unknown(head: bytes, label: str, size: int) -> DataError:

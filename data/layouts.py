@@ -136,7 +136,7 @@ def _with_words_in_common(folders: Iterable[Folder]) -> dict[Folder, str]:
 
 
 def _tell_eval_from_test(tops: dict[Folder, str]) -> None:
-    """Where there are both and no `val`, `eval` is what is looked at while training."""
+    """Where there are both and no `val`, `eval` is the validation split."""
     evaluations = {top: bool(_TEST.match(class_key(top[-1]))) for top, name in tops.items() if name == "evaluation"}
     if "validation" not in tops.values() and sorted(evaluations.values()) == [False, True]:
         tops[min(evaluations, key=evaluations.get)] = "validation"

@@ -186,7 +186,7 @@ def _copy_out(source: Source, target: Path, label: str) -> None:
 
 def _list_folder(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """The files below, sorted by their whole path, one folder at a time in memory. Hidden and system folders are named,
-    with a slash, and not gone into.
+    with a slash, and not listed.
 
     above: the real paths of this folder and of those that led to it. Raises DataError where one cannot be listed, or a
     link leads back to one of them or to what is above it.

@@ -1,9 +1,9 @@
 """python -m trial: what NNI runs, and the only file that knows NNI. Without NNI the same training runs alone.
 
-NNI 3.0's rules for a trial script, kept here: the hyperparameters are fetched once, before anything that can fail, or
-the next trial would be given them; one final report, last and small; then a pause, because NNI 3.0 handles the end of a
-trial in another thread than its result and the tuner dies of the wrong order, except where this project's repairs keep the
-order; exit code 0 after it.
+NNI 3.0's rules for a trial script, kept here: the hyperparameters are fetched once, before anything that can fail (otherwise
+the next trial would receive them); one final report, last and small; then a pause, because NNI 3.0 handles the end of a trial
+in another thread than its result, and its tuner fails where the end comes first (this project's repairs keep the order); exit
+code 0 after it.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _no_manager(error: OSError) -> TrialError:
 
 
 def _end_badly(progress: Progress, under_nni: bool) -> int:
-    """Where an epoch has ended NNI gets its result all the same, and exit code 0: NNI's Evolution tuner dies of a trial
+    """Where an epoch has ended NNI gets its result all the same, and exit code 0: NNI's Evolution tuner fails at a trial
     that fails after its final result. Returns the exit code."""
     if not under_nni or progress.end_early is None:
         return 1

@@ -230,7 +230,7 @@ class GpuImages:
 @contextmanager
 def read_ahead(images: np.ndarray | GpuImages, plan: Iterable[PlannedBatch]) -> Iterator[Iterable[PlannedBatch]]:
     """The plan of an epoch, the images of its next batch being read meanwhile where that is of use: not on a CPU, whose
-    cores are all at work."""
+    cores are all busy."""
     if not isinstance(images, GpuImages) or images.resident is not None:
         yield plan
         return
@@ -265,5 +265,5 @@ def _read_rows(images: np.ndarray, rows: np.ndarray) -> Tensor:
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
-    """The values on the device. From pageable memory the host would wait until the GPU has come to the copy."""
+    """The values on the device. From pageable memory the host would wait until the GPU has done the copy."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)

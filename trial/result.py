@@ -1,4 +1,4 @@
-"""What a trial came to: its final metrics for NNI, and result.json with all that is needed to read it alone."""
+"""The result of a trial: its final metrics for NNI, and result.json with all that is needed to read it alone."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def final_metrics(fit: FitResult, validation: Score, evaluation: Score | None) -
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a trial came to. `state`: of the training, for what it took to train."""
+    """The result of a trial. `state`: of the training; result.json names its teacher, micro-batches and loss scaling."""
 
     h: Hyperparameters
     cache: Cache

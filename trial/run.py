@@ -31,7 +31,7 @@ Report = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how a trial runs; none of it is meant to change what it learns."""
+    """Where and how a trial runs; none of it is meant to change the result."""
 
     output: Path
     device: str = "auto"
@@ -142,8 +142,8 @@ def _start_or_resume(run: _Run, may_replace: bool) -> TrainState:
 
 
 def _place_images(run: _Run, state: TrainState) -> None:
-    """On the GPU as many splits as its memory takes beside a training step; where it runs short, the last used come first
-    off it."""
+    """On the GPU as many splits as its memory takes beside a training step; where it runs short, the last used are
+    removed first."""
     images = [run.splits[name].images for name in SPLITS]
     budget = memory_beside_a_step(state, run.splits["training"], run.splits["validation"], run.h, run.compute)
     placed = place_images(images, budget)
@@ -197,7 +197,7 @@ def _write_down(
 
 
 def _ending(run: _Run, state: TrainState) -> Callable[[str], dict[str, float]]:
-    """What is to be done where the trial has to end after the epochs so far; `state` may be in the midst of another."""
+    """A function that ends the trial with the epochs so far, while `state` may be in the middle of another."""
     history, best_epoch, validation = list(state.history), state.best_epoch, state.best_validation
 
     def end_early(reason: str) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """A weights file, read without running any code of it; and the one network's weights in it, under torchvision's names.
 
-What is no weights file is refused and named by what it is.
+Any other file is refused, with what it is.
 """
 
 from __future__ import annotations
