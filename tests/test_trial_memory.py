@@ -12,6 +12,7 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
+from fixtures_trial import small_network
 from torch import nn
 
 from data.cache import open_cache
@@ -21,7 +22,6 @@ from trial.device import choose_compute
 from trial.evaluate import evaluate
 from trial.hyperparameters import Hyperparameters
 from trial.micro_batch import MicroBatch, split_planned
-from trial.model import build_model
 from trial.run import Settings, run_trial
 from trial.state import start_training
 from trial.train import train_epoch, train_step
@@ -76,7 +76,7 @@ def test_parts_give_the_weights_of_the_whole_batch(split, at_once):
 
 def test_a_failed_step_leaves_no_trace(split, monkeypatch):
     """Batch normalisation, momentum and random draws: as if the smaller size had been chosen from the start."""
-    model = build_model("resnet18", "none", 11, 0)
+    model = small_network(11)
     chosen, forced = copy.deepcopy(model), model
     seen = limit(monkeypatch, forced, 4)
     (t, score), (expected, expected_score) = epoch(forced, split), epoch(chosen, split, 4)
@@ -87,7 +87,7 @@ def test_a_failed_step_leaves_no_trace(split, monkeypatch):
 
 
 def test_a_failure_in_a_later_part_leaves_no_trace_either(split, monkeypatch):
-    model = build_model("resnet18", "none", 11, 0)
+    model = small_network(11)
     expected = copy.deepcopy(model)
     calls, forward = [], model.forward
 
@@ -146,7 +146,7 @@ def test_a_part_of_tiny_images_is_never_a_single_one():
 
 
 def test_the_record_says_so_and_a_continued_trial_keeps_to_it(tiny_cache, tmp_path, monkeypatch, capsys):
-    from trial import train
+    from trial import run, train
 
     sizes, step = [], train_step
 
@@ -157,6 +157,7 @@ def test_the_record_says_so_and_a_continued_trial_keeps_to_it(tiny_cache, tmp_pa
         return step(*words)
 
     monkeypatch.setattr(train, "train_step", short_of_memory)
+    monkeypatch.setattr(run, "build_model", lambda arch, weights, classes, seed: small_network(classes))
     h = H.merged({"epochs": 2, "patience": 0})
 
     def cut(metrics):
