@@ -105,7 +105,8 @@ def evaluate(
     micro_batch = micro_batch or MicroBatch(EVALUATION_BATCH[compute.device.type])
     counter, start = None, 0
     while start < len(split.labels):
-        logits, labels = micro_batch.run(partial(score_batch, model, split, image_px, compute, start))
+        score = partial(score_batch, model, split, image_px, compute, start)
+        logits, labels = micro_batch.run(score, undo=lambda: None)
         counter = counter or Counter(logits.shape[1], compute.device)
         counter.add(logits, labels, F.cross_entropy(logits, labels))
         start += len(labels)

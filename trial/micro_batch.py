@@ -51,7 +51,7 @@ class MicroBatch:
     def __init__(self, images: int, smallest: int = 1, free_memory: Callable[[], bool] = lambda: False) -> None:
         self.images, self.smallest, self.free_memory = images, min(smallest, images), free_memory
 
-    def run(self, work: Callable[[int], T], undo: Callable[[], None] = lambda: None) -> T:
+    def run(self, work: Callable[[int], T], undo: Callable[[], None]) -> T:
         """The result of work(images), repeated where that ran out of memory: with as many as long as memory can be freed,
         then with fewer. `undo` is called before each repetition. Raises TrialError where the smallest does not fit."""
         while True:
