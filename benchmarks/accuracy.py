@@ -16,9 +16,10 @@ from benchmarks.pipeline import resident
 from data.cache import Cache
 from trial.batches import store_px
 from trial.device import Compute
-from trial.fit import Training, fit, start_training
 from trial.hyperparameters import Hyperparameters
 from trial.model import build_model
+from trial.state import TrainState, start_training
+from trial.train import fit
 
 SEEDS = 5
 IMAGE_PX, EPOCHS = 64, 12  # the learning rate falls after 7: the accuracies of the last epochs hardly move
@@ -44,7 +45,7 @@ def both_ways(cache: Cache, compute: Compute, h: Hyperparameters) -> tuple[float
     return fast, best_accuracy(start_slowly(cache, exact, h), cache, h, exact)
 
 
-def start_slowly(cache: Cache, compute: Compute, h: Hyperparameters) -> Training:
+def start_slowly(cache: Cache, compute: Compute, h: Hyperparameters) -> TrainState:
     """A training whose network is contiguous, as are the images it gets, and whose update is torch's plainest."""
     model = build_model(h.arch, h.weights, len(cache.classes), h.seed).to(compute.device)
     model.register_forward_pre_hook(lambda _, images: (images[0].contiguous(),))
@@ -56,9 +57,9 @@ def start_slowly(cache: Cache, compute: Compute, h: Hyperparameters) -> Training
     return t
 
 
-def best_accuracy(t: Training, cache: Cache, h: Hyperparameters, compute: Compute) -> float:
+def best_accuracy(t: TrainState, cache: Cache, h: Hyperparameters, compute: Compute) -> float:
     """Of its epochs on the validation split, in per cent."""
     splits = (cache.split(name, store_px(h.image_px)) for name in ("training", "validation"))
     train, val = (resident(split, compute) for split in splits)
-    fitted = fit(t, (train, val), h, compute, lambda _: None)
-    return 100 * max(epoch.val_accuracy for epoch in fitted.epochs)
+    fitted = fit(t, train, val, h, compute, lambda _: None)
+    return 100 * max(epoch.val_accuracy for epoch in fitted.history)

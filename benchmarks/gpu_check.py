@@ -13,9 +13,9 @@ from benchmarks import __main__ as benchmarks
 from benchmarks.measure import Figure, Report, line
 from benchmarks.pipeline import prepare
 from benchmarks.setting import ROOT, cache_of, machine, photos
+from trial import TrialError
 from trial.device import Compute, choose_compute
-from trial.errors import TrialError
-from trial.fit import train_epoch
+from trial.train import train_epoch
 
 LOG = ROOT / "docs" / "log.md"
 HEAD = "stays.\n"  # of the log's introduction; entries follow, newest first

@@ -47,13 +47,13 @@ print(json.dumps(resident_bytes("VmHWM")))
 TRIAL = """
 import sys, json
 sys.path.insert(0, {root!r})
-from trial import __main__ as trial, epoch_log
+from trial import __main__ as trial, files
 resident = []
-add = epoch_log.EpochLog.add
+add = files.EpochLog.add
 def and_look(log, *arguments):
     add(log, *arguments)
     resident.append(resident_bytes("VmRSS"))
-epoch_log.EpochLog.add = and_look
+files.EpochLog.add = and_look
 import contextlib
 with contextlib.redirect_stdout(sys.stderr):
     code = trial.main({arguments!r})

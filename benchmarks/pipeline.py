@@ -23,15 +23,14 @@ from torch.nn import functional as F
 
 from benchmarks.measure import Report, alternate, ratios, wait_for
 from data.cache import Cache, Split
-from trial.batches import evaluation_batch, plan_epoch, store_px, training_batch
+from trial.batches import evaluation_batch, place_images, plan_epoch, store_px, to_device, training_batch
 from trial.device import Compute
-from trial.fit import Training, start_training, train_epoch
+from trial.evaluate import EVALUATION_BATCH, Counter, evaluate
 from trial.hyperparameters import Hyperparameters
-from trial.images import place_images, to_device
-from trial.metrics import Counter
-from trial.micro_batch import AtOnce, Buffers
+from trial.micro_batch import Buffers, MicroBatch
 from trial.model import build_model
-from trial.scoring import EVALUATED_AT_ONCE, evaluate
+from trial.state import TrainState, start_training
+from trial.train import train_epoch
 
 SIZES = (64, 96, 224)
 BATCHES = (8, 32, 128)
@@ -63,7 +62,7 @@ class Bench:
     """A training whose epochs are measured. Nothing is learned: a network that fits one batch would slow down in
     denormals."""
 
-    t: Training
+    t: TrainState
     train: Split
     val: Split
     labels: Tensor  # of train, on the device
@@ -89,7 +88,7 @@ def prepare(cache: Cache, compute: Compute, image_px: int, batch_size: int, step
     """steps: an epoch's."""
     h = Hyperparameters(batch_size=batch_size, image_px=image_px, lr=1e-8, weights="none")
     train = first(cache.split("training", store_px(image_px)), steps * batch_size, compute)
-    val = first(cache.split("validation", store_px(image_px)), EVALUATED_AT_ONCE[compute.device.type], compute)
+    val = first(cache.split("validation", store_px(image_px)), EVALUATION_BATCH[compute.device.type], compute)
     model = compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed))
     t = start_training(model, h, None, compute.precision)
     return Bench(t, train, val, torch.from_numpy(train.labels).to(compute.device), h, compute)
@@ -99,7 +98,7 @@ def step_by_step(bench: Bench, rounds: int) -> dict[str, list[float]]:
     """Within each epoch, a step of the trial and a step of the model alone take turns. The first round is not counted."""
     values: dict[str, list[float]] = {name: [] for name in ("training", "validation", "epoch", "beside")}
     training, validation = (
-        InTurns(*pair) for pair in zip((bench.t.train_at_once, bench.t.evaluate_at_once), alone(bench))
+        InTurns(*pair) for pair in zip((bench.t.train_micro_batch, bench.t.evaluation_micro_batch), alone(bench))
     )
     for number in range(rounds + 1):
         training.seconds = validation.seconds = 0.0
@@ -114,11 +113,11 @@ def step_by_step(bench: Bench, rounds: int) -> dict[str, list[float]]:
     return values
 
 
-class InTurns(AtOnce):
+class InTurns(MicroBatch):
     """The trial's own work, and after each piece of it another, whose seconds are added up."""
 
-    def __init__(self, own: AtOnce, other: Callable[[], None]) -> None:
-        super().__init__(own.images, own.least)
+    def __init__(self, own: MicroBatch, other: Callable[[], None]) -> None:
+        super().__init__(own.images, own.smallest)
         self.other, self.seconds = other, 0.0
 
     def run(self, work, undo):
@@ -146,17 +145,17 @@ def whole_rounds(bench: Bench, rounds: int) -> dict[str, list[float]]:
     ways = {
         "training": steps,
         "validation": score,
-        "epoch": lambda: run_epoch(bench, bench.t.train_at_once, bench.t.evaluate_at_once),
+        "epoch": lambda: run_epoch(bench, bench.t.train_micro_batch, bench.t.evaluation_micro_batch),
         "beside": lambda: beside_model(bench),
     }
     return alternate({name: timed(work, bench.compute) for name, work in ways.items()}, rounds)
 
 
-def run_epoch(bench: Bench, train_at_once: AtOnce, evaluate_at_once: AtOnce) -> None:
+def run_epoch(bench: Bench, train_micro_batch: MicroBatch, evaluation_micro_batch: MicroBatch) -> None:
     """As `fit` does it."""
-    bench.t.train_at_once = train_at_once
+    bench.t.train_micro_batch = train_micro_batch
     train_epoch(bench.t, bench.train, bench.labels, bench.h, bench.compute)
-    evaluate(bench.t.model, bench.val, bench.h.image_px, bench.compute, evaluate_at_once)
+    evaluate(bench.t.model, bench.val, bench.h.image_px, bench.compute, evaluation_micro_batch)
 
 
 def alone(bench: Bench) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -164,7 +163,7 @@ def alone(bench: Bench) -> tuple[Callable[[], None], Callable[[], None]]:
     planned = next(plan_epoch(len(bench.labels), bench.h.batch_size, torch.Generator()))
     images, labels = training_batch(bench.train.images, bench.labels, planned, bench.h.image_px)
     val_labels = torch.from_numpy(bench.val.labels).to(bench.compute.device)
-    at_once = slice(0, min(len(val_labels), bench.t.evaluate_at_once.images))
+    at_once = slice(0, min(len(val_labels), bench.t.evaluation_micro_batch.images))
     val_images, val_labels = evaluation_batch(bench.val.images, val_labels, at_once, bench.h.image_px)
 
     def score() -> None:
@@ -175,7 +174,7 @@ def alone(bench: Bench) -> tuple[Callable[[], None], Callable[[], None]]:
     return lambda: bare_step(bench.t, images, labels, bench.compute), score
 
 
-def bare_step(t: Training, images: Tensor, labels: Tensor, compute: Compute) -> None:
+def bare_step(t: TrainState, images: Tensor, labels: Tensor, compute: Compute) -> None:
     """Forward, loss, backward, update: (B, 3, S, S) float32, (B,) int64, on the device."""
     with compute.autocast():
         loss = F.cross_entropy(t.model(images).float(), labels)

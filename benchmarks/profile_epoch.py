@@ -19,18 +19,18 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.measure import wait_for
 from benchmarks.pipeline import Bench, prepare, run_epoch, steps_a_round
 from benchmarks.setting import cache_of, machine, photos
-from trial import fit, metrics, micro_batch
+from trial import evaluate, micro_batch, train
 from trial.device import Compute, choose_compute
 
 
 def parts_of(bench: Bench) -> dict[str, tuple[object, str]]:
     """Which function of which object is which part."""
     return {
-        "batches": (fit, "training_batch"),
+        "batches": (train, "training_batch"),
         "forward": (bench.t.model, "forward"),
         "backward": (torch.Tensor, "backward"),
         "update": (bench.t.optimizer, "step"),
-        "counting": (metrics.Counter, "add"),
+        "counting": (evaluate.Counter, "add"),
         "kept for a repetition": (micro_batch.Buffers, "keep"),
     }
 
@@ -65,12 +65,12 @@ def timed(function, name: str, seconds: dict[str, float], compute: Compute):
 
 def epoch_parts(bench: Bench) -> dict[str, float]:
     """Seconds of an epoch's parts, the rest among them."""
-    own = bench.t.train_at_once, bench.t.evaluate_at_once
+    own = bench.t.train_micro_batch, bench.t.evaluation_micro_batch
     started = time.perf_counter()
     with timed_parts(bench) as seconds:
-        fit.train_epoch(bench.t, bench.train, bench.labels, bench.h, bench.compute)
+        train.train_epoch(bench.t, bench.train, bench.labels, bench.h, bench.compute)
     trained = time.perf_counter()
-    fit.evaluate(bench.t.model, bench.val, bench.h.image_px, bench.compute, own[1])
+    evaluate.evaluate(bench.t.model, bench.val, bench.h.image_px, bench.compute, own[1])
     ended = time.perf_counter()
     rest = trained - started - sum(seconds.values())
     return {**seconds, "rest of the training": rest, "validation": ended - trained}
@@ -81,7 +81,7 @@ def operators(bench: Bench, rows: int) -> str:
     on_gpu = bench.compute.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as found:
-        run_epoch(bench, bench.t.train_at_once, bench.t.evaluate_at_once)
+        run_epoch(bench, bench.t.train_micro_batch, bench.t.evaluation_micro_batch)
     order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     return found.key_averages().table(sort_by=order, row_limit=rows, max_name_column_width=48)
 

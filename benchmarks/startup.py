@@ -21,7 +21,7 @@ FIRST_STEP = """
 import importlib.util, os, runpy, sys
 class AtTheFirstStep:
     def find_spec(self, name, path, target=None):
-        if name != "trial.sgd":
+        if name != "trial.state":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -7,10 +7,10 @@ import signal
 import sys
 from pathlib import Path
 
-from data.errors import DataError
-from data.names import printable, show_any_name
+from data import DataError
+from data.terminal import printable, show_any_name
 
-DEFAULT_CACHE = Path(__file__).resolve().parent / "cache"
+_DEFAULT_CACHE = Path(__file__).resolve().parent / "cache"
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -19,7 +19,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
     prepare = commands.add_parser("prepare", help="decode photos once into a cache", allow_abbrev=False)
     prepare.add_argument("source", type=Path, metavar="SOURCE", help="folder, zip or tar of photos")
-    prepare.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR", help="default: data/cache")
+    prepare.add_argument("--cache", type=Path, default=_DEFAULT_CACHE, metavar="DIR", help="default: data/cache")
     prepare.add_argument("--image-px", type=_positive, default=256, metavar="N", help="side of the stored squares")
     prepare.add_argument("--train-split", choices=("auto", "training", "skewed_training"), default="auto")
     prepare.add_argument("--skew", choices=("none", "lab"), default="none", help="lab: derive the lab's skewed split")
@@ -37,7 +37,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     sample.add_argument("--seed", type=int, default=0)
 
     show = commands.add_parser("show", help="counts, and a contact sheet of what the network sees", allow_abbrev=False)
-    show.add_argument("cache", type=Path, nargs="?", default=DEFAULT_CACHE, metavar="CACHE")
+    show.add_argument("cache", type=Path, nargs="?", default=_DEFAULT_CACHE, metavar="CACHE")
     show.add_argument("--out", type=Path, metavar="PNG", help="default: CACHE/contact_sheet.png")
     args = parser.parse_args(arguments)
     if args.command == "prepare" and args.split_seed is not None and not args.split:
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill cleans up as Ctrl-C does
     try:
-        {"prepare": run_prepare, "sample": run_sample, "show": run_show}[args.command](args)
+        {"prepare": _run_prepare, "sample": _run_sample, "show": _run_show}[args.command](args)
     except DataError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
@@ -81,12 +81,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error} in this Python; activate the environment: . .venv/bin/activate", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: nothing was left half made; repeat the command to start again", file=sys.stderr)
+        print("interrupted: nothing incomplete was left; repeat the command to start again", file=sys.stderr)
         return 130
     return 0
 
 
-def run_prepare(args: argparse.Namespace) -> None:
+def _run_prepare(args: argparse.Namespace) -> None:
     from data.prepare import Settings, prepare
     from data.show import counts_table
 
@@ -96,17 +96,17 @@ def run_prepare(args: argparse.Namespace) -> None:
     manifest = prepare(args.source, args.cache, settings)
     print(counts_table(manifest))
     if manifest["skipped"]:
-        reasons = manifest.get("why_skipped", {})  # an earlier version did not keep them
+        reasons = manifest.get("why_skipped", {})  # earlier versions did not keep them
         names = [f"{path} ({reasons[path]})" if path in reasons else path for path in manifest["skipped"]]
-        print(f"skipped {len(names)} unreadable: {printable('; '.join(names))}")
+        print(f"skipped {len(names)} that cannot be decoded: {printable('; '.join(names))}")
     print("".join(f"{note}\n" for note in manifest.get("notes", [])), end="")
-    print_warnings(args.cache, manifest)
+    _print_warnings(args.cache, manifest)
     if _could_be_skewed(manifest):
-        print("this is Food-11's full training split; the report trained on a skewed one: --skew lab derives it")
+        print("this is Food-11's full training split; the lab trained on a skewed one: --skew lab derives it")
     print(f"{'up to date' if manifest['reused'] else 'wrote'}: {args.cache} ({manifest['image_px']} px)")
 
 
-def print_warnings(cache: Path, manifest: dict) -> None:
+def _print_warnings(cache: Path, manifest: dict) -> None:
     from data.contents import warnings_of
 
     for line in warnings_of(cache, manifest):
@@ -120,7 +120,7 @@ def _could_be_skewed(manifest: dict) -> bool:
     return is_full and all(n >= lab for n, lab in zip(manifest["counts"]["training"], SKEWED))
 
 
-def run_sample(args: argparse.Namespace) -> None:
+def _run_sample(args: argparse.Namespace) -> None:
     from data.sample import write_sample
 
     counts = write_sample(args.directory, args.seed)
@@ -128,14 +128,14 @@ def run_sample(args: argparse.Namespace) -> None:
     print(f"sample: {args.directory} ({', '.join(f'{split} {n}' for split, n in total.items())})")
 
 
-def run_show(args: argparse.Namespace) -> None:
+def _run_show(args: argparse.Namespace) -> None:
     from data.cache import open_cache
     from data.show import counts_table, save_contact_sheet
 
     cache = open_cache(args.cache)
     target = args.out or args.cache / "contact_sheet.png"
     print(counts_table(cache.manifest))
-    print_warnings(args.cache, cache.manifest)
+    _print_warnings(args.cache, cache.manifest)
     save_contact_sheet(cache, target)
     print(f"contact sheet: {target}")
 

@@ -1,4 +1,4 @@
-"""Archives: which kind a file is, what a zip or a tar holds, and what to do about the kinds that are not read.
+"""Archives: which kind a file is, what a zip or a tar holds, and how to unpack the kinds that are not read.
 
 A file is known by its first bytes, whatever its name. Zips and plain tars are read in place; a compressed tar and an archive in
 an archive are copied out once (`Source.packed`), since no single photo can be read from them.
@@ -21,8 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from data.errors import DataError
-from data.names import parts_of
+from data import DataError
+from data.layouts import parts_of
 
 _COMPRESSED = {"gzip": (b"\x1f\x8b", gzip.open), "bzip2": (b"BZh", bz2.open), "xz": (b"\xfd7zXZ\0", lzma.open)}
 _PIECE = re.compile(r"(?<!\.7z)(?<!\.rar)\.(\d{3}|part[-_]?\w{1,3}|[a-c][a-z])$", re.IGNORECASE)  # cat joins them
@@ -123,7 +123,7 @@ def tar_members(path: Path, label: str) -> Iterator[Member]:
 def decompress(path: Path, kind: str, target: Path, label: str) -> None:
     """Write what is compressed in `path` to `target`. Raises DataError where it is cut off or damaged, and OSError where
     the disk is full."""
-    from tqdm import tqdm  # not above: a decoding process does without it
+    from tqdm import tqdm  # not above: a decoding process does not need it
 
     bar = {"total": path.stat().st_size, "desc": "unpacking", "unit": "B", "unit_scale": True, "disable": None}
     with (
@@ -146,8 +146,8 @@ def _next_block(content: gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile, label: str
 
 
 def _zip_path(entry: zipfile.ZipInfo) -> str:
-    """The name with slashes, as it was meant: archivers on Windows write backslashes, and those on Macs UTF-8 without
-    saying so, which Python then takes for cp437."""
+    """The intended name, with slashes: archivers on Windows write backslashes, and those on Macs UTF-8 without its flag,
+    which Python then takes for cp437."""
     name = _unicode_path(entry) or entry.filename
     if not entry.flag_bits & 0x800 and name == entry.filename:
         with suppress(UnicodeError):  # another code page: the letters stay wrong, and the same for all files
@@ -190,7 +190,7 @@ def _disks(path: Path) -> int:
         tail = file.read()
     at = tail.rfind(b"PK\5\6")
     disk = struct.unpack_from("<H", tail, at + 4)[0] if 0 <= at <= len(tail) - 22 else 0
-    return 0 if disk == 0xFFFF else disk  # that: see its 64-bit record, which zipfile looks at
+    return 0 if disk == 0xFFFF else disk  # then its 64-bit record has it, which zipfile reads
 
 
 def _unknown(head: bytes, label: str, size: int) -> DataError:

@@ -1,10 +1,10 @@
-"""The cache: one folder of uint8 arrays that says what it is, and is refused where it is not what was asked for.
+"""The cache: one folder of uint8 arrays that says what it is, and is refused where it does not hold what is needed.
 
-manifest.json            format, image size, classes, counts, the source and its digest; of drawings which generator
+manifest.json            format, image size, classes, counts, the source and its digest; of a sample its generator
 photos.npz               the source's files, by content: data/contents.py
 SPLIT.images.npy         (N, image_px, image_px, 3) uint8
 SPLIT.labels.npy         (N,) int64
-scaled/SPLIT.PX.npy      the same images, smaller: made when a trial first asks for them
+scaled/SPLIT.PX.npy      the same images, smaller: made when a trial first needs them
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data import DataError
 from data.contents import compare, listed, read_contents, remember
-from data.errors import DataError
 from data.source import Source, open_source
 
 FORMAT = 2  # raised when decoding or the files' meaning change: older caches are then refused
-SCALED_AT_ONCE = 64  # images a thread
+SCALED_AT_ONCE = 64  # images per thread
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ class Cache:
 
 
 def open_cache(directory: Path, image_px: int = 1) -> Cache:
-    """Open a cache for training at `image_px`. Raises DataError, with the command that mends it, where it
+    """The cache, for training at `image_px`.
 
-    is missing, is of another format, is smaller than `image_px`, is damaged, or its source has changed since.
+    Raises DataError, with the command that repairs it, where it is missing, is of another format, is smaller than
+    `image_px`, is damaged, or its source has changed since.
     """
     manifest = read_manifest(directory)
     if manifest is None:
@@ -86,12 +87,12 @@ def open_cache(directory: Path, image_px: int = 1) -> Cache:
     if manifest.get("format") != FORMAT:
         raise DataError(
             f"{directory}: the cache has format {manifest.get('format')}, this version reads format {FORMAT}; "
-            f"{rebuild_hint(directory, manifest)}"
+            f"{_rebuild_hint(directory, manifest)}"
         )
     if manifest["image_px"] < image_px:
         raise DataError(
-            f"{directory}: the cache holds {manifest['image_px']} px images, {image_px} px were asked for; "
-            f"{rebuild_hint(directory, manifest, image_px)}"
+            f"{directory}: the cache holds {manifest['image_px']} px images, {image_px} px are needed; "
+            f"{_rebuild_hint(directory, manifest, image_px)}"
         )
     check_files(directory, manifest)
     _check_source(directory, manifest)
@@ -120,13 +121,13 @@ def write_manifest(directory: Path, manifest: dict) -> None:
     os.replace(partial, directory / "manifest.json")
 
 
-def rebuild_hint(directory: Path, manifest: dict, image_px: int | None = None) -> str:
-    """The command that makes this cache again, with the settings it was made with; of photos that are not there now, that they
-    have to be found first."""
+def _rebuild_hint(directory: Path, manifest: dict, image_px: int | None = None) -> str:
+    """The command that makes this cache again, with its own settings; before it, where the photos are missing, that they have
+    to be restored."""
     source, reason = manifest.get("source"), ""
     if source:
         _, reason = _open_source(Path(source))
-    first = f"{source} {reason}: bring its photos back and " if reason else ""
+    first = f"{source} {reason}: restore its photos and " if reason else ""
     known = manifest if source and not reason else {**manifest, "source": "SOURCE"}
     return f"{first}make it again with: {rebuild_command(directory, known, image_px)}"
 
@@ -144,7 +145,7 @@ def rebuild_command(directory: Path, manifest: dict, image_px: int | None = None
 
 
 def check_files(directory: Path, manifest: dict) -> None:
-    """Raises DataError, with the command that mends it, where an array is not there or not of the manifest's shape."""
+    """Raises DataError, with the command that repairs it, where an array is not there or not of the manifest's shape."""
     side = manifest["image_px"]
     for name, counts in manifest["counts"].items():
         expected = {"images": (sum(counts), side, side, 3), "labels": (sum(counts),)}
@@ -156,13 +157,13 @@ def check_files(directory: Path, manifest: dict) -> None:
             if found != str(shape):
                 raise DataError(
                     f"{directory}: {name}.{part}.npy should hold an array of shape {shape}, found {found}; "
-                    f"{rebuild_hint(directory, manifest)}"
+                    f"{_rebuild_hint(directory, manifest)}"
                 )
 
 
 def require_whole(images: np.ndarray) -> None:
     """Raises DataError where the file behind mapped images has become shorter: reading on would end the process with
-    SIGBUS and no word. A file that was removed or replaced stays readable for whoever has mapped it.
+    SIGBUS and without a message. A file that was removed or replaced stays readable for a process that has mapped it.
     """
     if not isinstance(images, np.memmap):
         return
@@ -173,7 +174,7 @@ def require_whole(images: np.ndarray) -> None:
     expected = images.offset + images.nbytes
     if found < expected:
         raise DataError(
-            f"{images.filename}: {found} bytes, expected {expected}: the cache was cut while it was read; "
+            f"{images.filename}: {found} bytes, expected {expected}: the cache became shorter while it was read; "
             f"{_rebuild_of(Path(images.filename).parent)}"
         )
 
@@ -181,27 +182,27 @@ def require_whole(images: np.ndarray) -> None:
 def _rebuild_of(folder: Path) -> str:
     directory = folder.parent if folder.name == "scaled" else folder
     try:
-        return rebuild_hint(directory, read_manifest(directory) or {})
+        return _rebuild_hint(directory, read_manifest(directory) or {})
     except DataError:
-        return rebuild_hint(directory, {})
+        return _rebuild_hint(directory, {})
 
 
 def _check_source(directory: Path, manifest: dict) -> None:
-    """A source that cannot be looked at cannot have changed: the cache is enough. One with other photos is a stale cache."""
+    """Raises DataError where the source has other photos by now. One that cannot be read is taken to be unchanged."""
     path = Path(manifest["source"])
     source, reason = _open_source(path)
     if source and source.digest != manifest["source_digest"]:
         contents = read_contents(directory)
         if contents and contents.source_digest == source.digest:
             return
-        # What has to be unpacked first is left to `prepare`, which finds the cache up to date where the photos are the same.
+        # What has to be unpacked first is left to `prepare`: it finds out whether the photos are the same.
         can_compare = contents and source.packed is None
         found = compare(contents, source, manifest["skipped"]) if can_compare else None
         if found is None or ((found.changed or found.added or found.removed) and not found.lost_split):
             what = f" ({found})" if found else ""
             raise DataError(
                 f"{directory}: the photos in {path} have changed since this cache was made{what}; "
-                f"{rebuild_hint(directory, manifest)}"
+                f"{_rebuild_hint(directory, manifest)}"
             )
         if found.lost_split:
             reason = f"has none of the photos of {found.lost_split}"
@@ -214,7 +215,7 @@ def _check_source(directory: Path, manifest: dict) -> None:
 
 
 def _open_source(path: Path) -> tuple[Source | None, str]:
-    """The source; or None, and why no photos can be found there now."""
+    """The source; or None, and why its photos are not available."""
     try:
         if not path.exists():
             return None, "is not there"
@@ -249,8 +250,8 @@ def _write_scaled(full: np.ndarray, target: Path, store_px: int) -> np.ndarray:
 
 
 def _scaled(full: np.ndarray, store_px: int) -> Iterator[np.ndarray]:
-    """The images in order, so many at a time, (B, store_px, store_px, 3) uint8; in threads, as Pillow scales without
-    Python's lock."""
+    """The images in order, in parts of (B, store_px, store_px, 3) uint8; in threads, as Pillow scales without Python's
+    lock."""
 
     def scale(start: int) -> np.ndarray:
         images = (Image.fromarray(image) for image in full[start : start + SCALED_AT_ONCE])

@@ -1,7 +1,7 @@
 """The photos that a cache was made of, by content: which have really changed since, and which are in two splits.
 
-photos.npz in the cache has the names of the source's files, those decoded first and in their order, and what tells whether
-one is still the same: a stamp, which costs no reading, and a digest of its bytes.
+photos.npz in the cache has the names of the source's files, those decoded first and in their order, and for each how to
+recognise a change: a stamp, which needs no reading, and a digest of its bytes.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 import os
 import tempfile
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain, combinations
+from itertools import combinations, pairwise
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile
 
 import numpy as np
 
-from data.layouts import SPLITS
-from data.names import Names, Photos
+from data.layouts import SPLITS, Photo
 from data.source import DIGEST_BYTES, UNREAD, Reader, Source, digest_of
 
 FILE = "photos.npz"
@@ -29,7 +28,7 @@ FILE = "photos.npz"
 class Contents:
     """What is known of a source's files."""
 
-    names: Names  # (N,) relative paths
+    names: list[str]  # (N,) relative paths
     sizes: tuple[int, ...]  # files of each split, the U first of all; the others were not decoded
     stamps: np.ndarray  # (N,) uint32
     digests: np.ndarray  # (U, DIGEST_BYTES) uint8; zeros where it could not be read
@@ -42,36 +41,38 @@ class Contents:
 
 @dataclass(frozen=True)
 class Changes:
-    """Names of files that are not as they were; `unread` cannot be looked at now."""
+    """Names of files that have changed; `unread` cannot be read now."""
 
     changed: list[str]
     added: list[str]
     removed: list[str]
     unread: list[str]
-    lost_split: (
-        str | None
-    )  # all of its photos are removed, and no photo has been added: nobody does that, a disk is not there
+    lost_split: str | None  # all of its photos are removed and none was added: its disk is probably not mounted
 
     def __str__(self) -> str:
         parts = {"changed": self.changed, "added": self.added, "removed": self.removed}
         return "; ".join(f"{len(names)} {what}: {listed(names)}" for what, names in parts.items() if names)
 
 
-def contents_of(source: Source, plan: dict[str, Photos], digests: np.ndarray) -> Contents:
+def contents_of(source: Source, plan: dict[str, list[Photo]], digests: np.ndarray) -> Contents:
     """digests: (U, DIGEST_BYTES) uint8, of the plan's photos in its order."""
-    paths = chain.from_iterable(plan[split].paths for split in SPLITS)
-    places = np.fromiter((bisect_left(source.files, path) for path in paths), np.int64)
+    places = np.fromiter((bisect_left(source.files, path) for path in _paths(plan)), np.int64)
     unused = np.ones(len(source.files), bool)
     unused[places] = False
     order = np.concatenate([places, np.flatnonzero(unused)])
-    names, sizes = Names(source.files[i] for i in order), tuple(len(plan[split]) for split in SPLITS)
+    names, sizes = [source.files[i] for i in order], tuple(len(plan[split]) for split in SPLITS)
     return Contents(names, sizes, np.array(source.stamps, np.uint32)[order], digests, source.digest)
 
 
+def _paths(plan: dict[str, list[Photo]]) -> Iterator[str]:
+    return (path for split in SPLITS for path, _ in plan[split])
+
+
 def save_contents(folder: Path, contents: Contents) -> None:
-    """Trials that start at the same moment may all do so: the last one wins. Raises OSError."""
-    text, ends = contents.names.packed()
-    arrays = {"text": np.frombuffer(text, np.uint8), "ends": np.array(ends, np.uint64), "sizes": contents.sizes}
+    """Trials that start at the same moment may all do this: the last one wins. Raises OSError."""
+    names = [name.encode("utf-8", "surrogateescape") for name in contents.names]
+    ends = np.cumsum([0, *map(len, names)], dtype=np.uint64)  # where each name begins, and where the last one ends
+    arrays = {"text": np.frombuffer(b"".join(names), np.uint8), "ends": ends, "sizes": contents.sizes}
     arrays |= {key: getattr(contents, key) for key in ("stamps", "digests", "source_digest")}
     handle, partial = tempfile.mkstemp(dir=folder, suffix=".partial")
     try:
@@ -88,7 +89,8 @@ def read_contents(folder: Path) -> Contents | None:
     """None where an earlier version made the cache, or the file is damaged."""
     try:
         with (folder / FILE).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            names = Names.unpacked(file["text"].tobytes(), memoryview(file["ends"]))
+            text, ends = file["text"].tobytes(), file["ends"].tolist()
+            names = [text[start:end].decode("utf-8", "surrogateescape") for start, end in pairwise(ends)]
             sizes = tuple(file["sizes"].tolist())
             found = Contents(names, sizes, file["stamps"], file["digests"], str(file["source_digest"]))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
@@ -98,8 +100,8 @@ def read_contents(folder: Path) -> Contents | None:
 
 
 def compare(contents: Contents, source: Source, skipped: Iterable[str]) -> Changes:
-    """What is not as it was, by the bytes of those files whose stamps are others. skipped: photos that are not in the cache; that
-    one of them is removed changes nothing, and neither does what was not decoded.
+    """What has changed, by the bytes of those files whose stamps differ. skipped: photos that are not in the cache; that one
+    of them is removed changes nothing, and neither do files that were not decoded.
     """
     known, reader = {name: i for i, name in enumerate(contents.names)}, Reader(source.where, source.is_zip)
     is_folder = source.where.is_dir()
@@ -123,7 +125,7 @@ def compare(contents: Contents, source: Source, skipped: Iterable[str]) -> Chang
 
 
 def _is_gone(folder: Path, name: str) -> bool:
-    """Not where a folder cannot be listed or is a link to a disk that is not there."""
+    """False also where a folder cannot be listed or is a link to a disk that is not mounted."""
     try:
         os.lstat(folder / name)
         return False
@@ -147,8 +149,8 @@ def _lost_split(contents: Contents, gone: dict[int, str]) -> str | None:
 
 
 def remember(folder: Path, contents: Contents, source: Source) -> None:
-    """Keep the new stamps of files that are as they were, so that the next start is cheap again; a folder that cannot be written
-    stays as it is."""
+    """Keep the new stamps of unchanged files, so that the next start is cheap again; a folder that cannot be written stays as
+    it is."""
     stamps = dict(zip(source.files, source.stamps))
     new = np.array([stamps.get(name, old) for name, old in zip(contents.names, contents.stamps)], np.uint32)
     with suppress(OSError):
@@ -156,15 +158,14 @@ def remember(folder: Path, contents: Contents, source: Source) -> None:
 
 
 def has_same_photos(
-    folder: Path, manifest: dict, source: Source, plan: dict[str, Photos], strays: Iterable[str]
+    folder: Path, manifest: dict, source: Source, plan: dict[str, list[Photo]], strays: Iterable[str]
 ) -> bool:
-    """Whether decoding `plan` would make the cache in `folder` again; what is new in the listing alone is remembered."""
+    """Whether decoding `plan` would make the cache in `folder` again; new stamps are remembered."""
     contents = read_contents(folder)
-    planned = chain.from_iterable(plan[split].paths for split in SPLITS)
     if contents is None or contents.sizes != tuple(len(plan[split]) for split in SPLITS):
         return False
-    used = [name for name, _ in zip(contents.names, range(contents.used))]
-    if used != list(planned) or set(strays) != set(manifest["skipped"]) - set(used):
+    used = contents.names[: contents.used]
+    if used != list(_paths(plan)) or set(strays) != set(manifest["skipped"]) - set(used):
         return False
     found = compare(contents, source, manifest["skipped"])
     if found.changed or found.removed or found.unread:

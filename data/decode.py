@@ -1,20 +1,31 @@
-"""One photo as found in the wild -> one square of uint8."""
+"""One photo as found in the wild -> one square of uint8; and what a decoding process runs: photos in, rows of an array out.
+
+A decoding process imports as little as it can, no numpy among it: of a few thousand photos its start is a quarter of the time.
+"""
 
 from __future__ import annotations
 
 import io
+import os
 import struct
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from data import formats
+from data.memory import keep_freed_memory, resident_bytes, trim
+from data.source import UNREAD, Reader, digest_of
 
-if TYPE_CHECKING:  # a decoding process does without it: data/rows.py
+if TYPE_CHECKING:  # a decoding process does without it
     import numpy as np
+
+KEPT_BYTES = 2**28  # several times what a process with photos of 24 megapixels holds
 
 MAX_PIXELS = 178_956_970
 """Decoded at once, at 4 bytes each and as much again to turn them: more is a bomb to Pillow too. A JPEG counts as it is decoded,
@@ -156,7 +167,7 @@ def _square(upright: Image.Image, image_px: int) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB: 16-bit greys are scaled (not clipped), transparency goes onto white."""
+    """Any Pillow mode to RGB: 16-bit greys are scaled (not clipped), transparency is put on white."""
     if image.mode == "RGB":
         return image
     if image.height <= _STRIP_ROWS:
@@ -181,7 +192,7 @@ def _strip_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _without_metadata(raw: bytes) -> bytes:
-    """A JPEG, PNG or TIFF with what its pixels need alone; any other file, and one whose parts cannot be told, as it is."""
+    """A JPEG, PNG or TIFF with nothing but what its pixels need; any other file, and one whose parts cannot be found, as it is."""
     if raw.startswith(_JPEG):  # without APP1 to APP15 and comments, but with Adobe's APP14: how colours are stored
         dropped = {0xFE, *range(0xE1, 0xF0)} - {0xEE}
         kept = [raw[start:end] for marker, start, end in _segments(raw) if marker not in dropped]
@@ -201,7 +212,7 @@ def _tiff_without_texts(raw: bytes) -> bytes:
 
 
 def _segments(raw: bytes) -> Iterator[tuple[int, int, int]]:
-    """A JPEG's segments: marker, begin and end; the first scan (0xDA) goes on to the end of the file."""
+    """A JPEG's segments: marker, begin and end; the first scan (0xDA) extends to the end of the file."""
     at = 2
     while raw[at : at + 1] == b"\xff" and at + 4 <= len(raw):
         marker, length = raw[at + 1], int.from_bytes(raw[at + 2 : at + 4], "big")
@@ -220,3 +231,63 @@ def _png_chunks(raw: bytes) -> Iterator[bytes]:
         if raw[at + 4 : at + 8] in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
             yield raw[at:end]
         at = end
+
+
+# -- in a process of its own ---------------------------------------------------------------------------------------------
+
+
+class Rows(NamedTuple):
+    """Where an array of squares, (N, image_px, image_px, 3) uint8, begins in its .npy file."""
+
+    path: Path
+    offset: int  # bytes
+    image_px: int
+
+
+_reader: Reader | None = None  # one per process
+
+
+def start_worker(path: Path, is_zip: bool, parent: int) -> None:
+    """Open the source, and leave with the parent if it is killed."""
+    global _reader
+    keep_freed_memory()
+    _reader = Reader(path, is_zip)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+class Decoded(NamedTuple):
+    """What became of some photos. digests: DIGEST_BYTES per photo, UNREAD where it could not be read."""
+
+    photos: int
+    failed: dict[str, str]  # path: reason
+    digests: bytes
+
+
+def decode_rows(target: Rows, start: int, paths: list[str]) -> Decoded:
+    """Decode these photos into the rows from `start` on. Raises OSError where the disk is full.
+
+    Written, not mapped: a fifth of the time (no page is faulted in), and a full disk is an error, not a signal.
+    """
+    failed, digests = {}, bytearray()
+    with target.path.open("r+b") as file:
+        for row, path in enumerate(paths, start):
+            digest = UNREAD
+            try:
+                raw = _reader.read(path)
+                digest = digest_of(raw)
+                square = decode_square(raw, target.image_px, path).tobytes()
+            except Exception as error:  # noqa: BLE001  Pillow's decoders raise many types; each is reported by file name
+                failed[path] = str(error).split("\n")[0] or type(error).__name__
+            else:
+                file.seek(target.offset + row * len(square))
+                file.write(square)
+            digests += digest
+    if resident_bytes() > KEPT_BYTES:  # after a huge photo
+        trim()
+    return Decoded(len(paths), failed, bytes(digests))

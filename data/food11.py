@@ -22,7 +22,7 @@ CLASSES: tuple[str, ...] = (
     "Vegetable/Fruit",
 )
 
-# Images a class, indexed by class id.
+# Images per class, indexed by class id.
 TRAINING = (994, 429, 1500, 986, 848, 1325, 440, 280, 855, 1500, 709)
 VALIDATION = (362, 144, 500, 327, 326, 449, 147, 96, 347, 500, 232)
 EVALUATION = (368, 148, 500, 335, 287, 432, 147, 96, 303, 500, 231)

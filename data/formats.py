@@ -71,7 +71,7 @@ def codec_of(raw: bytes, name: str = "") -> Codec | None:
 
 
 def _brands(raw: bytes) -> set[bytes]:
-    """The major brand where it says enough, else the compatible ones too."""
+    """The major brand where it is specific, otherwise the compatible ones too."""
     major, end = raw[8:12], min(int.from_bytes(raw[:4], "big"), _BYTES_READ)
     return {major, *(raw[at : at + 4] for at in range(16, end, 4))} if major in (b"mif1", b"msf1") else {major}
 
@@ -80,7 +80,7 @@ def _is_raw_tiff(raw: bytes) -> bool:
     """By the first directory: DNG's version, a sensor's own pixels, or a reduced picture beside which others are."""
     try:
         tags = {tag: value for _, tag, _, value in tiff_entries(raw)}
-    except struct.error:  # damaged: Pillow says how
+    except struct.error:  # damaged: Pillow reports how
         return False
     # DNGVersion; PhotometricInterpretation: colour filter array, linear raw; NewSubfileType with SubIFDs
     return 0xC612 in tags or tags.get(0x106) in (32803, 34892) or (tags.get(0xFE) == 1 and 0x14A in tags)
@@ -115,7 +115,7 @@ def load_module(codec: Codec) -> ModuleType | None:
 
 
 def can_read_now(reasons: Iterable[str]) -> bool:
-    """Whether a package that was missing, as `load_module` said in one of these reasons, has been installed since."""
+    """Whether a package that was missing, as `load_module` reported in one of these reasons, has been installed since."""
     for codec in (HEIC, AVIF, JXL, RAW):
         if any(f"pip install {codec.package}" in reason for reason in reasons):
             with suppress(ImportError):

@@ -6,20 +6,20 @@
 4. any other folder-per-class tree, its classes taken from the folder names;
 5. one of these without split folders: `apple_pie/17.jpg`, to be divided by `prepare --split`.
 
-Folders around all of it are looked through. Class numbers are ordered as numbers: 2 before 10.
+Folders around all of it are searched. Class numbers are ordered as numbers: 2 before 10.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from data import food11
-from data.errors import DataError
-from data.names import Photos, class_key, class_name, parts_of
+from data import DataError, food11
+from data.terminal import printable
 
 SPLITS = ("training", "validation", "evaluation")  # what the cache holds, whatever the source calls them
 WHOLE = "whole"  # the one split of a tree without split folders
@@ -35,16 +35,17 @@ _SPLIT_SUFFIX = re.compile(r" ?(set|split|data|images|imgs|photos|pictures)$")
 _FLAT_NAME = re.compile(r"^(\d+)_.+\.\w+$")
 
 Folder = tuple[str, ...]  # the names from the source's top down
+Photo = tuple[str, int]  # path in the source, class id
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A source tree, understood. `files` maps a source split to (path in the source, class id) pairs, sorted."""
+    """What a source tree holds. `files`: the photos of each source split, sorted by path."""
 
     kind: str  # "flat", "named", "numbered" or "folders"
     is_food11: bool
     classes: tuple[str, ...]
-    files: dict[str, Photos]
+    files: dict[str, list[Photo]]
     strays: list[str]  # in a flat split, names without a class number; in a class tree, files beside the folders
     unused: dict[str, int] = field(default_factory=dict)  # images in each folder (or file) that belongs to no split
     merged: list[list[str]] = field(default_factory=list)  # class folders that are one class by `class_key`
@@ -62,6 +63,26 @@ def read_layout(paths: Iterable[str], source: str) -> Layout:
     if all(len(below) == 1 for split in by_split.values() for _, below in split):
         return _flat_layout(by_split, unused, source)
     return _folder_layout(by_split, unused, source)
+
+
+def parts_of(path: str) -> Folder:
+    """The folders and the name. Not pathlib's: Python would keep each of many names in a table of its own."""
+    return tuple(part for part in path.split("/") if part not in ("", ".", ".."))
+
+
+def class_name(folders: Iterable[str]) -> str:
+    """The printable name of the class that these folders hold, in composed characters (NFC): the first of them that needs
+    no escape, or the first."""
+    names = [printable(unicodedata.normalize("NFC", folder).strip()) or ascii(folder) for folder in folders]
+    return min(names, key=lambda name: "\\" in name)
+
+
+def class_key(folder: str) -> str:
+    """Equal for folders that a person considers the same class: Unicode form, case, width, spaces, `_` and characters
+    without a shape aside."""
+    text = "".join(c for c in folder if unicodedata.category(c) != "Cf")
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(re.split(r"[\s_\x00-\x1f\x7f]+", text)).strip() or folder
 
 
 def split_of(folder: str) -> str | None:
@@ -115,7 +136,7 @@ def _with_words_in_common(folders: Iterable[Folder]) -> dict[Folder, str]:
 
 
 def _tell_eval_from_test(tops: dict[Folder, str]) -> None:
-    """Where there are both and no `val`, `eval` is what is looked at while training."""
+    """Where there are both and no `val`, `eval` is the validation split."""
     evaluations = {top: bool(_TEST.match(class_key(top[-1]))) for top, name in tops.items() if name == "evaluation"}
     if "validation" not in tops.values() and sorted(evaluations.values()) == [False, True]:
         tops[min(evaluations, key=evaluations.get)] = "validation"
@@ -178,11 +199,11 @@ def _by_split(paths: Iterable[str], tops: dict[Folder, str]) -> tuple[dict[str, 
 
 
 def _flat_layout(by_split: dict[str, _Split], unused: dict[str, int], source: str) -> Layout:
-    files: dict[str, Photos] = {}
+    files: dict[str, list[Photo]] = {}
     strays: list[str] = []
     for name, split in by_split.items():
         numbers = {path: _class_number(below[0]) for path, below in split}
-        files[name] = Photos((path, number) for path, number in numbers.items() if number is not None)
+        files[name] = [(path, number) for path, number in numbers.items() if number is not None]
         strays += [path for path, number in numbers.items() if number is None]
     if not any(files.values()):
         folder = "/".join(next(iter(by_split.values())).top)
@@ -201,11 +222,12 @@ def _class_number(name: str) -> int | None:
 
 def _folder_layout(by_split: dict[str, _Split], unused: dict[str, int], source: str) -> Layout:
     sizes = Counter(below[0] for split in by_split.values() for _, below in split if len(below) > 1)
-    folders = sorted(sizes, key=lambda name: (-sizes[name], name))  # a class is called what most of its photos say
+    folders = sorted(
+        sizes, key=lambda name: (-sizes[name], name)
+    )  # a class takes the name that most of its photos have
     kind, is_food11, classes, id_of = _classes_of_folders(folders)
     files = {
-        name: Photos((path, id_of[below[0]]) for path, below in split if len(below) > 1)
-        for name, split in by_split.items()
+        name: [(path, id_of[below[0]]) for path, below in split if len(below) > 1] for name, split in by_split.items()
     }
     strays = [path for split in by_split.values() for path, below in split if len(below) == 1]
     by_id: dict[int, list[str]] = {}

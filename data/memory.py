@@ -13,8 +13,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 def keep_freed_memory() -> None:
     """Let the process keep the memory that it frees; it stays within what it needed at its highest.
 
-    glibc hands large blocks back to the system at once. A training step frees all its activations, and a decoder its
-    photo, so that the next had them faulted in anew, page by page: a twentieth to a tenth of a step's time. Other C
+    glibc returns large blocks to the system at once. A training step frees all its activations, and a decoder its photo, so
+    that the next one would fault them in again, page by page: a twentieth to a tenth of a step's time. Other C
     libraries are left as they are, and so is a process whose address space is limited (ulimit -v): what it keeps could not
     be used for anything else.
     """
@@ -27,14 +27,14 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """What is free goes back to the system, and large blocks do so again from here on."""
+    """Return free memory to the system, and large blocks as soon as they are freed from here on."""
     _mallopt(M_MMAP_MAX, 65_536)  # glibc's own choice
     _mallopt(M_TRIM_THRESHOLD, 128 * 1024)
     trim()
 
 
 def trim() -> None:
-    """What is free goes back to the system, this once."""
+    """Return free memory to the system once."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

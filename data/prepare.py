@@ -20,18 +20,17 @@ import PIL
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
+from data import DataError
 from data.cache import FORMAT, check_files, read_manifest, write_manifest
 from data.contents import contents_of, has_same_photos, in_two_splits, save_contents
-from data.errors import DataError
+from data.decode import Rows, decode_rows, start_worker
 from data.formats import can_read_now
-from data.layouts import SPLITS, Layout
-from data.names import Photos
-from data.plan import Settings, notes_on, plan_splits, understand
-from data.rows import Rows, decode_rows, start_worker
+from data.layouts import SPLITS, Layout, Photo
 from data.sample import generated_by
 from data.source import DIGEST_BYTES, Source, open_source, unpack
+from data.splits import Settings, notes_on, plan_splits, understand
 
-CHUNK = 64  # photos a task: long enough to hide the hand-over, short enough for a smooth progress bar
+CHUNK = 64  # photos per task: long enough to hide the hand-over, short enough for a smooth progress bar
 WAITING = 4 * (os.cpu_count() or 1)  # tasks: enough that no worker waits for one, few enough to weigh nothing
 
 
@@ -43,7 +42,7 @@ def prepare(source_path: Path, cache: Path, settings: Settings) -> dict:
     source, cache = open_source(source_path.resolve()), cache.resolve()  # a link to a bigger disk stays a link
     old = _old_manifest(cache, source.path)
     with _unpacked(source, cache) as readable:
-        return _prepare(readable, str(source_path), (cache, old), settings)
+        return _prepare(readable, str(source_path), cache, old, settings)
 
 
 @contextmanager
@@ -65,30 +64,29 @@ def _unpacked(source: Source, cache: Path) -> Iterator[Source]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prepare(source: Source, name: str, target: tuple[Path, dict | None], settings: Settings) -> dict:
-    """name: the source as the person gave it; target: the cache's folder, and the manifest that is there."""
-    cache, old = target
+def _prepare(source: Source, name: str, cache: Path, old: dict | None, settings: Settings) -> dict:
+    """name: the source as the person gave it; old: the manifest of the cache that exists."""
     layout = understand(source, name)
-    plan, train_split = plan_splits(layout, settings, (name, cache))
-    notes = notes_on(source, layout, train_split)
-    manifest = _manifest(source, layout, settings, train_split)
+    plan = plan_splits(layout, settings, name, cache)
+    notes = notes_on(source, layout, plan.train_split)
+    manifest = _manifest(source, layout, settings, plan.train_split)
     if (
         old
         and all(old.get(key) == value for key, value in manifest.items() if key not in ("source", "source_digest"))
         and (settings.skip_unreadable or not old["skipped"])
         and not can_read_now(old.get("why_skipped", {}).values())
         and _is_whole(cache, old)
-        and (old["source_digest"] == source.digest or has_same_photos(cache, old, source, plan, layout.strays))
+        and (old["source_digest"] == source.digest or has_same_photos(cache, old, source, plan.photos, layout.strays))
     ):
         kept = {key: value for key, value in _moved(cache, old, source).items() if key != "notes"}
         return kept | notes | {"reused": True}
     partial = None
     try:
         partial = _partial_folder(cache)
-        manifest.update(_decode_all(source, plan, partial, settings, layout.strays))
+        manifest.update(_decode_all(source, plan.photos, partial, settings, layout.strays))
+        labels = {split: np.load(partial / f"{split}.labels.npy") for split in SPLITS}
         manifest["counts"] = {
-            split: np.bincount(np.load(partial / f"{split}.labels.npy"), minlength=len(layout.classes)).tolist()
-            for split in SPLITS
+            split: np.bincount(labels[split], minlength=len(layout.classes)).tolist() for split in SPLITS
         }
         write_manifest(partial, manifest | notes)
         _replace(partial, cache)
@@ -106,7 +104,7 @@ def _prepare(source: Source, name: str, target: tuple[Path, dict | None], settin
 
 def _old_manifest(cache: Path, source: Path) -> dict | None:
     if source in cache.parents:
-        raise DataError(f"{cache}: lies inside the photos' folder; name a folder outside {source} with --cache.")
+        raise DataError(f"{cache}: is inside the photos' folder; name a folder outside {source} with --cache.")
     if cache.is_file() or (cache.is_dir() and any(cache.iterdir()) and not (cache / "manifest.json").exists()):
         raise DataError(f"{cache}: exists and is not a cache; name another folder with --cache.")
     return read_manifest(cache)
@@ -158,42 +156,21 @@ def _manifest(source: Source, layout: Layout, settings: Settings, train_split: s
     }
 
 
-def _decode_all(source: Source, plan: dict[str, Photos], partial: Path, settings: Settings, strays: list[str]) -> dict:
+def _decode_all(
+    source: Source, plan: dict[str, list[Photo]], partial: Path, settings: Settings, strays: list[str]
+) -> dict:
     """Fill the arrays of all splits. Returns the manifest's remaining keys."""
     failed: dict[str, str] = dict.fromkeys(strays, "no class in its name or folder")
-    total, digests = sum(len(files) for files in plan.values()), bytearray()
-    pool = ProcessPoolExecutor(
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=start_worker,
-        initargs=(source.where, source.is_zip, os.getpid()),
-    )
-
-    def advance(task: Future) -> None:
-        done, reasons, of_these = task.result()
-        bar.update(done)
-        failed.update(reasons)
-        digests.extend(of_these)
-
-    try:
-        with tqdm(total=total, unit=" photos", desc="decoding", smoothing=0.1, disable=None) as bar:
-            waiting: deque[Future] = deque()
-            for rows, start, paths in _tasks(plan, partial, settings.image_px):
-                waiting.append(_submit(pool, decode_rows, rows, start, paths))
-                if len(waiting) > WAITING:
-                    advance(waiting.popleft())
-            while waiting:
-                advance(waiting.popleft())
-    finally:
-        pool.shutdown(cancel_futures=True)
+    digests = _decode_in_processes(source, plan, partial, settings.image_px, failed)
     if failed and not settings.skip_unreadable:
         raise _unreadable_error(failed)
-    for split, files in plan.items():
-        kept = [i for i, path in enumerate(files.paths) if path not in failed]
+    for split, photos in plan.items():
+        kept = [i for i, (path, _) in enumerate(photos) if path not in failed]
         if not kept:
-            raise DataError(f"{source.path}: none of the {len(files)} files of {split} could be read.")
-        if len(kept) < len(files):
+            raise DataError(f"{source.path}: none of the {len(photos)} files of {split} could be read.")
+        if len(kept) < len(photos):
             _keep_rows(partial / f"{split}.images.npy", kept)
-        np.save(partial / f"{split}.labels.npy", np.array(files.class_ids, dtype=np.int64)[kept])
+        np.save(partial / f"{split}.labels.npy", np.array([photos[i][1] for i in kept], dtype=np.int64))
     contents = contents_of(source, plan, np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES))
     save_contents(partial, contents)
     twice = {pair: len(names) for pair, names in in_two_splits(contents, failed).items()}
@@ -205,14 +182,45 @@ def _decode_all(source: Source, plan: dict[str, Photos], partial: Path, settings
     }
 
 
-def _tasks(plan: dict[str, Photos], partial: Path, image_px: int) -> Iterator[tuple[Rows, int, list[str]]]:
+def _decode_in_processes(
+    source: Source, plan: dict[str, list[Photo]], partial: Path, image_px: int, failed: dict[str, str]
+) -> bytes:
+    """Decode the photos of all splits, and add to `failed` why some of them could not be. Returns the digests of all."""
+    total, digests = sum(len(photos) for photos in plan.values()), bytearray()
+    pool = ProcessPoolExecutor(
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=start_worker,
+        initargs=(source.where, source.is_zip, os.getpid()),
+    )
+
+    def finish(task: Future) -> None:
+        done = task.result()
+        bar.update(done.photos)
+        failed.update(done.failed)
+        digests.extend(done.digests)
+
+    try:
+        with tqdm(total=total, unit=" photos", desc="decoding", smoothing=0.1, disable=None) as bar:
+            waiting: deque[Future] = deque()
+            for rows, start, paths in _tasks(plan, partial, image_px):
+                waiting.append(_submit(pool, decode_rows, rows, start, paths))
+                if len(waiting) > WAITING:
+                    finish(waiting.popleft())
+            while waiting:
+                finish(waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return bytes(digests)
+
+
+def _tasks(plan: dict[str, list[Photo]], partial: Path, image_px: int) -> Iterator[tuple[Rows, int, list[str]]]:
     """Make the arrays of all splits, (N, image_px, image_px, 3) uint8, and say which photos belong in which of their
     rows."""
-    for split, files in plan.items():
-        target, shape = partial / f"{split}.images.npy", (len(files), image_px, image_px, 3)
+    for split, photos in plan.items():
+        target, shape = partial / f"{split}.images.npy", (len(photos), image_px, image_px, 3)
         rows = Rows(target, open_memmap(target, mode="w+", dtype=np.uint8, shape=shape).offset, image_px)
-        for start in range(0, len(files), CHUNK):
-            yield rows, start, files.paths[start : start + CHUNK]
+        for start in range(0, len(photos), CHUNK):
+            yield rows, start, [path for path, _ in photos[start : start + CHUNK]]
 
 
 def _submit(pool: ProcessPoolExecutor, *task: object) -> Future:
@@ -239,7 +247,7 @@ def _unreadable_error(failed: dict[str, str]) -> DataError:
     shown = "; ".join(f"{path} ({failed[path]})" for path in sorted(failed)[:20])
     more = f"; and {len(failed) - 20} more" if len(failed) > 20 else ""
     return DataError(
-        f"{len(failed)} unreadable file{'s' if len(failed) > 1 else ''}: {shown}{more}. Mend or remove them, or repeat "
+        f"{len(failed)} photo{'s' if len(failed) > 1 else ''} cannot be decoded: {shown}{more}. Fix or remove them, or repeat "
         "the command with --skip-unreadable to leave them out."
     )
 

@@ -7,48 +7,37 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data import food11
+from data import DataError, food11
 from data.cache import Cache
-from data.errors import DataError
 from data.layouts import SPLITS
-from data.names import columns_of, padded, printable
+from data.terminal import columns_of, padded, printable
 
-COLUMNS = 5  # images a class and split
+COLUMNS = 5  # images per class and split
 LABEL_PX = 132
-NAME_COLUMNS = 60  # of a table; file systems allow names of 255
+_NAME_COLUMNS = 60  # of a table; file systems allow names of 255
 
 
 def counts_table(manifest: dict) -> str:
-    """Images a class and split, Food-11's official counts beside them where the classes are Food-11's."""
-    official = manifest["is_food11"]
-    train_name = "skewed_training" if manifest["skew"] == "lab" else manifest["train_split"]
-    columns = [("training", train_name), ("validation", "validation"), ("evaluation", "evaluation")]
-    header = ["id", "class"]
-    for split, source in columns:
-        header += [split] + ([f"of {sum(food11.OFFICIAL[source])}"] if official else [])
-    rows = [header]
-    for class_id, name in enumerate(manifest["classes"]):
-        row = [str(class_id), printable(name)[:NAME_COLUMNS]]
-        for split, source in columns:
-            row.append(str(manifest["counts"][split][class_id]))
-            row += [str(food11.OFFICIAL[source][class_id])] if official else []
-        rows.append(row)
-    totals = ["", "total"]
-    for split, source in columns:
-        totals.append(str(sum(manifest["counts"][split])))
-        totals += [str(sum(food11.OFFICIAL[source]))] if official else []
-    rows.append(totals)
-    widths = [max(columns_of(row[i]) for row in rows) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            padded(cell, width) if i == 1 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))
-        )
-        for row in rows
-    )
+    """Images per class and split, Food-11's official counts beside them where the classes are Food-11's."""
+    trained = "skewed_training" if manifest["skew"] == "lab" else manifest["train_split"]
+    columns = [["id", *map(str, range(len(manifest["classes"]))), ""]]
+    columns.append(["class", *(printable(name)[:_NAME_COLUMNS] for name in manifest["classes"]), "total"])
+    for split, source in (("training", trained), ("validation", "validation"), ("evaluation", "evaluation")):
+        counts = manifest["counts"][split]
+        columns.append([split, *map(str, counts), str(sum(counts))])
+        if manifest["is_food11"]:
+            official = food11.OFFICIAL[source]
+            columns.append([f"of {sum(official)}", *map(str, official), str(sum(official))])
+    widths = [max(map(columns_of, column)) for column in columns]
+    lines = []
+    for number, name, *counts in zip(*columns, strict=True):
+        cells = [cell.rjust(width) for cell, width in zip(counts, widths[2:], strict=True)]
+        lines.append("  ".join([number.rjust(widths[0]), padded(name, widths[1]), *cells]))
+    return "\n".join(lines)
 
 
 def contact_sheet(cache: Cache, tile_px: int = 72) -> Image.Image:
-    """A row a class, COLUMNS images of each split side by side, the classes' first, middle and last files among them."""
+    """A row per class: COLUMNS images of each split side by side, spread over the files from first to last."""
     gap = tile_px // 6
     width = LABEL_PX + len(SPLITS) * (COLUMNS * tile_px + gap)
     sheet = Image.new("RGB", (width, 24 + len(cache.classes) * (tile_px + 2)), "white")

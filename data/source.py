@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -12,15 +13,33 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data import archives
-from data.errors import DataError
-from data.left_out import ARCHIVE, hidden_part, is_other
-from data.names import Names
+from data import DataError, archives
+from data.layouts import parts_of
 
-MAX_FILE_BYTES = 2**30  # of a photo; a film or a bomb would fill the memory of every decoding process
+MAX_FILE_BYTES = 2**30  # of a photo; a film or a decompression bomb would fill the memory of every decoding process
 DIGEST_BYTES = 16
 UNREAD = bytes(DIGEST_BYTES)  # in a digest's place
-LEVELS = 5  # archives in archives in archives ...
+_LEVELS = 5  # archives in archives in archives ...
+
+ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tzst|gz|bz2|xz|zst|rar|7z)(\.\d{3})?$|\.z\d\d$|\.r\d\d$", re.IGNORECASE)
+
+# Files of systems and archivers; also everything whose name begins with a dot.
+_SYSTEM = re.compile(
+    r"thumbs\.db|ehthumbs(_vista)?\.db|iconcache\.db|desktop\.ini|icon\r|autorun\.inf|__macosx|__pycache__|lost\+found|"
+    r"lost\.dir|found\.\d{3}|\$recycle\.bin|\$extend|system volume information|network trash folder|temporary items|"
+    r"@eadir|@recycle|@recently-snapshot|#recycle|#snapshot",
+    re.IGNORECASE,
+)
+# What people keep beside photos, by its ending. Any other file should be a photo, whatever its ending.
+_OTHER = re.compile(
+    r"(readme|licen[sc]e|copying|changelog|authors|makefile|(md5|sha1|sha256)sums)|.*\.(txt|md|rst|rtf|pdf|docx?|odt|xlsx?|ods|"
+    r"pptx?|html?|mht|css|js|csv|tsv|jsonl?|ndjson|xml|ya?ml|toml|ini|cfg|conf|log|lock|sql|sqlite3?|db|mat|np[yz]|pkl|"
+    r"pickle|h5|hdf5|parquet|feather|arrow|tfrecord|lmdb|mdb|rec|idx|names|data|pt|pth|onnx|safetensors|ckpt|pyc?|ipynb|r|m|c|"
+    r"cpp|h|java|sh|bat|cmd|ps1|exe|dll|msi|apk|dmg|iso|lnk|url|webloc|torrent|crdownload|part|partial|download|tmp|bak|swp|"
+    r"aae|xmp|thm|lrv|srt|vtt|ass|svg|mp4|m4v|mov|avi|mkv|webm|wmv|flv|mpe?g|3gp|m2?ts|mp3|m4a|wav|ogg|flac|aac|md5|sha1|"
+    r"sha256|sfv|sig|asc|bib|tex|license)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def digest_of(raw: bytes) -> bytes:
@@ -30,17 +49,15 @@ def digest_of(raw: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Source:
-    """What `open_source` found."""
+    """The files of a folder or an archive."""
 
     path: Path
     is_zip: bool
-    files: Names  # relative posix paths, sorted: photos, as far as their names tell
+    files: list[str]  # relative posix paths, sorted: photos, as far as their names tell
     digest: str  # SHA-256 over these names, sizes and stamps: cheap enough to compare at every start of a trial
-    stamps: array = field(
-        default_factory=lambda: array("I")
-    )  # (N,) uint32: another number after a change of size or time
-    others: Names = field(default_factory=Names)  # no photos by their ending
-    hidden: Names = field(default_factory=Names)  # hidden and system files and folders, the latter with a slash
+    stamps: array = field(default_factory=lambda: array("I"))  # (N,) uint32: changes with a file's size or time
+    others: list[str] = field(default_factory=list)  # no photos by their ending
+    hidden: list[str] = field(default_factory=list)  # hidden and system files and folders, the latter with a slash
     opened: Path | None = None  # where the bytes are read, if not in `path`
     packed: str | None = None  # what has to be copied out first: an archive in it, or "" for a compressed tar
 
@@ -70,7 +87,7 @@ def open_source(path: Path, label: str = "") -> Source:
         if kind == "tar":
             stamps = {member.path: member.stamp for member in archives.tar_members(path, label)}
             return _with_packed(_source(path, False, sorted(stamps.items())), stamps, label)
-        return Source(path, False, Names(), _sampled_digest(path), packed="")
+        return Source(path, False, [], _sampled_digest(path), packed="")
     except OSError as error:
         raise DataError(f"{label}: cannot be read ({error.strerror or error}).") from error
 
@@ -81,7 +98,7 @@ def unpack(source: Source, folder: Path) -> Source:
     Raises DataError where one of them is damaged, and OSError where the disk is full.
     """
     current, label = source, str(source.path)
-    for level in range(LEVELS):
+    for level in range(_LEVELS):
         if current.packed is None:
             return replace(current, path=source.path, digest=source.digest, opened=current.path)
         target = folder / f"unpacked-{level}"
@@ -93,36 +110,50 @@ def unpack(source: Source, folder: Path) -> Source:
             current.path.unlink()
         label = f"{label}/{current.packed}".rstrip("/")
         current = open_source(target, label)
-    raise DataError(f"{source.path}: archives in archives, more than {LEVELS} deep; unpack it and give the folder.")
+    raise DataError(f"{source.path}: archives in archives, more than {_LEVELS} deep; unpack it and give the folder.")
 
 
 def _source(path: Path, is_zip: bool, stamps: Iterable[tuple[str, str]]) -> Source:
     """stamps: each relative path, sorted, and something that changes when the file does; not kept, as there may be
     many. What `_list_folder` did not go into has no stamp."""
     digest, sums = hashlib.sha256(), array("I")
+    files: list[str] = []
     others: list[str] = []
     hidden: dict[str, None] = {}
+    for name, stamp in stamps:
+        # In an ASCII locale Python escapes the bytes of a name: here UTF-8 is text again.
+        name = name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+        if part := _hidden_part(name):
+            hidden[part] = None
+        elif _is_other(name):
+            others.append(name)
+        else:
+            line = f"{name}\0{stamp}\n".encode("utf-8", "surrogateescape")
+            digest.update(line)
+            sums.append(zlib.crc32(line))
+            files.append(name)
+    return Source(path, is_zip, files, digest.hexdigest(), sums, others, [*hidden])
 
-    def names() -> Iterator[str]:
-        for name, stamp in stamps:
-            if left_out := hidden_part(name):
-                hidden[left_out] = None
-            elif is_other(name):
-                others.append(name)
-            else:
-                line = f"{name}\0{stamp}\n".encode("utf-8", "surrogateescape")
-                digest.update(line)
-                sums.append(zlib.crc32(line))
-                yield name
 
-    files = Names(names())
-    return Source(path, is_zip, files, digest.hexdigest(), sums, Names(others), Names(hidden))
+def _hidden_part(name: str) -> str | None:
+    """The path down to its first hidden or system part; a folder's has a slash."""
+    parts = parts_of(name)
+    for i, part in enumerate(parts, 1):
+        if part.startswith(".") or _SYSTEM.fullmatch(part):
+            return "/".join(parts[:i]) + ("/" if i < len(parts) or name.endswith("/") else "")
+    return None
+
+
+def _is_other(name: str) -> bool:
+    """Whether a file is no photo by its name."""
+    name = name.rpartition("/")[2]
+    return bool(_OTHER.fullmatch(name) or ARCHIVE.search(name))
 
 
 def _with_packed(source: Source, stamps: dict[str, str], label: str) -> Source:
     """Without photos of its own, an archive is what the one archive in it is."""
     inner = [name for name in source.others if ARCHIVE.search(name)]
-    if len(source.files) or not inner:
+    if source.files or not inner:
         return source
     if len(inner) > 1:
         raise DataError(
@@ -155,7 +186,7 @@ def _copy_out(source: Source, target: Path, label: str) -> None:
 
 def _list_folder(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """The files below, sorted by their whole path, one folder at a time in memory. Hidden and system folders are named,
-    with a slash, and not gone into.
+    with a slash, and not listed.
 
     above: the real paths of this folder and of those that led to it. Raises DataError where one cannot be listed, or a
     link leads back to one of them or to what is above it.
@@ -171,7 +202,7 @@ def _list_folder(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[t
         ) from error
     for name in entries:
         below = os.path.join(folder, name.rstrip("/"))
-        if hidden_part(name):
+        if _hidden_part(name):
             yield prefix + name, ""
         elif name.endswith("/"):
             yield from _list_folder(below, prefix + name, (*above, _real_folder(below, above)))
@@ -184,7 +215,7 @@ def _real_folder(folder: str, above: tuple[str, ...]) -> str:
         return os.path.join(above[-1], os.path.basename(folder))
     real = os.path.realpath(folder)
     if any(os.path.commonpath([real, other]) == real for other in above):
-        raise DataError(f"{folder}: a link that leads back up to {real}, and so round and round; remove it.")
+        raise DataError(f"{folder}: a link that leads back up to {real}, an endless loop; remove it.")
     return real
 
 
@@ -254,7 +285,7 @@ class Reader:
                 left -= len(block)
 
     def _span(self, path: str) -> tuple[int, int]:
-        """Where a file lies in the tar, and its bytes; links are followed."""
+        """A file's offset in the tar, and its bytes; links are followed."""
         for _ in range(40):  # as Linux does
             where = self._members.get(path)
             if where is None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data import decode
 from data import prepare as preparation
-from data import rows
 from data.__main__ import main
 from data.cache import Split
 from data.food11 import CLASSES, folder_name
@@ -131,7 +131,7 @@ def decode_in_process(monkeypatch) -> None:
     class InProcess:
         def __init__(self, mp_context, initializer, initargs):
             path, is_zip, _ = initargs
-            monkeypatch.setattr(rows, "_reader", Reader(path, is_zip))
+            monkeypatch.setattr(decode, "_reader", Reader(path, is_zip))
 
         def submit(self, function, *arguments):
             done = Future()

@@ -14,12 +14,12 @@ from benchmarks.setting import ROOT
 from data.cache import open_cache
 from data.prepare import Settings, prepare
 from data.sample import write_sample
-from trial import fit
+from trial import train
 from trial.batches import training_batch
 from trial.device import Compute
-from trial.fit import start_training
 from trial.hyperparameters import Hyperparameters
 from trial.model import build_model
+from trial.state import start_training
 
 FP32 = Compute(torch.device("cpu"), "fp32", "CPU, fp32")
 SMALL = {"training": (8,) * 11, "validation": (2,) * 11, "evaluation": (1,) * 11}
@@ -41,7 +41,7 @@ def test_an_epochs_parts_are_all_of_it(tiny_cache):
     assert all(value > 0 for value in seconds.values())
     assert seconds["backward"] > seconds["counting"]
     assert "convolution" in profile_epoch.operators(bench, 3)
-    assert fit.training_batch is training_batch  # all is put back
+    assert train.training_batch is training_batch  # all is put back
 
 
 def test_a_step_is_held_to_a_matrix_product(tiny_cache, monkeypatch):
@@ -82,7 +82,7 @@ def test_the_slow_way_learns_from_the_same_batches(tiny_cache):
     assert slow.model.conv1.weight.is_contiguous() and not fast.model.conv1.weight.is_contiguous()
     for t in (fast, slow):
         accuracy.best_accuracy(t, cache, h, FP32)
-    assert slow.epochs[0].train_loss == pytest.approx(fast.epochs[0].train_loss, rel=1e-3)
+    assert slow.history[0].train_loss == pytest.approx(fast.history[0].train_loss, rel=1e-3)
 
 
 def test_both_ways_of_training_are_measured_on_the_same_photos(tmp_path, monkeypatch):

@@ -21,11 +21,10 @@ import numpy as np
 import pytest
 from fixtures_data import SPLITS, decode_in_process, noise_jpeg, photo, two_dishes, windows_zip, write_tree, write_zip
 
-from data import archives
+from data import DataError, archives
 from data import prepare as preparation
 from data.cache import open_cache
 from data.decode import decode_image
-from data.errors import DataError
 from data.layouts import read_layout
 from data.prepare import Settings, prepare
 from data.source import Reader, open_source

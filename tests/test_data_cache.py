@@ -14,12 +14,11 @@ import pytest
 from fixtures_data import SPLITS, decode_in_process, food11_files, photo, run_data, two_dishes, write_tree, write_zip
 from PIL import Image
 
+from data import DataError, food11
 from data import cache as cache_module
 from data import contents as contents_module
-from data import food11
 from data.cache import FORMAT, open_cache
 from data.decode import decode_image
-from data.errors import DataError
 from data.prepare import Settings, prepare
 from data.show import COLUMNS, LABEL_PX, contact_sheet, counts_table
 from data.source import open_source
@@ -176,7 +175,7 @@ def test_a_spoilt_cache_is_refused_with_the_command_that_mends_it(own, spoil, wo
 
 
 def test_a_cache_of_too_small_images_is_refused_with_the_command_that_mends_it(own):
-    with pytest.raises(DataError, match="holds 16 px images, 20 px were asked for") as error:
+    with pytest.raises(DataError, match="holds 16 px images, 20 px are needed") as error:
         open_cache(own / "cache", image_px=20)
     run_the_named_command(str(error.value))
     assert open_cache(own / "cache", image_px=20).split("training").images.shape == (4, 20, 20, 3)
@@ -296,7 +295,7 @@ def test_nobody_is_advised_to_prepare_from_photos_that_are_not_there(own, monkey
     unplug(own, monkeypatch)
     with pytest.raises(DataError) as error:
         open_cache(own / "cache")
-    assert f"; {own / 'photos'} " in str(error.value) and "bring its photos back and make it again with" in str(
+    assert f"; {own / 'photos'} " in str(error.value) and "restore its photos and make it again with" in str(
         error.value
     )
     assert f"prepare SOURCE --cache {own / 'cache'}" in str(error.value)

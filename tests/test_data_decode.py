@@ -275,7 +275,7 @@ def test_a_bomb_is_refused_with_its_size_and_what_to_do(raw):
 PANORAMA = """
 import io, pathlib, sys
 from PIL import Image
-from data import rows
+from data import decode
 def peak():
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))

@@ -16,8 +16,8 @@ import pytest
 from fixtures_data import SPLITS, encode, two_dishes, write_tree
 from PIL import Image
 
+from data import DataError
 from data.cache import open_cache
-from data.errors import DataError
 from data.prepare import Settings, prepare
 
 PHOTOS = 10_000
@@ -112,7 +112,7 @@ def terminate(run, workers):
 @pytest.mark.parametrize("stop, through", [(press_ctrl_c, ()), (terminate, IN_BACKGROUND)])
 def test_an_interrupt_leaves_nothing_behind(many, tmp_path, stop, through):
     code, err = stop_half_way(many, tmp_path, stop, through)
-    assert (code, err) == (130, "interrupted: nothing was left half made; repeat the command to start again\n")
+    assert (code, err) == (130, "interrupted: nothing incomplete was left; repeat the command to start again\n")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DataError, match="no cache there"):
         open_cache(tmp_path / "cache")

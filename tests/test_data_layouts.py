@@ -6,18 +6,15 @@ import errno
 import hashlib
 import os
 import random
-import tracemalloc
 import unicodedata
 
 import pytest
 from fixtures_data import class_folders, food11_files, two_dishes, write_tree, write_zip
 
-from data import food11
-from data.errors import DataError
+from data import DataError, food11
 from data.layouts import read_layout
-from data.names import Photos
-from data.skew import divide, skew_like_the_lab
 from data.source import Reader, open_source
+from data.splits import divide, skew_like_the_lab
 
 EXPECTED = {
     (path.split("/")[0], int(path.split("/")[1].split("_")[0]), raw) for path, raw in food11_files("flat").items()
@@ -377,8 +374,8 @@ def test_a_folder_is_listed_in_the_order_of_whole_paths_and_its_digest_is_of_nam
 def divided(paths, percentages="70,15,15", seed=0) -> dict[str, set[str]]:
     """{split: paths}"""
     parts = divide(read_layout(paths, "photos"), percentages, seed)
-    assert sum(map(len, parts.values())) == len({path for part in parts.values() for path in part.paths})
-    return {split: set(part.paths) for split, part in parts.items()}
+    assert sum(map(len, parts.values())) == len({path for part in parts.values() for path, _ in part})
+    return {split: {path for path, _ in part} for split, part in parts.items()}
 
 
 def counts(parts: dict[str, set[str]], dish: str) -> list[int]:
@@ -422,17 +419,3 @@ def test_one_more_photo_moves_at_most_one_other_into_each_split():
 def test_classes_too_small_to_be_divided_are_named():
     with pytest.raises(DataError, match="found only 2 of pho, 1 of rice; add photos or remove these folders"):
         divided([*class_folders("pho", each=2), *class_folders("rice", each=1), *class_folders("soup", each=3)])
-
-
-def test_names_are_a_list_in_little_memory():
-    names = [f"training/Noodles-Pasta/{i}-\udcff-ü.jpg" for i in range(10_000)]
-    tracemalloc.start()
-    found = Photos((name, i % 11) for i, name in enumerate(names))
-    held = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert found == [(name, i % 11) for i, name in enumerate(names)]
-    assert held < 70 * len(names)  # 38 of the path, 16 of its end and class, what the arrays grew ahead
-    assert (found[-1], found[9:3:-2]) == ((names[-1], 9999 % 11), [(names[i], i) for i in (9, 7, 5)])
-    assert "training/Noodles-Pasta/7-\udcff-ü.jpg" in found.paths
-    with pytest.raises(IndexError):
-        found[10_000]

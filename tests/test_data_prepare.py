@@ -29,14 +29,13 @@ from fixtures_data import (
     write_zip,
 )
 
+from data import DataError, food11
 from data import cache as cache_module
-from data import food11
 from data import prepare as preparation
 from data import source as source_module
 from data.__main__ import parse
 from data.cache import open_cache, rebuild_command
 from data.decode import decode_image
-from data.errors import DataError
 from data.prepare import Settings, prepare
 from data.sample import GENERATOR, write_sample
 
@@ -172,7 +171,7 @@ def test_a_tree_without_splits_is_divided_by_the_command_that_its_refusal_names(
     [
         (two_dishes(), {"split": "70,15,15"}, "several splits: evaluation (4), training (4), validation (4). Remove"),
         (class_folders("a", "b"), {"split": "70,15,15", "skew": "lab"}, "--split makes a training split of its own"),
-        (class_folders("a"), {"split": "70,15,15"}, "one class alone, a; name the folder that holds the class folders"),
+        (class_folders("a"), {"split": "70,15,15"}, "only one class, a; name the folder that holds the class folders"),
         (class_folders("a", "b", each=2), {"split": "70,15,15"}, "found only 2 of a, 2 of b"),
         ({"1.jpg": noise_jpeg(1)}, {"split": "70,15,15"}, "neither class folders nor Food-11's class number"),
         (
@@ -297,7 +296,7 @@ REASONS = {
 
 def test_unreadable_files_are_all_named_in_one_line_and_nothing_is_left(broken, tmp_path):
     line = refusal(broken, tmp_path / "cache")
-    assert line.startswith("5 unreadable files: ") and "--skip-unreadable" in line
+    assert line.startswith("5 photos cannot be decoded: ") and "--skip-unreadable" in line
     for path, reason in REASONS.items():
         assert reason in line.partition(f"{path} (")[2].partition("; ")[0], path
 
@@ -323,7 +322,7 @@ def test_a_bad_checksum_in_a_zip_is_an_unreadable_file(tmp_path):
     raw[raw.index(b"training/pho/1.jpg") + 100] ^= 1
     (tmp_path / "s.zip").write_bytes(raw)
     line = refusal(tmp_path / "s.zip", tmp_path / "cache")
-    assert line.startswith("1 unreadable file: training/pho/1.jpg (Bad CRC-32")
+    assert line.startswith("1 photo cannot be decoded: training/pho/1.jpg (Bad CRC-32")
     assert make(tmp_path / "s.zip", tmp_path / "cache", skip_unreadable=True)["skipped"] == ["training/pho/1.jpg"]
 
 
@@ -332,7 +331,7 @@ def test_a_file_too_large_for_a_photo_is_not_read_into_memory(tmp_path, monkeypa
     monkeypatch.setattr(source_module, "MAX_FILE_BYTES", 50_000)
     source = write(tmp_path / "s", two_dishes() | {"training/pho/film.jpg": noise_jpeg(1) + bytes(2_000_000)})
     line = refusal(source, tmp_path / "cache")
-    assert line.startswith("1 unreadable file: training/pho/film.jpg (not a photo: 2 MB)")
+    assert line.startswith("1 photo cannot be decoded: training/pho/film.jpg (not a photo: 2 MB)")
 
 
 def test_a_split_without_one_readable_file_is_refused_even_then(dishes, tmp_path):
@@ -345,8 +344,8 @@ def test_a_split_without_one_readable_file_is_refused_even_then(dishes, tmp_path
 def test_a_long_list_of_unreadable_files_is_cut(dishes, tmp_path):
     write_tree(dishes, {f"training/pho/x{i:02}.jpg": b"" for i in range(23)})
     line = refusal(dishes, tmp_path / "cache")
-    assert line.startswith("23 unreadable files") and "x19.jpg" in line and "x20.jpg" not in line
-    assert "; and 3 more. Mend or remove them" in line
+    assert line.startswith("23 photos cannot be decoded") and "x19.jpg" in line and "x20.jpg" not in line
+    assert "; and 3 more. Fix or remove them" in line
 
 
 def test_a_cache_of_drawings_says_so_and_one_of_photos_does_not(dishes, tmp_path):
@@ -377,7 +376,7 @@ def test_a_cache_of_drawings_that_does_not_say_so_is_read_and_made_again(tmp_pat
 def test_an_earlier_cache_outlives_a_failed_preparation(dishes, tmp_path):
     made = make(dishes, tmp_path / "cache")
     write_tree(dishes, BROKEN)
-    assert "4 unreadable files" in refusal(dishes, tmp_path / "cache")
+    assert "4 photos cannot be decoded" in refusal(dishes, tmp_path / "cache")
     assert json.loads((tmp_path / "cache/manifest.json").read_text())["source_digest"] == made["source_digest"]
 
 
@@ -432,7 +431,7 @@ def test_an_earlier_cache_whose_skipped_files_have_no_reasons_is_read(dishes, tm
     (tmp_path / "cache/manifest.json").write_text(json.dumps(manifest))
     words = ["prepare", dishes, "--cache", tmp_path / "cache", "--image-px", PX, "--skip-unreadable"]
     assert run_data(*words) == 0
-    assert "\nskipped 1 unreadable: training/pho/empty.jpg\nup to date" in capsys.readouterr().out
+    assert "\nskipped 1 that cannot be decoded: training/pho/empty.jpg\nup to date" in capsys.readouterr().out
 
 
 def test_a_photo_that_was_skipped_for_want_of_a_package_is_decoded_once_it_is_there(dishes, tmp_path, monkeypatch):
@@ -504,7 +503,7 @@ def test_a_cache_with_gaps_is_not_up_to_date_for_one_who_wants_none(dishes, tmp_
     write_tree(dishes, {"training/pho/empty.jpg": b""})
     make(dishes, tmp_path / "cache", skip_unreadable=True)
     assert make(dishes, tmp_path / "cache", skip_unreadable=True)["reused"]
-    assert "1 unreadable file: training/pho/empty.jpg" in refusal(dishes, tmp_path / "cache")
+    assert "1 photo cannot be decoded: training/pho/empty.jpg" in refusal(dishes, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -527,7 +526,7 @@ def test_a_cache_needs_a_place_of_its_own(dishes, tmp_path):
     (tmp_path / "file").write_bytes(b"mine")
     assert "exists and is not a cache" in refusal(dishes, tmp_path / "file")
     assert "exists and is not a cache" in refusal(dishes, dishes)
-    assert "lies inside the photos' folder" in refusal(dishes, dishes / "cache")
+    assert "is inside the photos' folder" in refusal(dishes, dishes / "cache")
 
 
 def test_a_cache_may_be_a_link_to_a_bigger_disk(dishes, tmp_path):
@@ -578,11 +577,15 @@ def test_the_command_says_what_it_did(dishes, tmp_path, capsys):
     words = ["prepare", dishes, "--cache", tmp_path / "cache", "--image-px", PX]
     assert run_data(*words) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: 1 unreadable file: training/pho/empty.jpg") and err.count("\n") == 1
+    assert (
+        out == ""
+        and err.startswith("error: 1 photo cannot be decoded: training/pho/empty.jpg")
+        and err.count("\n") == 1
+    )
     assert run_data(*words, "--skip-unreadable") == 0
     table, skipped, wrote = capsys.readouterr().out.rstrip().rsplit("\n", 2)
     assert table.splitlines()[0].split() == ["id", "class", "training", "validation", "evaluation"]
-    assert skipped == "skipped 1 unreadable: training/pho/empty.jpg (not an image: empty file)"
+    assert skipped == "skipped 1 that cannot be decoded: training/pho/empty.jpg (not an image: empty file)"
     assert wrote == f"wrote: {tmp_path / 'cache'} (16 px)"
     assert run_data(*words, "--skip-unreadable") == 0
     assert capsys.readouterr().out.endswith(f"up to date: {tmp_path / 'cache'} (16 px)\n")
@@ -632,7 +635,7 @@ def test_the_real_command_decodes_in_its_workers_even_photos_whose_names_are_not
     Path(os.fsdecode(os.fsencode(dishes / "training/pho") + b"/th\xe9.jpg")).write_bytes(b"")
     run = command_line("prepare", dishes, "--cache", tmp_path / "cache", "--image-px", PX, "--skip-unreadable")
     assert (run.returncode, run.stderr) == (0, "")
-    assert "skipped 1 unreadable: training/pho/th\\udce9.jpg" in run.stdout
+    assert "skipped 1 that cannot be decoded: training/pho/th\\udce9.jpg" in run.stdout
     make(dishes, tmp_path / "in_process", skip_unreadable=True)
     for split in preparation.SPLITS:
         for part in ("images", "labels"):
@@ -672,20 +675,20 @@ def test_a_disk_that_is_full_while_photos_are_written_is_an_error_of_the_disk_no
         "import resource, sys, numpy as np\n"
         "from pathlib import Path\n"
         "from PIL import Image\n"
-        "from data import rows\n"
+        "from data import decode\n"
         "folder = Path(sys.argv[1])\n"
         "Image.new('RGB', (64, 64)).save(folder / 'a.png')\n"
         "made = np.lib.format.open_memmap(folder / 'x.npy', mode='w+', dtype=np.uint8, shape=(2, 64, 64, 3))\n"
-        "target = rows.Rows(folder / 'x.npy', made.offset, 64)\n"
-        "rows._reader = rows.Reader(folder, False)\n"
-        "print(rows.decode_rows(target, 0, ['a.png', 'b.png']))\n"
+        "target = decode.Rows(folder / 'x.npy', made.offset, 64)\n"
+        "decode._reader = decode.Reader(folder, False)\n"
+        "print(decode.decode_rows(target, 0, ['a.png', 'b.png']))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))\n"
-        "try:\n    rows.decode_rows(target, 1, ['a.png'])\n"
+        "try:\n    decode.decode_rows(target, 1, ['a.png'])\n"
         "except OSError as error:\n    print(type(error).__name__, error.errno)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     decoded, refused = done.stdout.splitlines()
-    assert decoded.startswith("(2, {'b.png':") and "No such file" in decoded
+    assert decoded.startswith("Decoded(photos=2, failed={'b.png':") and "No such file" in decoded
     assert refused == f"OSError {errno.EFBIG}"

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import sample
-from data.errors import DataError
+from data import DataError, sample
 from data.food11 import CLASSES, EVALUATION, SKEWED, VALIDATION
 from data.sample import COUNTS, write_sample
-from data.sample_scene import DIFFICULTY, Difficulty, draw_dish
+from data.sample.scene import DIFFICULTY, Difficulty, draw_dish
 
 ONE_EACH = {"training": (1,) * 11, "validation": (1,) * 11}
 

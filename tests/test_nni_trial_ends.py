@@ -20,8 +20,8 @@ from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment
 from data.cache import open_cache
 from experiments.nni import find_port
-from trial.epoch_log import metrics_of_epoch
 from trial.hyperparameters import Hyperparameters
+from trial.result import metrics_of_epoch
 from trial.run import Settings, run_trial
 
 pytestmark = pytest.mark.nni

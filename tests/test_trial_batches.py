@@ -8,7 +8,7 @@ import torch
 from pretended_gpu import PretendedGpu
 
 from trial import batches
-from trial.images import GpuImages, read_ahead
+from trial.batches import GpuImages, read_ahead
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_images_of_a_gpu_give_the_same_batches_as_mapped_ones(is_resident):
         labels = torch.arange(6).to("cuda")
         plan = batches.plan_epoch(6, 4, torch.Generator().manual_seed(0))
         found = [batches.training_batch(images, labels, planned, 16) for planned in plan]
-        filled = batches.evaluation_batch(images, labels, slice(1, 4), 16, size=5)
+        filled = batches.evaluation_batch(images, labels, slice(1, 4), 16, fill_to=5)
         for (a, a_labels), (b, b_labels) in zip(expected, found, strict=True):
             assert torch.equal(a, b.cpu()) and torch.equal(a_labels, b_labels.cpu())
         assert torch.equal(filled[0].cpu(), middle[0][[0, 1, 2, 2, 2]]) and filled[1].tolist() == [1, 2, 3]

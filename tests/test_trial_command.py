@@ -1,4 +1,4 @@
-"""`python -m trial` alone, as a person runs it."""
+"""`python -m trial` alone, as a person runs it; and the hyperparameters that it accepts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data.prepare import Settings, prepare
 from data.sample import GENERATOR
+from experiments.space import space_problems
+from trial import TrialError
+from trial.__main__ import parse
+from trial.hyperparameters import Hyperparameters, describe_fields
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +103,7 @@ def test_nnis_log_takes_every_name_too(tmp_path, monkeypatch):
     """NNI opens a trial's log in the locale's encoding and puts its own stream in stdout's place."""
     from nni.runtime.log import _LogFileWrapper
 
-    from data.names import show_any_name
+    from data.terminal import show_any_name
 
     with open(tmp_path / "trial.log", "a", encoding="ascii") as log:
         monkeypatch.setattr(sys, "stdout", _LogFileWrapper(log))
@@ -154,7 +159,7 @@ def test_the_weights_start_another_trial(alone, tiny_cache, tmp_path):
     ("words", "message"),
     [
         (["--cache", "/nowhere", "--weights", "none"], "no cache there"),
-        (["--image-px", "224", "--weights", "none"], "the cache holds 40 px images, 224 px were asked for"),
+        (["--image-px", "224", "--weights", "none"], "the cache holds 40 px images, 224 px are needed"),
         (["--lr", "-1"], "lr = -1.0; expected 1e-08 to 10"),
         (["--image-px", "32", "--weights", "missing.pth"], "no such file"),
         (["--image-px", "32", "--weights", "none", "--device", "cuda:7"], "sees no GPU"),
@@ -196,12 +201,12 @@ def test_evaluate_goes_by_the_names_of_the_classes(alone, tiny_cache, tmp_path, 
 
     folder, _ = alone
     saved = torch.load(folder / "best.pt", weights_only=True)
-    expected = evaluate_file(folder / "best.pt", tiny_cache, "evaluation", ("cpu", "fp32", 1))
+    expected = evaluate_file(folder / "best.pt", tiny_cache, "evaluation", "cpu", "fp32", 1)
     for name in ("fc.weight", "fc.bias"):
         saved["model"][name] = saved["model"][name].flip(0)
     saved["classes"].reverse()
     torch.save(saved, tmp_path / "turned.pt")
-    turned = evaluate_file(tmp_path / "turned.pt", tiny_cache, "evaluation", ("cpu", "fp32", 1))
+    turned = evaluate_file(tmp_path / "turned.pt", tiny_cache, "evaluation", "cpu", "fp32", 1)
     assert turned.per_class == expected.per_class and turned.n == 22
     assert "class 10 Vegetable/Fruit" in capsys.readouterr().out
     assert saved["classes"] == list(open_cache(tiny_cache).classes)[::-1]
@@ -221,14 +226,14 @@ def test_evaluate_goes_by_the_names_of_the_classes(alone, tiny_cache, tmp_path, 
     ],
 )
 def test_evaluate_refuses_what_does_not_fit(change, message, alone, tiny_cache, tmp_path):
-    from trial.errors import TrialError
+    from trial import TrialError
     from trial.evaluate import evaluate_file
 
     saved = torch.load(alone[0] / "best.pt", weights_only=True)
     change(saved)
     torch.save(saved, tmp_path / "changed.pt")
     with pytest.raises(TrialError) as refused:
-        evaluate_file(tmp_path / "changed.pt", tiny_cache, "evaluation", ("cpu", "fp32", 1))
+        evaluate_file(tmp_path / "changed.pt", tiny_cache, "evaluation", "cpu", "fp32", 1)
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -237,10 +242,66 @@ def test_evaluate_refuses_what_does_not_fit(change, message, alone, tiny_cache, 
     [
         (["--evaluate", "nothing.pt"], 1, "nothing.pt: no such file"),
         (["--evaluate", "README.md"], 1, "README.md: not a state-dict file that loads safely"),
-        (["--evaluate", "nothing.pt", "--lr", "0.1"], 2, "the weights file decides; leave lr away"),
+        (["--evaluate", "nothing.pt", "--lr", "0.1"], 2, "the weights file decides; remove lr"),
         (["--split", "validation"], 2, "--split belongs to --evaluate"),
     ],
 )
 def test_evaluate_mistakes_are_said_in_a_line(words, code, message, tiny_cache):
     done = run_module("trial", "--cache", str(tiny_cache), *words)
     assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
+
+
+# -- hyperparameters ---------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_the_reports():
+    h = Hyperparameters()
+    assert (h.batch_size, h.lr, h.momentum) == (32, 0.001, 0.9)
+    assert (h.step_size, h.gamma, h.epochs, h.patience) == (7, 0.1, 25, 5)
+    assert (h.arch, h.weights, h.image_px) == ("resnet18", "imagenet", 224)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "search_spaces").iterdir()), ids=lambda file: file.name)
+def test_every_search_space_is_sound_and_its_keys_are_fields(file):
+    space = json.loads(file.read_text())
+    trials = 1 if file.name.startswith("study_") else 15  # a study sets the number to its grid's
+    assert space_problems(space, describe_fields(), max_trials=trials) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"learning_rate": 0.1}, "unknown hyperparameter 'learning_rate'; this trial knows batch_size, lr"),
+        ({"lr": "1e-4"}, "lr = '1e-4' is str; expected float"),
+        ({"lr": float("nan")}, "lr = nan; expected 1e-08 to 10"),
+        ({"lr": 0}, "lr = 0.0; expected 1e-08 to 10"),
+        ({"batch_size": 8.5}, "batch_size = 8.5 is float; expected int"),
+        ({"batch_size": True}, "batch_size = True is bool; expected int"),
+        ({"batch_size": 1}, "batch_size = 1; expected 2 to 4096"),
+        ({"momentum": 1.0}, "momentum = 1.0; expected 0 to 0.9999"),
+        ({"arch": "vgg"}, "arch = 'vgg'; expected one of resnet18, resnet50"),
+        ({"weights": None}, "weights = None is NoneType; expected str"),
+        ([("lr", 0.1)], "should be a mapping"),
+    ],
+)
+def test_an_unknown_or_illegal_value_is_one_clear_line(values, message):
+    with pytest.raises(TrialError) as error:
+        Hyperparameters().merged(values)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_whole_floats_fit_int_fields_and_ints_fit_float_fields():
+    h = Hyperparameters().merged({"batch_size": 16.0, "lr": 1})
+    assert (h.batch_size, type(h.batch_size), h.lr, type(h.lr)) == (16, int, 1.0, float)
+
+
+def test_every_field_is_a_flag():
+    words = [f"--{field.name.replace('_', '-')}={field.default}" for field in fields(Hyperparameters)]
+    _, given = parse(words)
+    assert Hyperparameters().merged(given) == Hyperparameters() and len(given) == len(words)
+
+
+def test_a_misspelt_flag_is_refused(capsys):
+    with pytest.raises(SystemExit) as error:
+        parse(["--learning-rate", "0.1"])
+    assert error.value.code == 2 and "unrecognized arguments" in capsys.readouterr().err

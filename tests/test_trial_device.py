@@ -13,12 +13,10 @@ import torch
 from conftest import run_module
 from torch.nn import functional as F
 
-from trial import device, gpu, nvidia
+from trial import TrialError, device, gpu
 from trial.device import choose_compute
-from trial.errors import TrialError
-from trial.gpu import carries, find_gpus, resolve_device
+from trial.gpu import Card, Driver, carries, find_gpus, resolve_device
 from trial.model import build_model
-from trial.nvidia import Card, Driver
 
 
 @pytest.mark.parametrize("flags, speedup, chosen", [(True, 1.9, "bf16"), (True, 0.5, "fp32"), (False, 1.9, "fp32")])
@@ -201,12 +199,12 @@ def test_rocm_and_a_machine_without_a_driver_have_none(wheel, monkeypatch):
 def test_cards_and_driver_are_read_without_torch(monkeypatch, tmp_path):
     kernel = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  535.104.05  Release Build\nGCC version: 12.2.0\n"
     (tmp_path / "version").write_text(kernel)
-    monkeypatch.setattr(nvidia, "PROC", tmp_path)
-    monkeypatch.setattr(nvidia, "_ask_libcuda", lambda: (None, nvidia.NO_DEVICE))
-    monkeypatch.setattr(nvidia, "_ask_nvml", lambda: (None, ()))
-    assert nvidia.find_driver() is None  # a module without a card
+    monkeypatch.setattr(gpu, "PROC", tmp_path)
+    monkeypatch.setattr(gpu, "_read_libcuda", lambda: (None, gpu.NO_DEVICE))
+    monkeypatch.setattr(gpu, "_read_nvml", lambda: (None, ()))
+    assert gpu.find_driver() is None  # a module without a card
     (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
-    assert nvidia.find_driver() == ("535.104.05", None, (Card(0, "NVIDIA card", None),))
+    assert gpu.find_driver() == ("535.104.05", None, (Card(0, "NVIDIA card", None),))
     monkeypatch.undo()
     nvml = SimpleNamespace(
         NVMLError=KeyError,
@@ -218,7 +216,7 @@ def test_cards_and_driver_are_read_without_torch(monkeypatch, tmp_path):
         nvmlSystemGetDriverVersion=lambda: b"535.104",
     )
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert nvidia.find_driver()[::2] == ("535.104", (Card(0, "GTX 1070", (6, 1)),))
+    assert gpu.find_driver()[::2] == ("535.104", (Card(0, "GTX 1070", (6, 1)),))
 
 
 def test_a_driver_that_is_too_old_ends_a_trial_in_a_line_and_device_cpu_trains(old_driver, tiny_cache, tmp_path):

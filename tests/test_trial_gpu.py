@@ -16,16 +16,16 @@ from pretended_gpu import PretendedGpu
 from torch import nn
 
 from data.cache import Split, open_cache
-from trial import checkpoint, fit, run
-from trial.device import choose_compute
-from trial.errors import TrialError
+from trial import TrialError, run, train
+from trial.batches import GpuImages, place_images, sent, to_device
+from trial.checkpoint import checkpoints
+from trial.device import HostCopy, choose_compute
+from trial.evaluate import EVALUATION_BATCH
 from trial.hyperparameters import Hyperparameters
-from trial.images import GpuImages, place_images, sent, to_device
 from trial.micro_batch import is_out_of_memory
 from trial.model import build_model
 from trial.run import Settings, run_trial
-from trial.scoring import EVALUATED_AT_ONCE
-from trial.sgd import GpuSGD
+from trial.state import GpuSGD, start_training
 from trial.teacher import Teacher
 
 H = Hyperparameters().merged(
@@ -48,7 +48,7 @@ def without_time(final: dict) -> dict:
 
 
 def test_a_resnet_gives_the_cpus_numbers(tiny_cache, tmp_path, monkeypatch):
-    monkeypatch.setitem(EVALUATED_AT_ONCE, "cuda", 32)
+    monkeypatch.setitem(EVALUATION_BATCH, "cuda", 32)
     h = H.merged({"epochs": 2})
     expected = trial(tiny_cache, tmp_path / "cpu", h=h)
     with PretendedGpu():
@@ -83,7 +83,7 @@ def test_a_trial_that_was_cut_short_goes_on_to_the_same_numbers(tiny_cache, tmp_
         expected = trial(tiny_cache, tmp_path / "whole", "cuda", precision=precision)
         with pytest.raises(TrialError, match="cut"):
             trial(tiny_cache, tmp_path / "cut", "cuda", report=cut, precision=precision)
-        assert checkpoint.checkpoints(tmp_path / "cut")
+        assert checkpoints(tmp_path / "cut")
         found = trial(tiny_cache, tmp_path / "cut", "cuda", precision=precision)
     assert without_time(found) == without_time(expected)
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "cut")]
@@ -97,7 +97,7 @@ def test_a_trial_that_was_cut_short_goes_on_to_the_same_numbers(tiny_cache, tmp_
 def test_an_epoch_waits_for_its_results_alone(tiny_cache, tmp_path, quick, monkeypatch, values, precision, room):
     """The scores of both splits; and for balanced softmax the classes' counts, for float16 the loss scale."""
     monkeypatch.setattr(run, "memory_beside_a_step", lambda *_: room)
-    monkeypatch.setattr(run, "open_teacher", lambda h, cache: values.get("distill_weight") and taught())
+    monkeypatch.setattr(run, "open_teacher", lambda h, cache: values.get("distill_weight") and a_teacher())
     h = H.merged({**values, "teacher": "a.pt" if "distill_weight" in values else ""})
     seen = []
 
@@ -117,7 +117,7 @@ def test_an_epoch_waits_for_its_results_alone(tiny_cache, tmp_path, quick, monke
         assert ("to GPU", "pageable") not in copies
 
 
-def taught() -> Teacher:
+def a_teacher() -> Teacher:
     return Teacher(small_network().eval().requires_grad_(False), "0" * 64)
 
 
@@ -125,7 +125,7 @@ def test_what_is_written_is_copied_without_a_wait_before_the_next_epoch_and_repo
     reports = []
 
     def report(metrics):
-        files = checkpoint.checkpoints(tmp_path)
+        files = checkpoints(tmp_path)
         lines = torch.load(files[0], weights_only=True)["lines"]
         reports.append((metrics["epoch"], lines[-1]["epoch"], threading.current_thread() is threading.main_thread()))
 
@@ -146,7 +146,7 @@ def test_an_epoch_that_cannot_be_written_ends_the_trial(tiny_cache, tmp_path, qu
 
 def test_the_copies_on_the_host_use_their_memory_again():
     with PretendedGpu():
-        host, state = checkpoint.HostCopy(), {"a": [torch.ones(3, 4, device="cuda"), 5], "b": (torch.zeros(2),)}
+        host, state = HostCopy(), {"a": [torch.ones(3, 4, device="cuda"), 5], "b": (torch.zeros(2),)}
         first = host.take(state)
         state["a"][0] += 1
         second = host.take(state)
@@ -160,14 +160,14 @@ def test_launches_per_step(precision, at_most):
     images = rng.integers(0, 256, (6, 41, 41, 3), dtype=np.uint8)
     with PretendedGpu() as gpu:
         compute = choose_compute("cuda", precision, 1)
-        t = fit.start_training(compute.place(build_model("resnet18", "none", 3, 0)), H, None, precision)
+        t = start_training(compute.place(build_model("resnet18", "none", 3, 0)), H, None, precision)
         launches = []
         for batch_size in (6, 3):
-            train = to_device(Split(images, np.arange(6) % 3), compute.device)
-            place_images([train.images], 1 << 30)
+            split = to_device(Split(images, np.arange(6) % 3), compute.device)
+            place_images([split.images], 1 << 30)
             gpu.reset()
-            labels = sent(torch.from_numpy(train.labels), compute.device)
-            fit.train_epoch(t, train, labels, H.merged({"batch_size": batch_size}), compute)
+            labels = sent(torch.from_numpy(split.labels), compute.device)
+            train.train_epoch(t, split, labels, H.merged({"batch_size": batch_size}), compute)
             launches.append(gpu.launches.total())
     assert 100 < launches[1] - launches[0] <= at_most
 
@@ -195,14 +195,14 @@ def training_in(memory: int, place: bool | None):
     with PretendedGpu(memory):
         compute = choose_compute("cuda", "fp32", 1)
         splits = [to_device(split, compute.device) for split in large_images()]
-        t = fit.start_training(compute.place(build_model("resnet18", "none", 3, 0)), h)
-        t.evaluate_at_once.images = 4
-        budget = fit.memory_beside_a_step(t, splits, h, compute) if place is None else (1 << 30) * place
+        t = start_training(compute.place(build_model("resnet18", "none", 3, 0)), h)
+        t.evaluation_micro_batch.images = 4
+        budget = train.memory_beside_a_step(t, *splits, h, compute) if place is None else (1 << 30) * place
         place_images([splits[0].images], budget)
         resident = splits[0].images.resident is not None
-        t.train_at_once.give_back = splits[0].images.give_back
-        fitted = fit.fit(t, splits, h, compute, lambda t: None)
-    return resident, splits[0].images.resident is not None, t.train_at_once.images, fitted.epochs
+        t.train_micro_batch.free_memory = splits[0].images.free
+        fitted = train.fit(t, *splits, h, compute, lambda t: None)
+    return resident, splits[0].images.resident is not None, t.train_micro_batch.images, fitted.history
 
 
 def test_room_for_a_step_comes_before_images():
@@ -310,15 +310,15 @@ def test_no_batch_has_a_single_image(n, image_px):
     images = rng.integers(0, 256, (n, image_px + 2, image_px + 2, 3), dtype=np.uint8)
     splits = (Split(images, np.arange(n) % 3),) * 2
     h = H.merged({"batch_size": 2, "image_px": image_px, "epochs": 1})
-    fitted = fit.fit(
-        fit.start_training(build_model("resnet18", "none", 3, 0), h),
-        splits,
+    fitted = train.fit(
+        start_training(build_model("resnet18", "none", 3, 0), h),
+        *splits,
         h,
         choose_compute("cpu", "fp32", 1),
         len_of,
     )
-    assert len(fitted.epochs) == 1
+    assert len(fitted.history) == 1
 
 
 def len_of(t) -> None:
-    assert t.train_at_once.images >= t.train_at_once.least
+    assert t.train_micro_batch.images >= t.train_micro_batch.smallest

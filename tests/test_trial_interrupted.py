@@ -1,4 +1,4 @@
-"""An interrupted trial goes on from its last epoch, and its curve is the one it would have had."""
+"""An interrupted trial continues after its last epoch, with the curve that it would have had; and what ends it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.cache import open_cache
-from trial import checkpoint
-from trial.checkpoint_files import best_file, checkpoints
+from trial import TrialError
+from trial.checkpoint import CheckpointError, Checkpoints, best_file, checkpoints
 from trial.device import choose_compute
-from trial.errors import TrialError
-from trial.fit import EpochMetrics, start_training
 from trial.hyperparameters import Hyperparameters
 from trial.model import build_model
 from trial.run import Settings, run_trial
+from trial.state import EpochMetrics, start_training
 
 EPOCHS = 8
 FLAGS = ["--weights", "none", "--image-px", "36", "--lr", "0.02", "--batch-size", "8", "--patience", "0"]
@@ -174,14 +173,15 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", ["checkpoint-*.pt", "best-*.pt"])
 def test_a_damaged_checkpoint_is_not_continued(name, damage, interrupted, tiny_cache):
-    h, compute = hyperparameters(epochs=3), choose_compute("cpu", "fp32", 1)
-    owner = (h, open_cache(tiny_cache), compute)
-    t = start_training(build_model(h.arch, h.weights, 11, h.seed), h)
-    assert not isinstance(checkpoint.load(interrupted, t, owner), str)
+    h = hyperparameters(epochs=3)
+    own = Checkpoints(interrupted, h, open_cache(tiny_cache), choose_compute("cpu", "fp32", 1))
+    state = start_training(build_model(h.arch, h.weights, 11, h.seed), h)
+    own.load(state)
     for file in interrupted.glob(name):
         DAMAGE[damage](file)
-    reason = checkpoint.load(interrupted, t, owner)
-    assert isinstance(reason, str) and "\n" not in reason and reason.startswith("checkpoint-")
+    with pytest.raises(CheckpointError, match="^checkpoint-.*$") as refused:
+        own.load(state)
+    assert "\n" not in str(refused.value)
 
 
 def test_after_damage_the_training_starts_anew_with_a_line(interrupted, whole, tiny_cache, capsys):
@@ -231,3 +231,86 @@ def test_another_trainings_checkpoint_is_kept_alone_and_replaced_under_nni(inter
     run_trial(h, cache, settings(interrupted, may_replace=True), lambda metrics: None)
     assert "lr 0.02 there, 0.03 here; the training starts anew" in capsys.readouterr().out
     assert len(curve(interrupted)) == 3 and curve(interrupted)[0]["lr"] == 0.03
+
+
+# -- signals and the end of the parent, met by the thread that waits for them, whatever the training is doing ----------
+
+# The training is a single call into C that lasts a minute or more: a handler of Python's own would wait for its end.
+TRAINING = """
+import hashlib, time
+from trial.interrupts import Interrupts, Progress
+progress = Progress()
+final = {{"epochs_run": 3, "best_epoch": 2, "default": 0.5, "interrupted": 1}}
+def close(final):
+    print("reported", final["default"], flush=True)
+    time.sleep({pause})
+Interrupts(progress, close if {under_nni} else None).watch()
+{setup}
+print("begun", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+"""
+REACHED = "progress.end_early = lambda reason: final"
+
+
+def training(setup: str = REACHED, under_nni: bool = True, pause: float = 0.1) -> subprocess.Popen:
+    code = TRAINING.format(setup=setup, under_nni=under_nni, pause=pause)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
+    assert process.stdout.readline().startswith("begun")
+    return process
+
+
+def end(process: subprocess.Popen, number: int) -> tuple[int, str, str]:
+    process.send_signal(number)
+    out, err = process.communicate(timeout=5)  # NNI's patience
+    assert err.count("\n") == 1 and "Traceback" not in err
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_under_nni_the_result_so_far_is_reported_and_the_exit_code_is_0(number):
+    code, out, err = end(training(), number)
+    assert (code, out) == (0, "reported 0.5\n")
+    assert err.startswith(f"stopped: {signal.Signals(number).name} after epoch 3: the result is that of epoch 2")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_without_an_epoch_there_is_a_line_and_the_signals_exit_code(number):
+    code, out, err = end(training(setup="pass"), number)
+    assert (code, out) == (128 + number, "") and "before the first epoch ended: no result" in err
+
+
+def test_alone_the_exit_code_is_the_signals():
+    code, out, err = end(training(under_nni=False), signal.SIGINT)
+    assert (code, out) == (130, "") and "the result is that of epoch 2" in err
+
+
+def test_a_second_signal_ends_at_once():
+    process = training(pause=60)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "reported 0.5\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=2) == 128 + signal.SIGTERM
+    process.communicate()
+
+
+def test_a_result_is_never_reported_twice():
+    process = training(setup=REACHED + "; progress.reported = True")
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=5) == ("", "") and process.returncode == 0
+
+
+def test_a_write_that_hangs_does_not_outlast_nnis_patience():
+    code, out, err = end(training(setup=REACHED + "; progress.lock.acquire()"), signal.SIGINT)
+    assert (code, out) == (130, "") and "while files were being written" in err
+
+
+def test_a_trial_ends_when_its_manager_has_gone():
+    code = TRAINING.format(setup=REACHED, under_nni=True, pause=0)
+    parent = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]]).wait()"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    manager = subprocess.Popen([sys.executable, "-c", parent, code], cwd=ROOT, **pipes)
+    assert manager.stdout.readline().startswith("begun")
+    manager.kill()
+    out, err = manager.communicate(timeout=10)  # they close when the trial, too, has ended
+    assert (out, err) == ("", "error: NNI's manager has ended\n")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trial.errors import TrialError
+from trial import TrialError
 from trial.hyperparameters import Hyperparameters
 from trial.loss import Objective, balanced_cross_entropy, choose_objective, distillation_loss, log_class_counts
 

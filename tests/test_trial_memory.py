@@ -12,17 +12,19 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
+from fixtures_trial import small_network
 from torch import nn
 
 from data.cache import open_cache
+from trial import TrialError
+from trial.batches import PlannedBatch
 from trial.device import choose_compute
-from trial.errors import TrialError
-from trial.fit import start_training, train_epoch, train_step
+from trial.evaluate import evaluate
 from trial.hyperparameters import Hyperparameters
-from trial.micro_batch import AtOnce, split_planned
-from trial.model import build_model
+from trial.micro_batch import MicroBatch, split_planned
 from trial.run import Settings, run_trial
-from trial.scoring import evaluate
+from trial.state import start_training
+from trial.train import train_epoch, train_step
 
 CPU = choose_compute("cpu", "fp32", 1)
 H = Hyperparameters().merged({"weights": "none", "image_px": 36, "batch_size": 16, "lr": 0.05, "weight_decay": 0.01})
@@ -57,7 +59,7 @@ def limit(monkeypatch, model: nn.Module, images: int) -> list[int]:
 
 def epoch(model: nn.Module, split, at_once: int | None = None):
     t = start_training(model, H)
-    t.train_at_once.images = at_once or t.train_at_once.images
+    t.train_micro_batch.images = at_once or t.train_micro_batch.images
     score = train_epoch(t, split, torch.from_numpy(split.labels), H, CPU)
     return t, score
 
@@ -74,18 +76,18 @@ def test_parts_give_the_weights_of_the_whole_batch(split, at_once):
 
 def test_a_failed_step_leaves_no_trace(split, monkeypatch):
     """Batch normalisation, momentum and random draws: as if the smaller size had been chosen from the start."""
-    model = build_model("resnet18", "none", 11, 0)
+    model = small_network(11)
     chosen, forced = copy.deepcopy(model), model
     seen = limit(monkeypatch, forced, 4)
     (t, score), (expected, expected_score) = epoch(forced, split), epoch(chosen, split, 4)
-    assert seen[:3] == [14, 7, 4] and max(seen[2:]) == 4 and t.train_at_once.images == 4
+    assert seen[:3] == [14, 7, 4] and max(seen[2:]) == 4 and t.train_micro_batch.images == 4
     assert score == expected_score
     assert all(torch.equal(v, chosen.state_dict()[k]) for k, v in forced.state_dict().items())
     assert torch.equal(t.generator.get_state(), expected.generator.get_state())
 
 
 def test_a_failure_in_a_later_part_leaves_no_trace_either(split, monkeypatch):
-    model = build_model("resnet18", "none", 11, 0)
+    model = small_network(11)
     expected = copy.deepcopy(model)
     calls, forward = [], model.forward
 
@@ -97,7 +99,7 @@ def test_a_failure_in_a_later_part_leaves_no_trace_either(split, monkeypatch):
 
     monkeypatch.setattr(model, "forward", fails_once)
     t, _ = epoch(model, split, 8)
-    assert calls[:3] == [7, 7, 4] and t.train_at_once.images == 4
+    assert calls[:3] == [7, 7, 4] and t.train_micro_batch.images == 4
     epoch(expected, split, 4)
     assert all(torch.equal(value, expected.state_dict()[name]) for name, value in model.state_dict().items())
 
@@ -105,15 +107,15 @@ def test_a_failure_in_a_later_part_leaves_no_trace_either(split, monkeypatch):
 def test_evaluation_in_parts_counts_every_image(split, monkeypatch):
     model = plain_net()
     expected = evaluate(model, split, 36, CPU)
-    seen, at_once = limit(monkeypatch, model, 20), AtOnce(64)
+    seen, at_once = limit(monkeypatch, model, 20), MicroBatch(64)
     found = evaluate(model, split, 36, CPU, at_once)
     assert seen == [64, 32, 16, 16, 16, 16, 2] and at_once.images == 16
     assert (found.n, found.per_class) == (expected.n, expected.per_class) and found.loss == pytest.approx(expected.loss)
 
 
-def test_what_can_be_given_back_is_so_before_a_part_is_made_smaller():
+def test_memory_is_freed_before_a_part_is_made_smaller():
     sizes, splits = [], iter([True, True])
-    at_once = AtOnce(8, give_back=lambda: next(splits, False))
+    at_once = MicroBatch(8, free_memory=lambda: next(splits, False))
 
     def work(images):
         sizes.append(images)
@@ -138,13 +140,13 @@ def test_another_error_is_not_taken_for_want_of_memory(split):
 
 
 def test_a_part_of_tiny_images_is_never_a_single_one():
-    planned = (torch.arange(7), torch.rand(5, 7))
-    assert [len(rows) for rows, _ in split_planned(planned, at_once=2, least=2)] == [3, 2, 2]
-    assert [len(rows) for rows, _ in split_planned(planned, at_once=2, least=1)] == [2, 2, 2, 1]
+    planned = PlannedBatch(torch.arange(7), torch.rand(5, 7))
+    assert [len(rows) for rows, _ in split_planned(planned, most=2, least=2)] == [3, 2, 2]
+    assert [len(rows) for rows, _ in split_planned(planned, most=2, least=1)] == [2, 2, 2, 1]
 
 
 def test_the_record_says_so_and_a_continued_trial_keeps_to_it(tiny_cache, tmp_path, monkeypatch, capsys):
-    from trial import fit
+    from trial import run, train
 
     sizes, step = [], train_step
 
@@ -154,7 +156,8 @@ def test_the_record_says_so_and_a_continued_trial_keeps_to_it(tiny_cache, tmp_pa
             raise MemoryError
         return step(*words)
 
-    monkeypatch.setattr(fit, "train_step", short_of_memory)
+    monkeypatch.setattr(train, "train_step", short_of_memory)
+    monkeypatch.setattr(run, "build_model", lambda arch, weights, classes, seed: small_network(classes))
     h = H.merged({"epochs": 2, "patience": 0})
 
     def cut(metrics):
@@ -177,7 +180,8 @@ def test_the_record_says_so_and_a_continued_trial_keeps_to_it(tiny_cache, tmp_pa
 SHORT = """
 import resource, torch
 from torch import nn
-from trial import fit
+from trial import train
+from trial.state import start_training
 from trial.device import choose_compute
 from trial.hyperparameters import Hyperparameters
 import numpy as np
@@ -186,13 +190,13 @@ h = Hyperparameters().merged({"weights": "none", "image_px": 224, "batch_size": 
 resource.setrlimit(resource.RLIMIT_AS, (2**40, -1))  # that there is a limit is known from the start, its size follows
 compute = choose_compute("cpu", "fp32", 1)
 network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 11))
-t = fit.start_training(compute.place(network), h)
+t = start_training(compute.place(network), h)
 images = np.random.default_rng(0).integers(0, 255, (512, 256, 256, 3), dtype=np.uint8)
 split = Split(images, np.arange(512) % 11)
 used = int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmSize"))) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + MORE, used + MORE))
-score = fit.train_epoch(t, split, torch.from_numpy(split.labels), h, compute)
-print("trained on", score.n, "at once", t.train_at_once.images)
+score = train.train_epoch(t, split, torch.from_numpy(split.labels), h, compute)
+print("trained on", score.n, "at once", t.train_micro_batch.images)
 """
 
 
@@ -212,7 +216,7 @@ import resource, torch
 from torch.nn import functional as F
 from data import memory
 from trial import device
-from trial.fit import start_training
+from trial.state import start_training
 from trial.hyperparameters import Hyperparameters
 from trial.model import build_model
 KEEP or setattr(memory, "keep_freed_memory", lambda: None)

@@ -24,7 +24,7 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 from torchvision import models
 
-from trial.errors import TrialError
+from trial import TrialError
 from trial.model import build_model
 
 

@@ -17,12 +17,12 @@ from torchvision import models
 from data.cache import open_cache
 from data.food11 import CLASSES
 from experiments.space import searched_values
+from trial import TrialError
+from trial.checkpoint import refuse_others
 from trial.describe import describe
-from trial.errors import TrialError
+from trial.files import write_hyperparameters, write_weights
 from trial.hyperparameters import Hyperparameters
 from trial.model import build_model
-from trial.outputs import write_hyperparameters, write_weights
-from trial.rerun import refuse_others
 from trial.run import run_trial
 from trial.teacher import open_teacher
 
@@ -55,7 +55,7 @@ def test_a_trials_best_weights_teach(school, cache):
     assert (facts["arch"], facts["image_px"], facts["same_photos"], facts["asked"]) == ("resnet50", 32, True, True)
     assert facts["evaluation"] == {name: result["evaluation"][name] for name in ("top1", "top3", "macro", "n")}
     assert facts["trained_with"] == result["hyperparameters"]
-    assert "it was trained at 32 px, and is asked at 36 px" in teacher.notes
+    assert "it was trained at 32 px, and is used at 36 px" in teacher.notes
 
 
 def test_a_result_of_another_training_is_not_taken_for_the_teachers(school, cache, tmp_path):
@@ -242,10 +242,10 @@ def test_the_command_distils_and_its_record_answers_for_all_three_splits(school,
     assert [row["total"] for row in result["training"]["per_class"]] == [6] * 11
 
 
-def test_the_control_arm_says_that_its_teacher_is_not_asked(school, cache, tmp_path, capsys):
+def test_the_control_arm_notes_that_its_teacher_is_not_used(school, cache, tmp_path, capsys):
     h = hyperparameters(teacher=str(school / "best.pt"), epochs=1)
     run_trial(h, cache, settings(tmp_path), lambda metrics: None)
-    assert "it is not asked: distill_weight = 0" in capsys.readouterr().out
+    assert "it is not used: distill_weight = 0" in capsys.readouterr().out
     assert json.loads((tmp_path / "result.json").read_text())["teacher"]["asked"] is False
 
 

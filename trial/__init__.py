@@ -1,1 +1,11 @@
-"""One trial: fine-tune a network on the cache and report how well it does. Only `__main__` knows NNI."""
+"""One trial: fine-tune a network on the cache and report how well it does.
+
+A person or NNI starts it through `__main__` (command line, describe), the only file that knows NNI. `run` trains one set of
+`hyperparameters`: it builds the `model` (its `weights` from a file, its `teacher`), trains it (`train`, `state`, `batches`,
+`loss`, `micro_batch`), scores it (`evaluate`) on a `device` (`gpu`), and writes `files`, `checkpoint` and `result`.
+"""
+
+
+class TrialError(Exception):
+    """The one error that a trial shows a person, a line without traceback: what was found, what was expected, and the next
+    command."""

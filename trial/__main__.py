@@ -1,9 +1,9 @@
 """python -m trial: what NNI runs, and the only file that knows NNI. Without NNI the same training runs alone.
 
-NNI 3.0's rules for a trial script, kept here: the hyperparameters are fetched once, before anything that can fail, or
-the next trial would be given them; one final report, last and small; then a pause, because NNI 3.0 handles the end of a
-trial in another thread than its result and the tuner dies of the wrong order, except where this project's repairs keep the
-order; exit code 0 after it.
+NNI 3.0's rules for a trial script, kept here: the hyperparameters are fetched once, before anything that can fail (otherwise
+the next trial would receive them); one final report, last and small; then a pause, because NNI 3.0 handles the end of a trial
+in another thread than its result, and its tuner fails where the end comes first (this project's repairs keep the order); exit
+code 0 after it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from data import DataError
 from data.cache import open_cache
-from data.errors import DataError
-from data.names import show_any_name
-from trial.describe import describe
-from trial.errors import TrialError
+from data.terminal import show_any_name
+from trial import TrialError
+from trial.checkpoint import refuse_others
+from trial.files import lock_folder, write_hyperparameters
 from trial.hyperparameters import Hyperparameters, describe_fields
 from trial.interrupts import Interrupts, Progress, result_so_far
-from trial.outputs import write_hyperparameters
-from trial.rerun import finished_result, lock_folder, refuse_others, report_again
+from trial.result import finished_result, report_again
 
 ROOT = Path(__file__).resolve().parent.parent
-PAUSE_S = 1.0  # after the final result, for plain NNI
-REPAIRED = "FOOD11_NNI_REPAIRED"  # experiments/manager_js/preload.js tells its trials so
-ORPHAN_S = 60.0  # a trial whose manager was killed ends within a second; a slow disk or a busy machine may need more
+_PAUSE_S = 1.0  # after the final result, for plain NNI
+_REPAIRED = "FOOD11_NNI_REPAIRED"  # set by experiments/manager_js/preload.js for its trials
+_ORPHAN_S = 60.0  # a trial whose manager was killed ends within a second; a slow disk or a busy machine may need more
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,18 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         received = _receive() if under_nni else None
         args, given = parse(arguments)
-        if args.describe:
-            print(json.dumps(describe(given, args.searched, args.cache, (args.device, args.precision))))
-            return 0
-        if args.gpu:
-            from trial.gpu import describe_gpus
-
-            print(json.dumps(describe_gpus(args.device)))
-            return 0
-        if args.evaluate:
-            from trial.evaluate import evaluate_file
-
-            evaluate_file(args.evaluate, args.cache, args.split, (args.device, args.precision, args.threads))
+        if args.describe or args.gpu or args.evaluate:
+            _run_without_training(given, args)
             return 0
         final = run(received, given, args, progress)
         if under_nni:
@@ -65,8 +55,24 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _run_without_training(given: dict, args: argparse.Namespace) -> None:
+    """--describe, --gpu and --evaluate: nothing is trained. torch is imported only now: mistakes in flags show at once."""
+    if args.describe:
+        from trial.describe import describe
+
+        print(json.dumps(describe(given, args.searched, args.cache, args.device, args.precision)))
+    elif args.gpu:
+        from trial.gpu import describe_gpus
+
+        print(json.dumps(describe_gpus(args.device)))
+    else:
+        from trial.evaluate import evaluate_file
+
+        evaluate_file(args.evaluate, args.cache, args.split, args.device, args.precision, args.threads)
+
+
 def _receive() -> dict:
-    """NNI's choice. Raises TrialError where its manager does not answer."""
+    """The hyperparameters that NNI chose. Raises TrialError where its manager does not answer."""
     import nni  # replaces sys.stdout: from here on print goes to the trial's log
 
     show_any_name()
@@ -80,7 +86,7 @@ def _receive() -> dict:
 
 
 def _report(metrics: dict) -> None:
-    """An epoch, to NNI. Raises TrialError where its manager does not answer."""
+    """Report an epoch to NNI. Raises TrialError where its manager does not answer."""
     import nni
 
     try:
@@ -97,19 +103,19 @@ def _close(final: dict) -> None:
         nni.report_final_result(final)
     except OSError as error:
         raise _no_manager(error) from error
-    if REPAIRED not in os.environ:
-        time.sleep(PAUSE_S)
+    if _REPAIRED not in os.environ:
+        time.sleep(_PAUSE_S)
 
 
 def _no_manager(error: OSError) -> TrialError:
     return TrialError(
-        f"NNI's manager does not answer ({type(error).__name__}); an interrupted trial goes on from its last epoch with "
+        f"NNI's manager does not answer ({type(error).__name__}); an interrupted trial continues after its last epoch with "
         "nnictl resume"
     )
 
 
 def _end_badly(progress: Progress, under_nni: bool) -> int:
-    """Where an epoch has ended NNI gets its result all the same, and exit code 0: NNI's Evolution tuner dies of a trial
+    """Where an epoch has ended NNI gets its result all the same, and exit code 0: NNI's Evolution tuner fails at a trial
     that fails after its final result. Returns the exit code."""
     if not under_nni or progress.end_early is None:
         return 1
@@ -118,7 +124,7 @@ def _end_badly(progress: Progress, under_nni: bool) -> int:
             final = progress.end_early("error")
             _close(final)
         except TrialError:
-            return 1  # the manager has gone, which is why, or is no better than saying why
+            return 1  # the manager has ended, which is why, or cannot be reached either
         progress.reported = True
     print(result_so_far(final, progress.folder), file=sys.stderr)
     return 0
@@ -126,61 +132,55 @@ def _end_badly(progress: Progress, under_nni: bool) -> int:
 
 def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     """Settings, and the hyperparameters that were given as flags."""
-    parser = argparse.ArgumentParser(
-        "python -m trial", description="Fine-tune a network on the cache.", allow_abbrev=False
-    )
-    parser.add_argument("--cache", type=Path, default=ROOT / "data" / "cache", help="made by python -m data prepare")
-    parser.add_argument("--output", type=Path, help="default: NNI's trial folder, or runs/TIME when alone")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "tf32", "bf16", "fp16"))
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
-    parser.add_argument(
-        "--describe", action="store_true", help="print what this trial knows and lacks as JSON, and leave"
-    )
-    parser.add_argument(
-        "--gpu", action="store_true", help="print whether torch can use a GPU here, and why not, as JSON, and leave"
-    )
-    parser.add_argument(
-        "--searched",
-        type=json.loads,
-        default={},
-        metavar="JSON",
-        help="with --describe: {field: [values]} that a search space may choose, so that files among them are checked",
-    )
-    parser.add_argument(
-        "--evaluate", type=Path, metavar="FILE", help="score a trial's best.pt on the cache and leave; trains nothing"
-    )
-    parser.add_argument(
-        "--split", choices=("evaluation", "validation"), help="which --evaluate scores (default: evaluation)"
-    )
-    for name, spec in describe_fields().items():
-        kind = {"int": int, "float": float, "str": str}[spec["type"]]
-        text = f"{spec['help']} (default: {spec['default']})"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS, help=text)
+    parser = _parser()
     args = parser.parse_args(arguments)
     given = {name: getattr(args, name) for name in describe_fields() if hasattr(args, name)}
     if args.split and not args.evaluate:
         parser.error("--split belongs to --evaluate")
     if args.evaluate and (given or args.output):
-        named = [*given, *(["output"] if args.output else [])]
-        parser.error(f"with --evaluate the weights file decides; leave {', '.join(named)} away")
+        flags = [*given, *(["output"] if args.output else [])]
+        parser.error(f"with --evaluate the weights file decides; remove {', '.join(flags)}")
     args.split = args.split or "evaluation"
     return args, given
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m trial", description="Fine-tune a network on the cache.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--cache", type=Path, default=ROOT / "data" / "cache", help="made by python -m data prepare")
+    add("--output", type=Path, help="default: NNI's trial folder, or runs/TIME when alone")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--precision", default="auto", choices=("auto", "fp32", "tf32", "bf16", "fp16"))
+    add("--threads", type=int, default=0, help="CPU threads; 0: all")
+    add("--describe", action="store_true", help="print what this trial knows and lacks as JSON, and leave")
+    text = "print whether torch can use a GPU here, and why not, as JSON, and leave"
+    add("--gpu", action="store_true", help=text)
+    text = "with --describe: {field: [values]} that a search space may choose, so that files among them are checked"
+    add("--searched", type=json.loads, default={}, metavar="JSON", help=text)
+    text = "score a trial's best.pt on the cache and leave; trains nothing"
+    add("--evaluate", type=Path, metavar="FILE", help=text)
+    text = "which --evaluate scores (default: evaluation)"
+    add("--split", choices=("evaluation", "validation"), help=text)
+    for name, spec in describe_fields().items():
+        kind = {"int": int, "float": float, "str": str}[spec["type"]]
+        text = f"{spec['help']} (default: {spec['default']})"
+        add(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS, help=text)
+    return parser
+
+
 def run(received: dict | None, given: dict, args: argparse.Namespace, progress: Progress) -> dict:
-    """Train with the report's defaults, the flags over them, NNI's choice over both. Returns the final metrics.
+    """Train with the defaults, the flags over them, NNI's choice over both. Returns the final metrics.
 
     received: None where the trial runs alone.
     """
     h = Hyperparameters().merged(given).merged(received or {})
     if both := sorted(set(given) & set(received or {})):
-        raise TrialError(
-            f"{', '.join(both)}: searched by the experiment and fixed by a flag; leave one of the two away"
-        )
+        raise TrialError(f"{', '.join(both)}: searched by the experiment and fixed by a flag; remove one of the two")
     folder = args.output or Path(os.environ.get("NNI_OUTPUT_DIR") or ROOT / "runs" / time.strftime("%Y%m%d-%H%M%S"))
     under_nni = received is not None
-    lock_folder(folder, wait_s=ORPHAN_S if under_nni else 0)
+    lock_folder(folder, wait_s=_ORPHAN_S if under_nni else 0)
     progress.folder = folder
     finished = finished_result(folder, h if under_nni else None)
     if not under_nni:
@@ -203,7 +203,7 @@ def run(received: dict | None, given: dict, args: argparse.Namespace, progress: 
 
 
 def _collect_again() -> None:
-    """After the imports; what they made stays, and is not looked at again."""
+    """After the imports; the objects that they made stay, and are not examined again."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()

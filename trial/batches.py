@@ -1,19 +1,26 @@
-"""Batches are tensors: uint8 to the device, then cropped, flipped and normalised there, whole batches at a time."""
+"""Batches are tensors: uint8 to the device, then cropped, flipped and normalised there, whole batches at a time.
+
+On a CPU images are read from the mapped cache as they are needed. On a GPU they are resident in its memory where that
+suffices, and otherwise read ahead of the step that needs them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import chain, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.cache import Cache
-from trial.errors import TrialError
-from trial.images import GpuImages, read_rows, sent
+from data.cache import Cache, Split, require_whole
+from trial import TrialError
 
 # The statistics that torchvision's ImageNet weights were trained with.
 MEAN = (0.485, 0.456, 0.406)
@@ -24,7 +31,17 @@ STD = (0.229, 0.224, 0.225)
 CROP_SCALE = (0.5, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 
-AT_ONCE = 32  # images that a CPU prepares at once: what lies between two steps of it stays in the processor's caches
+AT_ONCE = (
+    32  # images that a CPU prepares at once: so that they stay in the processor's caches from one operation to the next
+)
+_COPIED_AT_ONCE = 1024  # images on their way to a GPU's memory
+
+
+class PlannedBatch(NamedTuple):
+    """Which images a batch has, and all that is random about them."""
+
+    rows: Tensor  # (B,) int64
+    draw: Tensor  # (5, B) float32 uniform in 0..1: what `crop_and_flip` needs
 
 
 def store_px(image_px: int) -> int:
@@ -32,23 +49,22 @@ def store_px(image_px: int) -> int:
     return round(image_px * 256 / 224)
 
 
-def to_uint8_batch(images: np.ndarray | GpuImages, rows: np.ndarray, device: torch.device) -> Tensor:
+def _to_uint8_batch(images: np.ndarray | GpuImages, rows: np.ndarray, device: torch.device) -> Tensor:
     """Rows of (N, S, S, 3) uint8 -> (B, 3, S, S) uint8 on the device, channels last in memory. Raises DataError."""
     if isinstance(images, GpuImages):
         return images.take(rows)
-    return sent(read_rows(images, rows), device).permute(0, 3, 1, 2)
+    return sent(_read_rows(images, rows), device).permute(0, 3, 1, 2)
 
 
 def plan_epoch(
     n: int, batch_size: int, generator: torch.Generator, weights: Tensor | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[PlannedBatch]:
     """Every image once, in a new order; with `weights` (N,), n draws with replacement in proportion to them.
 
     `generator` decides all that is random in an epoch, and decides it here, so that a step can be repeated.
 
-    Yields rows (B,) int64 and what `crop_and_flip` needs, (5, B) float32. The batches are as equal as they can be, so of
-    two sizes at most, B at most batch_size: a last batch of two or three images would throw batch normalisation's
-    statistics far off.
+    The batches are as equal as they can be, so of two sizes at most, B at most batch_size: a last batch of two or three
+    images would throw batch normalisation's statistics far off.
     """
     if weights is None:
         order = torch.randperm(n, generator=generator)
@@ -56,7 +72,7 @@ def plan_epoch(
         order = torch.multinomial(weights, n, replacement=True, generator=generator)
     for rows in order.tensor_split(batches_per_epoch(n, batch_size)):
         rows = rows.sort().values  # the memory map is read forward
-        yield rows, torch.rand(5, len(rows), generator=generator)  # on the CPU: the same on any device
+        yield PlannedBatch(rows, torch.rand(5, len(rows), generator=generator))  # on the CPU: the same on any device
 
 
 def require_a_batch(cache: Cache) -> None:
@@ -77,39 +93,39 @@ def balancing_weights(labels: np.ndarray) -> Tensor:
 
 
 def training_batch(
-    images: np.ndarray | GpuImages, labels: Tensor, planned: tuple[Tensor, Tensor], image_px: int
+    images: np.ndarray | GpuImages, labels: Tensor, planned: PlannedBatch, image_px: int
 ) -> tuple[Tensor, Tensor]:
     """A planned batch, or some of its images, cropped and flipped at random.
 
-    images: (N, S, S, 3) uint8; labels: (N,) int64 on the device; planned: rows (B,), draw (5, B).
+    images: (N, S, S, 3) uint8; labels: (N,) int64 on the device.
     Returns (B, 3, image_px, image_px) float32 normalised and (B,) int64.
     """
     rows, draw = planned
 
     def part(images_of: slice) -> Tensor:
         return crop_and_flip(
-            to_uint8_batch(images, rows[images_of].numpy(), labels.device), image_px, draw[:, images_of]
+            _to_uint8_batch(images, rows[images_of].numpy(), labels.device), image_px, draw[:, images_of]
         )
 
-    batch = normalized(part, len(rows), image_px, labels.device)
+    batch = _normalized(part, len(rows), image_px, labels.device)
     return batch, labels[sent(rows, labels.device)]
 
 
 def evaluation_batch(
-    images: np.ndarray | GpuImages, labels: Tensor, rows: slice, image_px: int, size: int = 0
+    images: np.ndarray | GpuImages, labels: Tensor, rows: slice, image_px: int, fill_to: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Some images in order, the middle of each cut out: the same pixels every time. Shapes as in `training_batch`.
 
-    size: of the batch of images at least; the last one is repeated, and has no label."""
-    numbers = np.minimum(np.arange(rows.start, max(rows.stop, rows.start + size)), rows.stop - 1)
+    fill_to: the least number of images; the last one is repeated, and has no label."""
+    numbers = np.minimum(np.arange(rows.start, max(rows.stop, rows.start + fill_to)), rows.stop - 1)
 
     def part(images_of: slice) -> Tensor:
-        return crop_center(to_uint8_batch(images, numbers[images_of], labels.device), image_px).float()
+        return _crop_center(_to_uint8_batch(images, numbers[images_of], labels.device), image_px).float()
 
-    return normalized(part, len(numbers), image_px, labels.device), labels[rows]
+    return _normalized(part, len(numbers), image_px, labels.device), labels[rows]
 
 
-def normalized(part: Callable[[slice], Tensor], n: int, image_px: int, device: torch.device) -> Tensor:
+def _normalized(part: Callable[[slice], Tensor], n: int, image_px: int, device: torch.device) -> Tensor:
     """The n images that `part` makes, (B, 3, S, S) float32 of 0..255 each, on the scale that the pretrained weights
     expect: (n, 3, S, S), channels last in memory."""
     mean, std = _statistics(device)
@@ -123,11 +139,11 @@ def normalized(part: Callable[[slice], Tensor], n: int, image_px: int, device: t
 
 @lru_cache
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """MEAN and STD of 0..255, (1, 3, 1, 1), made once a device: copying numbers to a GPU waits for it."""
+    """MEAN and STD of 0..255, (1, 3, 1, 1), made once per device: copying numbers to a GPU waits for it."""
     return tuple(torch.tensor(values, device=device).view(1, 3, 1, 1) * 255 for values in (MEAN, STD))
 
 
-def crop_center(batch: Tensor, image_px: int) -> Tensor:
+def _crop_center(batch: Tensor, image_px: int) -> Tensor:
     """The middle square. (B, 3, S, S) -> (B, 3, image_px, image_px), S >= image_px."""
     margin = (batch.shape[-1] - image_px) // 2
     return batch[..., margin : margin + image_px, margin : margin + image_px]
@@ -157,3 +173,97 @@ def crop_and_flip(batch: Tensor, image_px: int, draw: Tensor) -> Tensor:
     shape = (n, image_px, image_px)
     grid = torch.stack((x[:, None, :].expand(shape), y[:, :, None].expand(shape)), dim=3)  # (B, S, S, 2)
     return F.grid_sample(batch.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+# -- images on a GPU -----------------------------------------------------------------------------------------------------
+
+
+class GpuImages:
+    """(N, S, S, 3) uint8 of a split, mapped from the cache; `resident` while the GPU's memory holds them all."""
+
+    def __init__(self, mapped: np.ndarray, device: torch.device) -> None:
+        self.mapped, self.device = mapped, device
+        self.resident: Tensor | None = None
+        self.announced: tuple[np.ndarray, Future[Tensor]] | None = (
+            None  # rows of the batch that is read ahead, its images
+        )
+
+    def __len__(self) -> int:
+        return len(self.mapped)
+
+    def place(self) -> None:
+        """Copy all of them to the GPU. Raises DataError and torch.OutOfMemoryError."""
+        require_whole(self.mapped)
+        resident = torch.empty(self.mapped.shape, dtype=torch.uint8, device=self.device)
+        for start in range(0, len(self), _COPIED_AT_ONCE):
+            part = slice(start, start + _COPIED_AT_ONCE)
+            resident[part] = sent(torch.from_numpy(np.array(self.mapped[part])), self.device)
+        self.resident = resident
+
+    def free(self) -> bool:
+        """Free the GPU's memory: from here on images are read from the cache. False where they were not resident."""
+        was_resident, self.resident = self.resident is not None, None
+        return was_resident
+
+    def take(self, rows: np.ndarray) -> Tensor:
+        """rows (B,) int64 -> (B, 3, S, S) uint8 on the GPU, channels last in memory. Raises DataError."""
+        if self.resident is not None:
+            batch = self.resident[sent(torch.from_numpy(rows), self.device)]
+        elif self.announced and np.array_equal(rows, self.announced[0]):
+            batch = sent(self.announced[1].result(), self.device)
+        else:
+            batch = sent(_read_rows(self.mapped, rows), self.device)
+        return batch.permute(0, 3, 1, 2)
+
+    def announce(self, plan: Iterable[PlannedBatch], reader: ThreadPoolExecutor) -> Iterator[PlannedBatch]:
+        """The plan; when a batch is asked for, the reader has begun with the one after it."""
+
+        def begin(planned: PlannedBatch) -> tuple[np.ndarray, Future[Tensor]]:
+            rows = planned[0].numpy()
+            return rows, reader.submit(lambda: _read_rows(self.mapped, rows).pin_memory())
+
+        begun = ((planned, begin(planned)) for planned in plan)
+        for (planned, self.announced), _ in pairwise(chain(begun, [None])):
+            yield planned
+
+
+@contextmanager
+def read_ahead(images: np.ndarray | GpuImages, plan: Iterable[PlannedBatch]) -> Iterator[Iterable[PlannedBatch]]:
+    """The plan of an epoch, the images of its next batch being read meanwhile where that is of use: not on a CPU, whose
+    cores are all busy."""
+    if not isinstance(images, GpuImages) or images.resident is not None:
+        yield plan
+        return
+    reader = ThreadPoolExecutor(1)
+    try:
+        yield images.announce(plan, reader)
+    finally:
+        images.announced = None
+        reader.shutdown(cancel_futures=True)
+
+
+def to_device(split: Split, device: torch.device) -> Split:
+    """On a GPU with its images as `GpuImages`, none of them there yet; on a CPU as it is."""
+    return Split(GpuImages(split.images, device), split.labels) if device.type == "cuda" else split
+
+
+def place_images(splits: Iterable[GpuImages], budget: int) -> int:
+    """Place those that fit into what is left of `budget` bytes, in this order. Returns the bytes taken."""
+    left = budget
+    for images in splits:
+        if images.mapped.nbytes <= left:
+            with suppress(torch.OutOfMemoryError):  # another program has taken it meanwhile
+                images.place()
+                left -= images.mapped.nbytes
+    return budget - left
+
+
+def _read_rows(images: np.ndarray, rows: np.ndarray) -> Tensor:
+    """(B, S, S, 3) uint8 in host memory. Raises DataError."""
+    require_whole(images)
+    return torch.from_numpy(images[rows])
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """The values on the device. From pageable memory the host would wait until the GPU has done the copy."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)

@@ -1,28 +1,29 @@
-"""Where a trial computes and in which precision; said in its log."""
+"""Where a trial computes and in which precision; and a GPU's tensors copied to the host without waiting for it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data import memory
-from trial.errors import TrialError
+from trial import TrialError
 from trial.gpu import capability_of, resolve_device
 
-# How much faster than float32 a CPU's bfloat16 has to be. AMX and AMD's AVX-512 are near 2 and above; Intel's AVX-512
+# How many times faster than float32 a CPU's bfloat16 has to be. AMX and AMD's AVX-512 are near 2 and above; Intel's AVX-512
 # without AMX has the instructions, at half of float32's speed (docs/log.md). In between, the exact one is taken.
-LEAST_SPEEDUP = 1.2
-
+_LEAST_SPEEDUP = 1.2
 
 # What convolutions and matrix products are computed in; weights and updates are float32 throughout. On NVIDIA's Ampere and
-# later torch computes float32 convolutions in TF32 (10 bits of 23) unless told otherwise: here only as "tf32".
-AUTOCAST = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# later torch computes float32 convolutions in TF32 (10 bits of 23) by default: here only as "tf32".
+_AUTOCAST = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,14 @@ class Compute:
     """A device and the precision that matrix products are computed in."""
 
     device: torch.device
-    precision: str  # a key of AUTOCAST
+    precision: str  # a key of _AUTOCAST
     name: str
-    why: str = ""  # the precision was chosen, where that needs a word
+    why: str = ""  # why this precision was chosen, where that has to be explained
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:
         """None: float32 throughout."""
-        return AUTOCAST[self.precision]
+        return _AUTOCAST[self.precision]
 
     def autocast(self) -> AbstractContextManager:
         """Mixed precision where it pays; weights and updates stay float32."""
@@ -51,7 +52,9 @@ class Compute:
 
 
 def choose_compute(device: str, precision: str, threads: int) -> Compute:
-    """device: "auto", "cpu", "cuda" or "cuda:1"; precision: "auto" or a key of AUTOCAST; threads: 0 leaves torch's choice.
+    """The device and precision to compute in.
+
+    device: "auto", "cpu", "cuda" or "cuda:1"; precision: "auto" or a key of _AUTOCAST; threads: 0 leaves torch's choice.
 
     "auto" is what the device computes fastest in: see `choose_precision`. Raises TrialError for a device or a precision that
     is not there or not usable.
@@ -69,10 +72,10 @@ def choose_compute(device: str, precision: str, threads: int) -> Compute:
     if precision == "auto":
         precision, why = choose_precision(place)
     else:
-        require_precision(place, precision)
+        _require_precision(place, precision)
     if place.type == "cuda":
         if place.index:
-            torch.cuda.set_device(place)  # its memory is what is then asked for
+            torch.cuda.set_device(place)  # so that queries of free memory are of this one
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     return Compute(place, precision, f"{name}, {precision}", why)
 
@@ -85,7 +88,7 @@ def give_back_freed_memory() -> None:
 
 
 def choose_precision(device: torch.device) -> tuple[str, str]:
-    """The fastest that trains well, and what that was read from where it needs a word.
+    """The fastest that trains well; and why, where that has to be explained.
 
     On a GPU bfloat16 where the card computes in it (Ampere and later); else float16, with loss scaling, where it has fast
     units for that (Volta, Turing: V100, T4, RTX 20). On a CPU bfloat16 where the processor has instructions for it and is
@@ -97,7 +100,7 @@ def choose_precision(device: torch.device) -> tuple[str, str]:
         return "fp32", ""
     speedup = cpu_bf16_speedup()
     why = f"bfloat16 measured {speedup:.1f} times as fast as float32 in a convolution"
-    return "bf16" if speedup >= LEAST_SPEEDUP else "fp32", why
+    return "bf16" if speedup >= _LEAST_SPEEDUP else "fp32", why
 
 
 def _choose_on_gpu(device: torch.device) -> tuple[str, str]:
@@ -120,7 +123,7 @@ def _has_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def require_precision(device: torch.device, precision: str) -> None:
+def _require_precision(device: torch.device, precision: str) -> None:
     """Raises TrialError where the device does not compute in it, or only emulates it."""
     if device.type != "cuda":
         missing = "computes in fp32 and bf16" if precision in ("fp16", "tf32") else ""
@@ -169,3 +172,49 @@ def cpu_bf16_speedup(rounds: int = 5) -> float:
     finally:
         torch.set_num_threads(threads)
     return best[torch.float32] / best[torch.bfloat16]
+
+
+class HostCopy:
+    """A GPU's tensors in pinned host memory, so that they can be written down while the training continues."""
+
+    def __init__(self) -> None:
+        self._buffers: list[
+            Tensor
+        ] = []  # in the order of their use: each epoch's state has the same shapes in the same order
+        self._copied: torch.cuda.Event | None = None
+
+    def take(self, content: Any) -> Any:
+        """`content` (dicts, lists, tuples) with every tensor of a GPU as it is at this point of the GPU's work.
+
+        The copies are queued and not waited for: `wait` before they are read, and read them before they are taken again."""
+        unused = iter(self._buffers[:])
+        self._buffers.clear()
+        copied = self._copy(content, unused)
+        self._copied = torch.cuda.Event()
+        self._copied.record()
+        return copied
+
+    def wait(self) -> None:
+        self._copied.synchronize()
+
+    def _copy(self, content: Any, unused: Iterator[Tensor]) -> Any:
+        if isinstance(content, dict):
+            return {name: self._copy(value, unused) for name, value in content.items()}
+        if isinstance(content, (list, tuple)):
+            return type(content)(self._copy(value, unused) for value in content)
+        if not isinstance(content, Tensor) or content.device.type != "cuda":
+            return content
+        self._buffers.append(_pinned_like(content, next(unused, None)))
+        return self._buffers[-1].copy_(content.detach(), non_blocking=True)
+
+
+def _pinned_like(tensor: Tensor, buffer: Tensor | None) -> Tensor:
+    """`buffer` where it fits; otherwise a new one, in pageable memory where no other can be allocated."""
+    expected = (tensor.size(), tensor.stride(), tensor.dtype)
+    if buffer is not None and (buffer.size(), buffer.stride(), buffer.dtype) == expected:
+        return buffer
+    new = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype)
+    try:
+        return new.pin_memory()
+    except RuntimeError:  # the system allows no more of it
+        return new

@@ -1,24 +1,47 @@
-"""Is there a GPU that torch can compute on? The one answer to it, for trials, `check`, `doctor` and `launch`."""
+"""Is there a GPU that torch can compute on? The one answer, for trials, `check`, `doctor` and `launch`."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from trial.errors import TrialError
-from trial.nvidia import Capability, Card, Driver, find_driver
+from trial import TrialError
+
+PROC = Path("/proc/driver/nvidia")
+NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE of cuInit
+
+Capability = tuple[int, int]
+
+
+class Card(NamedTuple):
+    """A GPU, indexed as torch or NVML does; capability None where it cannot be read."""
+
+    index: int
+    name: str
+    capability: Capability | None
+
+
+class Driver(NamedTuple):
+    """NVIDIA's driver, as far as it answers. version: of the kernel module, such as "535.104"; cuda: the newest that it runs."""
+
+    version: str | None
+    cuda: Capability | None
+    cards: tuple[Card, ...]
+
 
 ON_CPU = "or train on the CPU: --device cpu (in an experiment --set device=cpu)"
 
 # https://docs.nvidia.com/deploy/cuda-compatibility: the oldest driver for any CUDA of a major version.
-OLDEST_DRIVER = {11: "450", 12: "525", 13: "580"}
+_OLDEST_DRIVER = {11: "450", 12: "525", 13: "580"}
 
 
 class Build(NamedTuple):
@@ -33,7 +56,7 @@ class Build(NamedTuple):
 
 
 # From the wheels' TORCH_CUDA_ARCH_LIST (pytorch's .ci/manywheel/build_cuda.sh); the one to prefer first.
-BUILDS = (
+_BUILDS = (
     Build("cu130", 13, "2.14.1", "0.29.1", (7, 5), (12, 9)),
     Build("cu126", 12, "2.14.1", "0.29.1", (5, 0), (9, 9)),
     Build("cu128", 12, "2.9.1", "0.24.1", (7, 0), (12, 9)),
@@ -85,17 +108,12 @@ def describe_gpus(device: str) -> dict[str, Any]:
         resolved = resolve_device(device)
     except TrialError as error:
         problem = str(error)
-    return {
-        "state": gpus.state,
-        "why": gpus.why,
-        "names": [*gpus.names.values()],
-        "device": resolved,
-        "problem": problem,
-    }
+    names = [*gpus.names.values()]
+    return {"state": gpus.state, "why": gpus.why, "names": names, "device": resolved, "problem": problem}
 
 
 def find_gpus() -> Gpus:
-    """torch's own warnings about a driver or a card are in it, in one line."""
+    """The GPUs that torch can use; or why there are none, in one line that includes torch's own warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if _is_available():
@@ -112,7 +130,7 @@ def find_gpus() -> Gpus:
 
 
 def _is_available() -> bool:
-    """torch warns of a driver at the first call alone, and makes that itself in a backward pass on the CPU."""
+    """torch warns of a driver only at the first call, and makes that itself in a backward pass on the CPU."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.cuda.is_available()
@@ -130,10 +148,10 @@ def _cards_of_torch() -> Iterator[Card]:
 
 
 def capability_of(index: int) -> Capability | None:
-    """Of the card with torch's index; None where torch does not tell."""
+    """The compute capability of the card with torch's index; None where it is unknown."""
     try:
         return torch.cuda.get_device_capability(index)
-    except (AssertionError, NameError):  # torch's own, while CUDA is not set up
+    except (AssertionError, NameError):  # torch's own, while CUDA is not initialised
         return None
 
 
@@ -161,50 +179,52 @@ def carries(capability: Capability | None) -> bool:
 
 
 def _why_unusable(driver: Driver, visible: str | None) -> str:
-    """Where torch sees none, and there is one."""
+    """Why torch finds no GPU where there is one."""
     here, ours = _are_here(driver.cards), f"torch {torch.__version__} (CUDA {torch.version.cuda})"
     named = " ".join(filter(None, ["driver", driver.version, driver.cuda and f"(CUDA {_dotted(driver.cuda)})"]))
     if not torch.version.cuda:
         ours = f"torch {torch.__version__} is built without CUDA"
-        return f"{here}, but {ours}. {_cures('', driver.cuda, driver.cards)}"
+        return f"{here}, but {ours}. {_remedies('', driver.cuda, driver.cards)}"
     if driver.cuda is None:
-        cure = "start the container with --gpus all, or install the driver again"
-        return f"{here} with {named}, but its library libcuda.so.1 is not: {cure}; {ON_CPU}"
+        remedy = "start the container with --gpus all, or install the driver again"
+        return f"{here} with {named}, but its library libcuda.so.1 is not: {remedy}; {ON_CPU}"
     if driver.cuda[0] < _numbers(torch.version.cuda)[0]:
         return f"{here}, but its {named} is too old for {ours}{_newer_driver(driver)}"
     reason = _reason_of_torch()
     if visible is not None and "No CUDA GPUs" in reason:
         count = f"the {len(driver.cards)} GPU(s) here" if driver.cards else "the GPUs here"
         return f"CUDA_VISIBLE_DEVICES = {visible!r} names none of {count}: correct or unset it; {ON_CPU}"
-    cure = "look at nvidia-smi, restart after a change of the driver, or install it again"
-    return f"{here} with {named}, but {ours} cannot use it ({reason}): {cure}; {ON_CPU}"
+    remedy = "look at nvidia-smi, restart after a change of the driver, or install it again"
+    return f"{here} with {named}, but {ours} cannot use it ({reason}): {remedy}; {ON_CPU}"
 
 
 def _newer_driver(driver: Driver) -> str:
-    """What is needed in place of one that is too old. A newer one would not do for a card that this torch lacks code for."""
+    """Which driver is needed instead. A newer one does not suffice for a card that this torch has no code for."""
     major = _numbers(torch.version.cuda)[0]
-    needed = f"driver {OLDEST_DRIVER[major]} or newer" if major in OLDEST_DRIVER else f"a driver for CUDA {major}"
+    needed = f"driver {_OLDEST_DRIVER[major]} or newer" if major in _OLDEST_DRIVER else f"a driver for CUDA {major}"
     foreign = [card for card in driver.cards if not carries(card.capability)]
     if foreign:
         problem = f", which needs {needed} and has no code for {_names(foreign, with_capability=True)}"
-        return f"{problem}. {_cures('', driver.cuda, driver.cards)}"
-    return f", which needs {needed}. {_cures('Install that driver', driver.cuda, driver.cards)}"
+        return f"{problem}. {_remedies('', driver.cuda, driver.cards)}"
+    return f", which needs {needed}. {_remedies('Install that driver', driver.cuda, driver.cards)}"
 
 
 def _foreign_cards(cards: Sequence[Card], newest: Capability | None) -> str:
     known = ", ".join(torch.cuda.get_arch_list())
     ours = f"torch {torch.__version__} (CUDA {torch.version.cuda})"
     problem = f"{_are_here(cards, with_capability=True)}, but {ours} has code for {known} only"
-    return f"{problem}, and no driver changes that. {_cures('', newest, cards)}"
+    return f"{problem}, and no driver changes that. {_remedies('', newest, cards)}"
 
 
-def _cures(other: str, cuda: Capability | None, cards: Sequence[Card]) -> str:
-    """The other cure, the newest build of torch that the driver and all cards can run, and the CPU. cuda: the driver's."""
+def _remedies(other: str, cuda: Capability | None, cards: Sequence[Card]) -> str:
+    """The remedies: the other one, the newest build of torch that the driver and all cards can run, and the CPU.
+
+    cuda: the driver's."""
     capabilities = [card.capability for card in cards if card.capability]
     build = next(
         (
             build
-            for build in BUILDS
+            for build in _BUILDS
             if (cuda is None or cuda[0] >= build.cuda) and all(build.first <= c <= build.last for c in capabilities)
         ),
         None,
@@ -217,13 +237,13 @@ def _cures(other: str, cuda: Capability | None, cards: Sequence[Card]) -> str:
 
 
 def _names(cards: Sequence[Card], with_capability: bool = False) -> str:
-    shown = [
+    names = [
         f"{card.name} (compute capability {_dotted(card.capability)})"
         if with_capability and card.capability
         else card.name
         for card in cards
     ]
-    return ", ".join(dict.fromkeys(shown)) or "an NVIDIA GPU"
+    return ", ".join(dict.fromkeys(names)) or "an NVIDIA GPU"
 
 
 def _are_here(cards: Sequence[Card], with_capability: bool = False) -> str:
@@ -231,7 +251,7 @@ def _are_here(cards: Sequence[Card], with_capability: bool = False) -> str:
 
 
 def _reason_of_torch() -> str:
-    """What torch says when it is to use a GPU, without its questions."""
+    """torch's error when it has to use a GPU, without its questions."""
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
@@ -248,3 +268,63 @@ def _numbers(version: str) -> Capability:
 
 def _dotted(version: Capability) -> str:
     return ".".join(map(str, version))
+
+
+# -- NVIDIA's cards and driver, as far as they can be read without torch: libcuda, NVML and the kernel module ------------
+
+
+def find_driver() -> Driver | None:
+    """NVIDIA's driver, where it has a card; None otherwise. Nothing is started on a card."""
+    cuda, code = _read_libcuda()
+    version, cards = _read_nvml()
+    folders = list((PROC / "gpus").glob("*")) if PROC.is_dir() else []
+    if not cards and not folders and code != 0:
+        return None
+    cards = cards or tuple(Card(index, "NVIDIA card", None) for index in range(len(folders)))
+    return Driver(version or _kernel_module(), cuda, cards)
+
+
+def _read_libcuda() -> tuple[Capability | None, int]:
+    """The newest CUDA that the driver runs, and cuInit's code: 0 where there is a card."""
+    try:
+        library = ctypes.CDLL("libcuda.so.1")
+        number = ctypes.c_int()
+        if library.cuDriverGetVersion(ctypes.byref(number)) or not number.value:
+            return None, NO_DEVICE
+        return (number.value // 1000, number.value % 1000 // 10), library.cuInit(0)
+    except (OSError, AttributeError):
+        return None, NO_DEVICE
+
+
+def _read_nvml() -> tuple[str | None, tuple[Card, ...]]:
+    try:
+        import pynvml
+    except ImportError:
+        return None, ()
+    try:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        names = [_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+        cards = (Card(*numbered, _capability(pynvml, h)) for numbered, h in zip(enumerate(names), handles, strict=True))
+        return _text(pynvml.nvmlSystemGetDriverVersion()), tuple(cards)
+    except pynvml.NVMLError:
+        return None, ()
+
+
+def _capability(pynvml: Any, handle: Any) -> Capability | None:
+    try:
+        return tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle))
+    except Exception:  # noqa: BLE001 an old library lacks the function, an old driver the answer
+        return None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _kernel_module() -> str | None:
+    try:
+        found = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", (PROC / "version").read_text("utf-8", errors="replace"))
+    except OSError:
+        return None
+    return found and found[1]

@@ -1,7 +1,7 @@
-"""Everything a trial can be told about training: default, unit and legal range of each field.
+"""The hyperparameters of a training: default, unit and legal range of each field.
 
-Every key of a search space is a field of `Hyperparameters`, every field is a flag of `python -m trial`. Defaults are the
-report's: batch 32, lr 0.001, momentum 0.9, StepLR by 0.1 every 7 epochs, 25 epochs at most, patience 5.
+Every key of a search space is a field of `Hyperparameters`, every field is a flag of `python -m trial`. Defaults are those of
+the lab: batch 32, lr 0.001, momentum 0.9, StepLR by 0.1 every 7 epochs, 25 epochs at most, patience 5.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import math
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
-from trial.errors import TrialError
+from trial import TrialError
 
 ARCHITECTURES = ("resnet18", "resnet50")
-BALANCES = ("none", "sampler", "softmax")
+_BALANCES = ("none", "sampler", "softmax")
 
 
 def _number(default: float, low: float, high: float, text: str) -> Any:
@@ -22,7 +22,7 @@ def _number(default: float, low: float, high: float, text: str) -> Any:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    batch_size: int = _number(32, 2, 4096, "images a step; batch normalisation needs two")
+    batch_size: int = _number(32, 2, 4096, "images per step; batch normalisation needs two")
     lr: float = _number(0.001, 1e-8, 10.0, "learning rate of SGD at the first epoch")
     momentum: float = _number(0.9, 0.0, 0.9999, "momentum of SGD")
     weight_decay: float = _number(0.0, 0.0, 1.0, "L2 penalty of SGD")
@@ -38,14 +38,14 @@ class Hyperparameters:
         metadata={"help": "imagenet (torchvision's), none (from scratch) or a state-dict file with torchvision's keys"},
     )
     teacher: str = field(default="", metadata={"help": "weights file of a trained network to learn from; empty: none"})
-    temperature: float = _number(4.0, 0.1, 100.0, "softens what teacher and student say before they are compared")
+    temperature: float = _number(4.0, 0.1, 100.0, "softens the outputs of teacher and student before they are compared")
     distill_weight: float = _number(
-        0.0, 0.0, 1.0, "share of the teacher in the loss, of the labels the rest; 0: not asked"
+        0.0, 0.0, 1.0, "share of the teacher in the loss, the rest is the labels'; 0: no teacher"
     )
     balance: str = field(
         default="none",
         metadata={
-            "choices": BALANCES,
+            "choices": _BALANCES,
             "help": "against classes of unequal size: sampler (each as likely to be drawn), softmax (balanced softmax) or none",
         },
     )
@@ -68,14 +68,14 @@ class Hyperparameters:
 
 
 def describe_fields() -> dict[str, dict[str, Any]]:
-    """{name: {type, default, help, and low/high or choices}}, ready for JSON: what `check` holds a search space to."""
+    """{name: {type, default, help, and low/high or choices}}, ready for JSON: what `check` compares a search space with."""
     return {
         spec.name: {"type": spec.type, "default": spec.default, **spec.metadata} for spec in fields(Hyperparameters)
     }
 
 
 def _convert(spec: Any, value: Any) -> Any:
-    """An int where a whole float is given for an int field, and a float for an int; nothing else is bent."""
+    """An int where a whole float is given for an int field, and a float for an int; nothing else is converted."""
     if isinstance(value, bool) or spec.default is MISSING:
         return value
     if spec.type == "int" and isinstance(value, float) and value.is_integer():

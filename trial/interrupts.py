@@ -1,8 +1,8 @@
-"""SIGINT, SIGTERM and a manager that left end a trial within seconds, with what it has reached.
+"""SIGINT, SIGTERM and the end of NNI's manager end a trial within seconds, with what it has reached.
 
 NNI 3.0 sends SIGINT at a trial's time limit and SIGKILL 5 s later. A step may take longer than that, and Python runs
 signal handlers only between steps; so a thread of its own is woken by them. All that the end needs is on disk or in
-`Progress` after each epoch: the thread reports it and leaves, whatever the training is at.
+`Progress` after each epoch: the thread reports it and leaves, whatever the training is doing.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trial.checkpoint_files import best_file, checkpoints
-from trial.errors import TrialError
+from trial import TrialError
+from trial.checkpoint import best_file, checkpoints
 
-LOCK_WAIT_S = 3.0  # of NNI's 5
+_LOCK_WAIT_S = 3.0  # of NNI's 5
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Interrupts:
     def _wait(self, reading: int, parent: int) -> None:
         while not select.select([reading], [], [], 1.0)[0]:
             if self.close and os.getppid() != parent:
-                print(f"error: NNI's manager has ended{self._way_on()}", file=sys.stderr, flush=True)
+                print(f"error: NNI's manager has ended{self._how_to_resume()}", file=sys.stderr, flush=True)
                 os._exit(1)
         first = signal.Signals(os.read(reading, 1)[0])
         threading.Thread(target=self._leave, args=(first,), daemon=True).start()
@@ -65,7 +65,7 @@ class Interrupts:
             code = self._end(caught)
         except (TrialError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
-        except BaseException:  # noqa: BLE001 whatever it is, the process has been told to end
+        except BaseException:  # noqa: BLE001 whatever it is, the process has to end
             traceback.print_exc()
         finally:
             sys.stdout.flush()
@@ -75,8 +75,8 @@ class Interrupts:
     def _end(self, caught: signal.Signals) -> int:
         """Returns the exit code: 0 only where NNI has a final result."""
         progress = self.progress
-        if not progress.lock.acquire(timeout=LOCK_WAIT_S):
-            print(f"stopped: {caught.name} while files were being written{self._way_on()}", file=sys.stderr)
+        if not progress.lock.acquire(timeout=_LOCK_WAIT_S):
+            print(f"stopped: {caught.name} while files were being written{self._how_to_resume()}", file=sys.stderr)
             return 128 + caught
         if progress.reported:
             return 0
@@ -87,14 +87,14 @@ class Interrupts:
         if self.close:
             self.close(final)
         result = f"{caught.name} after epoch {final['epochs_run']}: {result_so_far(final, progress.folder)}"
-        print(f"stopped: {result}{'' if self.close else self._way_on()}", file=sys.stderr)
+        print(f"stopped: {result}{'' if self.close else self._how_to_resume()}", file=sys.stderr)
         return 0 if self.close else 128 + caught
 
-    def _way_on(self) -> str:
+    def _how_to_resume(self) -> str:
         if not (self.progress.folder and checkpoints(self.progress.folder)):
             return ""
         again = "nnictl resume" if self.close else f"the same command and --output {self.progress.folder}"
-        return f"; it goes on from its last epoch with {again}"
+        return f"; it continues after its last epoch with {again}"
 
 
 def result_so_far(final: dict[str, Any], folder: Path | None) -> str:

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from torchvision import models
 
 from data.cache import Cache
-from trial.errors import TrialError
-from trial.state_dict import few, kind_of, named, state_of
-from trial.weights_file import ENDINGS, load_path
+from trial import TrialError
+from trial.weights import ENDINGS, few, kind_of, load_path, state_of, with_article
 
-# The sets that the report's generation of weights means: V1, of which ResNet18 has no other.
-IMAGENET = {
+# The first generation of torchvision's ImageNet weights, the only one that ResNet18 has.
+_IMAGENET = {
     "resnet18": models.ResNet18_Weights.IMAGENET1K_V1,
     "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
 }
@@ -27,16 +26,16 @@ def build_model(arch: str, weights: str, classes: int, seed: int, log: Callable[
     """A ResNet with `classes` outputs: logits (B, C) from (B, 3, S, S).
 
     weights: "imagenet", "none" or a file. The head is always new. The seed decides the head and, with "none", all of
-    it. log: takes a line where the file was no plain state dict. Raises TrialError where the weights cannot be found,
+    it. log: called with a line where the file was no plain state dict. Raises TrialError where the weights cannot be found,
     read or fitted.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = getattr(models, arch)(num_classes=classes)
-    if path := find_weights(arch, weights):
+    if path := _find_weights(arch, weights):
         source = f"weights = {weights!r}" if weights != "imagenet" else f"weights = 'imagenet': {path}"
         try:
-            load_backbone(model, read_weights(path, source, log), arch, source)
+            _load_backbone(model, _read_weights(path, source, log), arch, source)
         except TrialError as error:
             again = (
                 f". Remove it, and it is downloaded anew: rm {shlex.quote(str(path))}" if weights == "imagenet" else ""
@@ -45,8 +44,8 @@ def build_model(arch: str, weights: str, classes: int, seed: int, log: Callable[
     return model
 
 
-def find_weights(arch: str, weights: str) -> Path | None:
-    """The file that `weights` stands for, downloaded if need be; None for "none". Raises TrialError."""
+def _find_weights(arch: str, weights: str) -> Path | None:
+    """The file that `weights` names, downloaded where it is missing; None for "none". Raises TrialError."""
     if weights == "none":
         return None
     if weights != "imagenet":
@@ -59,7 +58,7 @@ def find_weights(arch: str, weights: str) -> Path | None:
                 "torchvision's key names"
             )
         return path
-    url = IMAGENET[arch].url
+    url = _IMAGENET[arch].url
     target = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[1])
     if not target.exists():
         try:
@@ -79,7 +78,7 @@ def _examples(folder: Path) -> str:
     return f", such as {few(names)}" if names else ""
 
 
-def read_weights(path: Path, source: str, log: Callable[[str], None]) -> dict[str, Tensor]:
+def _read_weights(path: Path, source: str, log: Callable[[str], None]) -> dict[str, Tensor]:
     """The state dict of a file. source: begins the message of the TrialError."""
     values, notes = state_of(load_path(path, source), source)
     if notes:
@@ -87,7 +86,7 @@ def read_weights(path: Path, source: str, log: Callable[[str], None]) -> dict[st
     return values
 
 
-def load_backbone(model: nn.Module, state: dict[str, Tensor], arch: str, source: str) -> None:
+def _load_backbone(model: nn.Module, state: dict[str, Tensor], arch: str, source: str) -> None:
     """Load everything but the head. Raises TrialError."""
     backbone = {name: value for name, value in state.items() if not name.startswith("fc.")}
     head = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
@@ -103,9 +102,7 @@ def load_all(model: nn.Module, given: dict[str, Tensor], arch: str, source: str)
     if problems:
         raise TrialError(f"{source} ({arch}) does not fit: {few(problems, 4, '; ')}. {_advice(given, arch)}")
     if bad := [name for name, value in given.items() if not torch.isfinite(value).all()]:
-        raise TrialError(
-            f"{source}: it holds weights that are not finite ({few(bad)}): they are of a training that failed"
-        )
+        raise TrialError(f"{source}: it holds weights that are not finite ({few(bad)}): of a training that failed")
     model.load_state_dict(given)
 
 
@@ -120,19 +117,19 @@ def _misfit(name: str, value: Tensor, expected: Tensor) -> str:
 
 
 def _advice(given: dict[str, Tensor], arch: str) -> str:
-    """Which network it is, as far as the names and blocks tell, and what to do."""
+    """Which network it is, judged by names and blocks, and what to do."""
     kind = kind_of(given)
     first = f"Its first names: {few([name for name in given if not name.startswith('fc.')])}"
-    if kind in IMAGENET and kind != arch:
+    if kind in _IMAGENET and kind != arch:
         return f"Check arch: these are a {kind}'s weights (--arch {kind}; in an experiment --set arch={kind}). {first}"
     if kind == arch:
         return f"It has a {kind}'s blocks, but not all of torchvision's names, shapes and types. {first}"
-    what = f"It holds {named(kind)}, it seems, and a" if kind else "A"
+    what = f"It holds {with_article(kind)}, it seems, and a" if kind else "A"
     return f"{what} {arch}'s state dict with torchvision's names is needed. {first}"
 
 
 def match_classes(classes: Sequence[str], cache: Cache, source: str, advice: str) -> list[int]:
-    """For each label of the cache the output of that name; another order is put right. Raises TrialError."""
+    """For each label of the cache, the index of the output of that name. Raises TrialError."""
     missing, unknown = sorted(set(cache.classes) - set(classes)), sorted(set(classes) - set(cache.classes))
     if missing or unknown or len(classes) != len(cache.classes):
         raise TrialError(

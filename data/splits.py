@@ -1,20 +1,23 @@
-"""Which photos each split of the cache gets, and what a person is to know about the others."""
+"""Which photos each split of the cache gets, and notes about the others.
+
+Splits that are derived (--skew, --split) rank the files of a class by a hash of their names: the same choice on every
+machine, and in every order of the files.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from data import DataError, food11
 from data.cache import rebuild_command
-from data.errors import DataError
-from data.layouts import WHOLE, Layout, read_layout, split_of
-from data.left_out import ARCHIVE
-from data.names import Photos, class_name, parts_of, printable
-from data.skew import divide, skew_like_the_lab
-from data.source import Source
+from data.layouts import SPLITS, WHOLE, Layout, Photo, class_name, parts_of, read_layout, split_of
+from data.source import ARCHIVE, Source
+from data.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Settings:
 
 def understand(source: Source, name: str) -> Layout:
     """`read_layout` of a source. Raises DataError where it holds no photos."""
-    if not len(source.files):
+    if not source.files:
         packed = [other for other in source.others if ARCHIVE.search(other)]
         give = " Unpack the archives, each into a folder of its name." if packed else ""
         if len(packed) == 1:
@@ -40,21 +43,25 @@ def understand(source: Source, name: str) -> Layout:
     return read_layout(source.files, name)
 
 
-def plan_splits(layout: Layout, settings: Settings, names: tuple[str, Path]) -> tuple[dict[str, Photos], str]:
-    """The files of each split of the cache, and which source split trains.
+@dataclass(frozen=True)
+class Plan:
+    """The photos of each split of the cache, and which source split trains."""
 
-    names: the source as the person gave it, and the cache's folder, for messages. Raises DataError where a split has no
-    images or settings do not fit what is there.
+    photos: dict[str, list[Photo]]
+    train_split: str
+
+
+def plan_splits(layout: Layout, settings: Settings, source: str, cache: Path) -> Plan:
+    """Which photos go where. source and cache are for messages: the source as the person gave it, and the cache's folder.
+
+    Raises DataError where a split has no images or settings do not fit the source.
     """
-    source, cache = names
     if len(layout.classes) < 2 and (WHOLE in layout.files or settings.split):
-        raise DataError(
-            f"{source}: one class alone, {layout.classes[0]}; name the folder that holds the class folders."
-        )
+        raise DataError(f"{source}: only one class, {layout.classes[0]}; name the folder that holds the class folders.")
     if WHOLE in layout.files and not settings.split:
         raise _undivided(layout, source, cache, settings)
     if settings.split:
-        return _divided(layout, settings, source), "training"
+        return Plan(_divided(layout, settings, source), "training")
     available = [name for name in ("skewed_training", "training") if layout.files.get(name)]
     train_split = settings.train_split
     if train_split == "auto":
@@ -62,24 +69,23 @@ def plan_splits(layout: Layout, settings: Settings, names: tuple[str, Path]) -> 
     missing = [name for name in (train_split, "validation", "evaluation") if not layout.files.get(name)]
     if missing:
         raise _missing(layout, missing, source)
-    training = layout.files[train_split]
+    photos = {"training": layout.files[train_split], **{split: layout.files[split] for split in SPLITS[1:]}}
     if settings.skew == "lab":
         if not layout.is_food11 or train_split != "training":
             raise DataError(
                 f"{source}: --skew lab needs Food-11's full training split, found {train_split} of "
-                f"{len(layout.classes)} classes ({', '.join(layout.classes[:3])}, ...). Leave --skew away."
+                f"{len(layout.classes)} classes ({', '.join(layout.classes[:3])}, ...). Remove --skew."
             )
-        training = skew_like_the_lab(training)
-    plan = {"training": training, "validation": layout.files["validation"], "evaluation": layout.files["evaluation"]}
-    trained = set(training.class_ids)
-    for split in ("validation", "evaluation"):
-        if unseen := sorted(set(plan[split].class_ids) - trained):
+        photos["training"] = skew_like_the_lab(photos["training"])
+    trained = {class_id for _, class_id in photos["training"]}
+    for split in SPLITS[1:]:
+        if unseen := sorted({class_id for _, class_id in photos[split]} - trained):
             names = ", ".join(layout.classes[class_id] for class_id in unseen)
             raise DataError(f"{source}: {split} has images of {names}, but {train_split} has none to learn from.")
-    return plan, train_split
+    return Plan(photos, train_split)
 
 
-def _divided(layout: Layout, settings: Settings, source: str) -> dict[str, Photos]:
+def _divided(layout: Layout, settings: Settings, source: str) -> dict[str, list[Photo]]:
     if len(layout.files) > 1:
         raise DataError(
             f"{source}: --split divides one folder of photos, found several splits: {_found(layout)}. Remove --split, or "
@@ -107,7 +113,7 @@ def _folder_of(layout: Layout, split: str, source: str) -> str:
     """The folder of a split, where the source is one; the source itself, where it has no other."""
     if len(layout.files) == 1:
         return source
-    parts = parts_of(layout.files[split].paths[0]) if layout.files[split] and Path(source).is_dir() else ()
+    parts = parts_of(layout.files[split][0][0]) if layout.files[split] and Path(source).is_dir() else ()
     depth = next((i for i, part in enumerate(parts, 1) if split_of(part) == split), 0)
     return str(Path(source, *parts[:depth])) if depth else "FOLDER"
 
@@ -124,6 +130,79 @@ def _undivided(layout: Layout, source: str, cache: Path, settings: Settings) -> 
         f"{source}: no folder named training, validation or evaluation; found {len(layout.files[WHOLE])} images of "
         f"{len(layout.classes)} classes ({names}). Divide them with: {rebuild_command(cache, manifest)}"
     )
+
+
+def skew_like_the_lab(files: Iterable[Photo]) -> list[Photo]:
+    """Keep food11.SKEWED[c] files of each class c, the same ones on every machine.
+
+    files: of the full training split. They are ranked by the SHA-256 of their name without the
+    flat layout's class number, so the choice is the same in every layout. Raises DataError where a class has too few.
+    """
+    by_class = _by_class(files)
+    kept = []
+    for class_id, wanted in enumerate(food11.SKEWED):
+        paths = by_class.get(class_id, [])
+        if len(paths) < wanted:
+            raise DataError(
+                f"--skew lab keeps {wanted} training images of class {class_id} ({food11.CLASSES[class_id]}), found "
+                f"{len(paths)}; expected Food-11's full training split. Remove --skew to use the photos as they are."
+            )
+        ranked = sorted(paths, key=lambda path, prefix=f"{class_id}_": _sha256(_name(path).removeprefix(prefix)))
+        kept += [(path, class_id) for path in ranked[:wanted]]
+    return sorted(kept)
+
+
+def divide(layout: Layout, percentages: str, seed: int) -> dict[str, list[Photo]]:
+    """Training, validation and evaluation out of a tree with one split or without any, each class in the same proportions.
+
+    percentages: such as "70,15,15". The files of a class are ranked by the SHA-256 of the seed and their path below the
+    class folder, so that one more photo moves at most one other per class and split. Every class gets at least one in each
+    split. Raises DataError where a class has fewer than three.
+    """
+    (photos,) = layout.files.values()
+    by_class = _by_class(photos)
+    if small := [f"{len(paths)} of {layout.classes[c]}" for c, paths in sorted(by_class.items()) if len(paths) < 3]:
+        raise DataError(
+            f"--split puts at least one photo of each class into each of {len(SPLITS)} splits, found only "
+            f"{', '.join(small[:10])}{', ...' if len(small) > 10 else ''}; add photos or remove these folders."
+        )
+    parts: dict[str, list[Photo]] = {split: [] for split in SPLITS}
+    for class_id, paths in by_class.items():
+        ranked = sorted(paths, key=lambda path: (_sha256(f"{seed}\0{_below(path, layout.depth)}"), path))
+        start = 0
+        for split, count in zip(SPLITS, _counts(len(ranked), percentages), strict=True):
+            parts[split] += [(path, class_id) for path in ranked[start : start + count]]
+            start += count
+    return {split: sorted(photos) for split, photos in parts.items()}
+
+
+def _counts(n: int, percentages: str) -> tuple[int, int, int]:
+    """Of n >= 3 photos of a class: each split's share, rounded, and at least one; the rest is for training."""
+    _, *others = map(float, percentages.split(","))
+    validation, evaluation = (max(1, int(n * share / 100 + 0.5)) for share in others)
+    while validation + evaluation >= n:  # rounding up both leaves nothing to train on
+        validation, evaluation = (validation - (validation >= evaluation), evaluation - (validation < evaluation))
+    return n - validation - evaluation, validation, evaluation
+
+
+def _by_class(files: Iterable[Photo]) -> dict[int, list[str]]:
+    by_class: dict[int, list[str]] = {}
+    for path, class_id in files:
+        by_class.setdefault(class_id, []).append(path)
+    return by_class
+
+
+def _name(path: str) -> str:
+    return PurePosixPath(path).name
+
+
+def _below(path: str, depth: int) -> str:
+    """In composed characters: a folder that came from a Mac is divided as elsewhere."""
+    return unicodedata.normalize("NFC", "/".join(parts_of(path)[depth:]))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def notes_on(source: Source, layout: Layout, train_split: str) -> dict[str, list[str]]:

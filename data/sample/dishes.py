@@ -15,7 +15,7 @@ from PIL import ImageDraw
 
 Colour = tuple[int, int, int]
 TAU = 2 * np.pi
-LIGHT = np.array([-0.6, -0.8])  # where the light comes from, in the picture: the upper left
+_LIGHT = np.array([-0.6, -0.8])  # where the light comes from, in the picture: the upper left
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Pen:
     def piece(self, points: np.ndarray, colour: Colour, height: float = 0.08) -> None:
         """A solid thing: a shadow, a dark rim, and a body that lightens towards the light."""
         outline = self.pixels(points)
-        step = LIGHT * height * self.unit_px
+        step = _LIGHT * height * self.unit_px
         for reach in (1.4, 0.9, 0.5):
             self.draw.polygon((outline - reach * step).ravel().tolist(), fill=(20, 12, 8, 46))
         middle, gain = outline.mean(axis=0), 0.9 + 0.2 * self.rng.random()
@@ -65,13 +65,13 @@ class Pen:
 
 
 @lru_cache
-def circle(points: int) -> np.ndarray:
+def _circle(points: int) -> np.ndarray:
     angle = np.linspace(0, TAU, points, endpoint=False)
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def oval(rx: float, ry: float | None = None, points: int = 28) -> np.ndarray:
-    return circle(points) * (rx, rx if ry is None else ry)
+    return _circle(points) * (rx, rx if ry is None else ry)
 
 
 def blob(rng: np.random.Generator, rx: float, ry: float, wobble: float) -> np.ndarray:
@@ -81,7 +81,7 @@ def blob(rng: np.random.Generator, rx: float, ry: float, wobble: float) -> np.nd
     return oval(rx, ry, 44) * (1 + wobble * waves)[:, None]
 
 
-def arc(radius: float, start: float, stop: float, points: int = 14) -> np.ndarray:
+def _arc(radius: float, start: float, stop: float, points: int = 14) -> np.ndarray:
     angle = np.linspace(start, stop, points)
     return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
@@ -96,7 +96,7 @@ def scatter(rng: np.random.Generator, count: int, rx: float, ry: float) -> np.nd
     return np.stack([rx * radius * np.cos(angle), ry * radius * np.sin(angle)], axis=1)
 
 
-def draw_bread(pen: Pen) -> None:
+def _draw_bread(pen: Pen) -> None:
     """A scored loaf, slices with holes in the crumb, or seeded rolls."""
     rng, crust, crumb = pen.rng, (178, 112, 54), (240, 214, 164)
     variant = rng.integers(3)
@@ -107,7 +107,7 @@ def draw_bread(pen: Pen) -> None:
             pen.line(cut + [0.03, 0.03], (110, 62, 28), 0.17)
             pen.line(cut, crumb, 0.11)
     elif variant == 1:
-        lobes = [arc(0.4, 2.4, 4.5) + [-0.3, -0.35], arc(0.4, -1.4, 0.7) + [0.3, -0.35]]
+        lobes = [_arc(0.4, 2.4, 4.5) + [-0.3, -0.35], _arc(0.4, -1.4, 0.7) + [0.3, -0.35]]
         slice_ = np.concatenate([*lobes, [[0.56, 0.1], [0.55, 0.72], [-0.55, 0.72], [-0.56, 0.1]]])
         for x in np.linspace(-0.34, 0.34, rng.integers(2, 4)):
             part = pen.at(x, 0.5 * x * rng.random(), 0.92, rng.normal(0, 0.15))
@@ -123,7 +123,7 @@ def draw_bread(pen: Pen) -> None:
                 part.at(0, 0, 1, turn).line([[-0.6, 0], [0.6, 0]], crumb, 0.16)
 
 
-def draw_dairy(pen: Pen) -> None:
+def _draw_dairy(pen: Pen) -> None:
     """A cheese wedge, a cup of milk from above, or a bottle of milk."""
     rng, china, milk = pen.rng, (226, 230, 238), (250, 247, 236)
     variant = rng.choice(3, p=(0.5, 0.25, 0.25))  # a class of a dozen pictures needs a main form
@@ -142,7 +142,7 @@ def draw_dairy(pen: Pen) -> None:
             pen.shape(oval(0.12, 0.07) + [x, y], yellow, 0.75)
     elif variant == 1:
         china = ((96, 140, 196), (206, 92, 84), (236, 232, 226), (110, 160, 128))[rng.integers(4)]
-        handle = arc(0.3, -1.5, 1.5) + [0.7, 0]
+        handle = _arc(0.3, -1.5, 1.5) + [0.7, 0]
         pen.line(handle + [0.04, 0.06], china, 0.2, 0.4)
         pen.line(handle, china, 0.17)
         pen.piece(oval(0.78, points=40), china, 0.14)
@@ -150,9 +150,9 @@ def draw_dairy(pen: Pen) -> None:
         pen.shape(oval(0.62, points=36) + [0.02, 0.03], milk, 0.9)
         pen.shape(oval(0.54, points=36) + [0.05, 0.06], milk)
         for x, y in scatter(rng, 9, 0.5, 0.5):
-            pen.line(arc(rng.uniform(0.04, 0.09), 0, TAU) + [x, y], milk, 0.025, 0.82)
+            pen.line(_arc(rng.uniform(0.04, 0.09), 0, TAU) + [x, y], milk, 0.025, 0.82)
     else:
-        neck = arc(0.3, np.pi, TAU, 2) * [0.75, 1]
+        neck = _arc(0.3, np.pi, TAU, 2) * [0.75, 1]
         belly = [[0.22, -0.35], [0.46, 0.0], [0.46, 0.9], [-0.46, 0.9], [-0.46, 0.0], [-0.22, -0.35]]
         pen.piece(np.concatenate([neck + [0, -0.6], belly]), china, 0.08)
         pen.shape(np.array([[-0.4, 0.05], [0.4, 0.05], [0.4, 0.85], [-0.4, 0.85]]), milk)
@@ -162,13 +162,13 @@ def draw_dairy(pen: Pen) -> None:
         pen.line([[-0.3, 0.1], [-0.3, 0.8]], (255, 255, 255), 0.06, 1.1)
 
 
-def draw_cherry(pen: Pen) -> None:
+def _draw_cherry(pen: Pen) -> None:
     pen.line([[0, 0], [0.3, -1.2], [0.9, -1.8]], (90, 110, 40), 0.2)
     pen.piece(oval(1), (200, 24, 42), 0.15)
     pen.shape(oval(0.25) + [-0.35, -0.4], (255, 220, 220))
 
 
-def draw_dessert(pen: Pen) -> None:
+def _draw_dessert(pen: Pen) -> None:
     """A slice of layer cake, a cupcake or a doughnut."""
     rng = pen.rng
     icing = ((240, 150, 176), (112, 66, 42), (252, 238, 214), (176, 206, 150))[rng.integers(4)]
@@ -181,7 +181,7 @@ def draw_dessert(pen: Pen) -> None:
         pen.piece(np.array([[-0.87, -0.3], [-0.45, -0.72], [0.95, -0.72], [0.87, -0.3]]), icing, 0.03)
         for x in np.linspace(-0.75, 0.75, 6):
             pen.shape(oval(0.14, rng.uniform(0.1, 0.26)) + [x, -0.3], icing)
-        draw_cherry(pen.at(0.2, -0.72, 0.2))
+        _draw_cherry(pen.at(0.2, -0.72, 0.2))
     elif variant == 1:
         cup = np.array([[-0.62, 0.1], [0.62, 0.1], [0.44, 0.9], [-0.44, 0.9]])
         paper = ((196, 84, 96), (84, 130, 180), (170, 120, 70))[rng.integers(3)]
@@ -190,7 +190,7 @@ def draw_dessert(pen: Pen) -> None:
             pen.line([[x, 0.12], [x * 0.72, 0.88]], paper, 0.06, 1.3)
         for y, width in ((0.08, 0.78), (-0.2, 0.58), (-0.45, 0.36)):
             pen.piece(oval(width, 0.24) + [0, y], icing, 0.05)
-        draw_cherry(pen.at(0, -0.68, 0.19))
+        _draw_cherry(pen.at(0, -0.68, 0.19))
     else:
         pen.piece(blob(rng, 0.9, 0.88, 0.02), (206, 150, 84), 0.1)
         pen.piece(blob(rng, 0.78, 0.76, 0.05), icing, 0.04)
@@ -201,7 +201,7 @@ def draw_dessert(pen: Pen) -> None:
         pen.shape(oval(0.22) + [0.03, 0.04], (60, 44, 34))
 
 
-def draw_egg(pen: Pen) -> None:
+def _draw_egg(pen: Pen) -> None:
     """One or two fried eggs, or boiled halves."""
     rng, white, yolk = pen.rng, (250, 246, 236), (246, 180, 48)
     if rng.random() < 0.6:
@@ -219,7 +219,7 @@ def draw_egg(pen: Pen) -> None:
             part.piece(oval(0.52) + [-0.12, 0], yolk, 0.04)
 
 
-def draw_fried(pen: Pen) -> None:
+def _draw_fried(pen: Pen) -> None:
     """A heap of chips, breaded nuggets or onion rings."""
     rng, golden = pen.rng, (222, 166, 74)
     variant = rng.integers(3)
@@ -246,7 +246,7 @@ def draw_fried(pen: Pen) -> None:
             part.line(ring - 0.02, golden, 0.09, 1.15)
 
 
-def draw_meat(pen: Pen) -> None:
+def _draw_meat(pen: Pen) -> None:
     """A grilled steak with its rim of fat, sausages, or drumsticks."""
     rng, fat = pen.rng, (240, 216, 190)
     brown = ((146, 66, 52), (128, 72, 44), (170, 78, 66))[rng.integers(3)]
@@ -265,7 +265,7 @@ def draw_meat(pen: Pen) -> None:
             pen.line([[-0.1, -0.52], [-0.02, 0.05]], fat, 0.14, 1.05)
     elif variant == 1:
         for y in np.linspace(-0.45, 0.45, rng.integers(2, 4)):
-            bend = arc(1.4, -2.2, -0.94) * [1, 0.7] + [0, y + 0.98]
+            bend = _arc(1.4, -2.2, -0.94) * [1, 0.7] + [0, y + 0.98]
             pen.line(bend + [0.05, 0.08], (40, 22, 16), 0.36)
             pen.line(bend, brown, 0.34, 0.8)
             pen.line(bend - [0.01, 0.04], brown, 0.24, 1.05)
@@ -283,7 +283,7 @@ def draw_meat(pen: Pen) -> None:
             part.piece(pear + [0, -0.28], (186, 106, 52), 0.12)
 
 
-def draw_noodles(pen: Pen) -> None:
+def _draw_noodles(pen: Pen) -> None:
     """A nest of wavy strands, often with tomato sauce or meat balls."""
     rng, pasta = pen.rng, (240, 206, 128)
     pen.shape(oval(0.86), pasta, 0.5)
@@ -306,7 +306,7 @@ def draw_noodles(pen: Pen) -> None:
             pen.shape(oval(0.06, 0.04, 8) + spot, (70, 130, 50))
 
 
-def draw_rice(pen: Pen) -> None:
+def _draw_rice(pen: Pen) -> None:
     """A mound of grains, plain or fried with peas and carrot, or a triangle with a strip of seaweed."""
     rng = pen.rng
     grain = ((246, 242, 230), (246, 242, 230), (232, 202, 140))[rng.integers(3)]
@@ -315,10 +315,10 @@ def draw_rice(pen: Pen) -> None:
     mound = blob(rng, 0.9, 0.74, 0.04)
     if pressed:  # a triangle with round corners
         facing = zip((-1.57, 0.52, 2.62), corners)
-        mound = np.concatenate([arc(0.26, a - 1.05, a + 1.05) + 0.72 * corner for a, corner in facing])
+        mound = np.concatenate([_arc(0.26, a - 1.05, a + 1.05) + 0.72 * corner for a, corner in facing])
     pen.piece(mound, grain, 0.12)
     spots = scatter(rng, 900, 1, 1)
-    inside = spots[inside_polygon(spots, mound * 0.93)][:200]
+    inside = spots[_inside_polygon(spots, mound * 0.93)][:200]
     for spot, angle, gain in zip(inside, TAU * rng.random(200), rng.uniform(0.94, 1.08, 200)):
         c, s = np.cos(angle), np.sin(angle)
         outline = oval(0.07, 0.034, 8) @ [[c, s], [-s, c]] + spot
@@ -331,7 +331,7 @@ def draw_rice(pen: Pen) -> None:
             pen.shape(oval(0.055) + [x, y], ((96, 160, 60), (230, 126, 40))[rng.integers(2)])
 
 
-def inside_polygon(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+def _inside_polygon(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     """(n,) bool by the crossing rule."""
     (x, y), start, stop = points.T[:, :, None], polygon, np.roll(polygon, -1, axis=0)
     straddles = (start[:, 1] > y) != (stop[:, 1] > y)
@@ -340,7 +340,7 @@ def inside_polygon(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     return (straddles & (x < crossing)).sum(axis=1) % 2 == 1
 
 
-def draw_prawn(pen: Pen, pink: Colour) -> None:
+def _draw_prawn(pen: Pen, pink: Colour) -> None:
     blade = np.array([[0, 0], [0.7, -0.22], [0.85, 0], [0.7, 0.22]])
     for turn in np.linspace(0.4, 3.2, 7):
         pen.at(0, 0, 1, turn).line([[0.5, 0], [0.19, 0]], pink, 0.05, 0.8)  # a leg
@@ -354,7 +354,7 @@ def draw_prawn(pen: Pen, pink: Colour) -> None:
     pen.shape(oval(0.07) + [-0.52, -0.42], (24, 18, 18))
 
 
-def draw_fish(pen: Pen, skin: Colour) -> None:
+def _draw_fish(pen: Pen, skin: Colour) -> None:
     pen.piece(np.array([[0.55, 0], [1.05, -0.42], [0.92, 0], [1.05, 0.42]]), skin, 0.05)
     pen.piece(np.array([[-0.25, -0.3], [0.1, -0.6], [0.35, -0.2]]), skin, 0.04)
     x = np.linspace(-1, 0.68, 20)
@@ -362,13 +362,13 @@ def draw_fish(pen: Pen, skin: Colour) -> None:
     pen.piece(np.concatenate([np.stack([x, -half], 1), np.stack([x, half], 1)[::-1]]), skin, 0.07)
     for column in np.linspace(-0.35, 0.4, 5):
         for y in np.arange(-0.2, 0.3, 0.14):
-            pen.line(arc(0.08, 1.2, 5.1, 7) + [column, y * (1 - 0.5 * abs(column))], skin, 0.03, 0.68)
-    pen.line(arc(0.32, -0.9, 0.9) + [-0.86, 0], skin, 0.05, 0.55)
+            pen.line(_arc(0.08, 1.2, 5.1, 7) + [column, y * (1 - 0.5 * abs(column))], skin, 0.03, 0.68)
+    pen.line(_arc(0.32, -0.9, 0.9) + [-0.86, 0], skin, 0.05, 0.55)
     pen.shape(oval(0.09) + [-0.78, -0.09], (245, 245, 240))
     pen.shape(oval(0.05) + [-0.78, -0.09], (16, 16, 20))
 
 
-def draw_seafood(pen: Pen) -> None:
+def _draw_seafood(pen: Pen) -> None:
     """Curled prawns or a fish."""
     rng = pen.rng
     if rng.random() < 0.55:
@@ -376,14 +376,14 @@ def draw_seafood(pen: Pen) -> None:
         several = rng.random() < 0.6
         spots = ((-0.45, -0.25), (0.4, 0.35), (0.5, -0.5))[: rng.integers(2, 4)] if several else ((0.0, 0.0),)
         for x, y in spots:
-            draw_prawn(pen.at(x, y, 0.5 if several else 0.9, rng.normal(0, 0.7)), pink)
+            _draw_prawn(pen.at(x, y, 0.5 if several else 0.9, rng.normal(0, 0.7)), pink)
     else:
         skin = ((150, 172, 190), (214, 130, 84), (176, 160, 120))[rng.integers(3)]
         for y in ((0.0,), (-0.38, 0.38))[int(rng.random() < 0.3)]:
-            draw_fish(pen.at(0, y, 0.8 if y else 1.0, rng.normal(0, 0.1)), skin)
+            _draw_fish(pen.at(0, y, 0.8 if y else 1.0, rng.normal(0, 0.1)), skin)
 
 
-def draw_soup(pen: Pen) -> None:
+def _draw_soup(pen: Pen) -> None:
     """A bowl from above: liquid to the brim, bits that float, sometimes a swirl of cream and a spoon."""
     rng = pen.rng
     bowl = ((236, 234, 228), (92, 112, 140), (120, 70, 50), (60, 60, 66), (214, 190, 150))[rng.integers(5)]
@@ -410,7 +410,7 @@ def draw_soup(pen: Pen) -> None:
         spoon.line([[0.2, -0.01], [1.25, -0.01]], (220, 222, 228), 0.05)
 
 
-def draw_leaf(pen: Pen, green: Colour) -> None:
+def _draw_leaf(pen: Pen, green: Colour) -> None:
     x = np.linspace(-1, 1, 14)
     half = 0.42 * np.cos(x * 1.45) * (1 + 0.16 * np.cos(11 * x))
     pen.piece(np.concatenate([np.stack([x, -half], 1), np.stack([x, half], 1)[::-1]]), green, 0.09)
@@ -435,27 +435,27 @@ def draw_round(pen: Pen, kind: int) -> None:
         part.shape(oval(0.28, 0.16, 12), flesh, (1.45, 0.9, 0.84)[kind])
 
 
-def draw_vegetable(pen: Pen) -> None:
+def _draw_vegetable(pen: Pen) -> None:
     """A salad: veined leaves with rounds of tomato, orange, cucumber or apple among them."""
     rng = pen.rng
     green = ((96, 150, 58), (70, 120, 52), (140, 176, 76))[rng.integers(3)]
     for turn in TAU * (rng.random() + np.arange(rng.integers(5, 8)) / 7):
-        draw_leaf(pen.at(0.46 * np.cos(turn), 0.46 * np.sin(turn), 0.54, turn + rng.normal(0, 0.4)), green)
+        _draw_leaf(pen.at(0.46 * np.cos(turn), 0.46 * np.sin(turn), 0.54, turn + rng.normal(0, 0.4)), green)
     kinds = rng.integers(4, size=2)
     for x, y in scatter(rng, rng.integers(2, 6), 0.5, 0.5):
         draw_round(pen.at(x, y, rng.uniform(0.22, 0.32), TAU * rng.random()), int(rng.choice(kinds)))
 
 
 DISHES = (
-    draw_bread,
-    draw_dairy,
-    draw_dessert,
-    draw_egg,
-    draw_fried,
-    draw_meat,
-    draw_noodles,
-    draw_rice,
-    draw_seafood,
-    draw_soup,
-    draw_vegetable,
+    _draw_bread,
+    _draw_dairy,
+    _draw_dessert,
+    _draw_egg,
+    _draw_fried,
+    _draw_meat,
+    _draw_noodles,
+    _draw_rice,
+    _draw_seafood,
+    _draw_soup,
+    _draw_vegetable,
 )

@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from data.food11 import CLASSES
-from data.sample_dishes import DISHES, TAU, Pen, blob, box, draw_round, oval, scatter
+from data.sample.dishes import DISHES, TAU, Pen, blob, box, draw_round, oval, scatter
 
-SUPERSAMPLE = 2
+_SUPERSAMPLE = 2
 
-TABLES = (
+_TABLES = (
     (150, 108, 72),
     (96, 66, 46),
     (206, 190, 168),
@@ -21,7 +21,7 @@ TABLES = (
     (120, 140, 104),
     (52, 50, 54),
 )
-PLATES = ((240, 238, 232), (226, 214, 190), (168, 190, 206), (70, 76, 88), (188, 138, 88), (214, 150, 130))
+_PLATES = ((240, 238, 232), (226, 214, 190), (168, 190, 206), (70, 76, 88), (188, 138, 88), (214, 150, 130))
 
 
 @dataclass(frozen=True)
@@ -54,47 +54,47 @@ def draw_dish(
     class_id: int, rng: np.random.Generator, image_px: int, difficulty: Difficulty = DIFFICULTY
 ) -> Image.Image:
     """An RGB picture (image_px, image_px) of one dish on a table. Everything random comes from `rng`."""
-    side = SUPERSAMPLE * image_px
+    side = _SUPERSAMPLE * image_px
     picture = Image.new("RGB", (side, side))
     draw = ImageDraw.Draw(picture, "RGBA")  # this mode blends translucent colours
     whole = Pen(draw, rng, np.eye(2) * side / 2, np.full(2, side / 2), (1.0, 1.0, 1.0))
-    draw_table(whole, difficulty.busy)
+    _draw_table(whole, difficulty.busy)
     turn = rng.uniform(0, TAU)
     x, y = rng.uniform(-difficulty.shift, difficulty.shift, 2)
     radius = rng.uniform(*difficulty.scale)
     if rng.random() < difficulty.clutter:
         other = (class_id + rng.integers(1, len(CLASSES))) % len(CLASSES)
         place = whole.at(x, y).at(1.15 * np.cos(turn), 1.15 * np.sin(turn), rng.uniform(0.28, 0.42))
-        draw_plate(place, difficulty.busy)
-        serve(place, int(other), difficulty)
+        _draw_plate(place, difficulty.busy)
+        _serve(place, int(other), difficulty)
     place = whole.at(x, y, radius)
-    draw_plate(place, difficulty.busy)
+    _draw_plate(place, difficulty.busy)
     if rng.random() < difficulty.garnish:
-        draw_garnish(place)
-    serve(place, class_id, difficulty)
-    return photograph(picture.resize((image_px, image_px), Image.Resampling.BOX), rng, difficulty)
+        _draw_garnish(place)
+    _serve(place, class_id, difficulty)
+    return _photograph(picture.resize((image_px, image_px), Image.Resampling.BOX), rng, difficulty)
 
 
-def serve(place: Pen, class_id: int, difficulty: Difficulty) -> None:
+def _serve(place: Pen, class_id: int, difficulty: Difficulty) -> None:
     """Draw the class's dish with a colour of its own, turned and squeezed a little."""
     rng = place.rng
-    tint = colour_gain(rng, difficulty.colour_jitter, 0.7 * difficulty.colour_jitter)
+    tint = _colour_gain(rng, difficulty.colour_jitter, 0.7 * difficulty.colour_jitter)
     angle = rng.normal(0, difficulty.turn)
     squeeze = np.diag([1.0, rng.uniform(0.78, 1.0)])  # seen at a slant
     pen = place.at(0, 0, 1, angle)
     DISHES[class_id](Pen(pen.draw, rng, squeeze @ pen.basis, pen.origin, tuple(tint.tolist())))
 
 
-def colour_gain(rng: np.random.Generator, brightness: float, warmth: float) -> np.ndarray:
+def _colour_gain(rng: np.random.Generator, brightness: float, warmth: float) -> np.ndarray:
     """(3,) gains: an equal one, one that trades blue for red, and a little of green for both."""
     equal, warm, green = rng.normal(0, (brightness, warmth, 0.3 * warmth))
     return np.exp(equal + warm * np.array([0.8, 0.0, -1.0]) + green * np.array([-0.5, 1.0, -0.5]))
 
 
-def draw_table(pen: Pen, busy: float) -> None:
+def _draw_table(pen: Pen, busy: float) -> None:
     """Plain, planks, checked cloth or speckled stone, the same for every class."""
     rng = pen.rng
-    colour = TABLES[rng.integers(len(TABLES))]
+    colour = _TABLES[rng.integers(len(_TABLES))]
     turned = pen.at(0, 0, 1, rng.uniform(0, TAU))
     pen.shape(box(-1, -1, 1, 1), colour)
     kind = rng.integers(1, 4) if rng.random() < busy else 0
@@ -112,10 +112,10 @@ def draw_table(pen: Pen, busy: float) -> None:
             pen.shape(oval(rng.uniform(0.01, 0.05), 0.02, 7) + spot, colour, rng.choice([0.75, 1.25]))
 
 
-def draw_plate(pen: Pen, busy: float) -> None:
+def _draw_plate(pen: Pen, busy: float) -> None:
     """A round plate, a deep bowl, a board, or nothing."""
     rng = pen.rng
-    colour = PLATES[rng.integers(1, len(PLATES)) if rng.random() < busy else 0]
+    colour = _PLATES[rng.integers(1, len(_PLATES)) if rng.random() < busy else 0]
     kind = rng.integers(5)
     if kind <= 1:
         pen.piece(oval(1.35, points=48), colour, 0.05)
@@ -132,7 +132,7 @@ def draw_plate(pen: Pen, busy: float) -> None:
             board.line([[-1.4, y], [1.4, y + 0.05]], colour, 0.02, 0.8)
 
 
-def draw_garnish(pen: Pen) -> None:
+def _draw_garnish(pen: Pen) -> None:
     """A slice of tomato, orange or cucumber at the plate's edge, and crumbs: hints at the wrong class."""
     rng = pen.rng
     turn = rng.uniform(0, TAU)
@@ -141,7 +141,7 @@ def draw_garnish(pen: Pen) -> None:
         pen.shape(blob(rng, 0.04, 0.03, 0.2) + spot, (150, 100, 60), rng.uniform(0.6, 1.4))
 
 
-def photograph(picture: Image.Image, rng: np.random.Generator, difficulty: Difficulty) -> Image.Image:
+def _photograph(picture: Image.Image, rng: np.random.Generator, difficulty: Difficulty) -> Image.Image:
     """Lamp, lens and sensor: colour cast, exposure, light that falls off, blur and noise."""
     side = picture.width
     blur_px = rng.uniform(0, difficulty.blur_px) * side / 96
@@ -150,6 +150,6 @@ def photograph(picture: Image.Image, rng: np.random.Generator, difficulty: Diffi
     across = np.linspace(-1, 1, side, dtype=np.float32)
     fall_off = 0.5 * (1 + across[:, None] * np.sin(angle) + across[None, :] * np.cos(angle))
     light = light * (1 - rng.uniform(0, difficulty.gradient) * fall_off)[:, :, None]
-    light = light * colour_gain(rng, difficulty.exposure, difficulty.cast)
+    light = light * _colour_gain(rng, difficulty.exposure, difficulty.cast)
     light = light + rng.normal(0, rng.uniform(0, difficulty.noise_sigma), light.shape)
     return Image.fromarray(light.clip(0, 255).astype(np.uint8))

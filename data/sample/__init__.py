@@ -17,34 +17,34 @@ from zipfile import BadZipFile
 import numpy as np
 import PIL
 
-from data.errors import DataError
+from data import DataError
 from data.food11 import CLASSES, EVALUATION, SKEWED, VALIDATION, folder_name
-from data.sample_scene import DIFFICULTY, draw_dish
+from data.sample.scene import DIFFICULTY, draw_dish
 from data.source import Reader, Source
 
 GENERATOR = 1  # raise it whenever the same seed would draw other pictures
 SPLITS = ("training", "validation", "evaluation")
 NOTE = "sample.json"
-REMEDY = "run python -m data sample with a new folder"
+_REMEDY = "run python -m data sample with a new folder"
 
-# The lab's skew in small. The ten pictures more a class keep the rarest ones learnable; without them four classes of
+# The lab's skew in small. Ten more pictures per class keep the rarest ones learnable; without them four classes of
 # eleven cap the validation accuracy at about 82 %.
 TRAINING_DIVISOR, TRAINING_MORE = 13, 10
-OTHER_DIVISOR = 15
+_OTHER_DIVISOR = 15
 
 COUNTS: dict[str, tuple[int, ...]] = {
     "training": tuple(round(count / TRAINING_DIVISOR) + TRAINING_MORE for count in SKEWED),
-    "validation": tuple(round(count / OTHER_DIVISOR) for count in VALIDATION),
-    "evaluation": tuple(round(count / OTHER_DIVISOR) for count in EVALUATION),
+    "validation": tuple(round(count / _OTHER_DIVISOR) for count in VALIDATION),
+    "evaluation": tuple(round(count / _OTHER_DIVISOR) for count in EVALUATION),
 }
 
 
 def write_sample(
     directory: Path, seed: int = 0, image_px: int = 96, counts: Mapping[str, Sequence[int]] = COUNTS
 ) -> dict[str, dict[str, int]]:
-    """Write `training/Dairy product/17.jpg` and so on; returns images a split and class name.
+    """Write `training/Dairy product/17.jpg` and so on; returns the number of images per split and class name.
 
-    `counts` holds eleven numbers a split, by class id. A complete sample of the same kind stays untouched.
+    `counts` holds eleven numbers per split, by class id. A complete sample of the same kind stays untouched.
     An incomplete or different sample is replaced. Raises DataError for a directory that holds anything else.
     """
     if seed < 0 or image_px < 16:
@@ -67,7 +67,7 @@ def write_sample(
         part.rename(directory)
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(f"cannot write the sample to {directory} ({reason}); {REMEDY}") from error
+        raise DataError(f"cannot write the sample to {directory} ({reason}); {_REMEDY}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return named
@@ -98,7 +98,7 @@ def _is_taken(directory: Path, note: dict) -> bool:
         found["generator"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         expected = f"expected a new or empty folder, or a sample with its {NOTE}"
-        raise DataError(f"{directory} holds something else, {expected}; {REMEDY}") from None
+        raise DataError(f"{directory} holds something else, {expected}; {_REMEDY}") from None
     return same and all(path.is_file() for path, _ in _images(directory, note["counts"]))
 
 
