@@ -1,4 +1,7 @@
-"""What `import analysis` hands to notebooks and scripts: experiments and comparisons as DataFrames, texts and Plotly figures."""
+"""What `import analysis` hands to notebooks and scripts: experiments and comparisons as DataFrames, texts and Plotly figures.
+
+Tables need pandas alone: Plotly and scipy, which take a second to import, are imported where a figure or a statistic is made.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,20 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
-from .export import tables as files
 from .reading.locate import AnalysisError
 from .reading.reader import load_experiment
 from .reading.records import Experiment, arm_names, is_percent
 from .reading.tables import epochs_table, trials_table
-from .render import html
 from .render.document import Row
-from .reports import comparison as page
-from .reports import facts, figures, series
-from .stats.best_of_n import best_of_k, pooled_startup
-from .stats.compare import compare as compare_records
-from .stats.importance import importances
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from .reports.figures import Style
 
 
 class _Shown:
@@ -31,42 +31,58 @@ class _Shown:
     why."""
 
     records: list[Experiment]
-    styles: Sequence[figures.Style]
+    styles: Sequence[Style]
 
     @cached_property
     def facts(self) -> pd.DataFrame:
         """What each experiment did: a row per fact, a column per experiment."""
+        from .reports import facts
+
         return self._table(facts.experiment_rows(self.records))
 
     @cached_property
     def classes(self) -> pd.DataFrame:
         """Evaluation accuracy of the best trial by class; empty where its result.json is not there."""
+        from .reports import facts
+
         return self._table(facts.class_rows(self.records))
 
     @cached_property
     def failures(self) -> pd.DataFrame:
         """The last line in the log of each trial that did not succeed, with the number of such trials."""
+        from .reports import facts
+
         return self._table(facts.failure_rows(self.records))
 
     @cached_property
     def importance(self) -> pd.DataFrame:
         """A row per hyperparameter: share of the variance of ranks, its interval, p, n; or the reason for none."""
+        from .stats.importance import importances
+
         return pd.DataFrame(importances(self.records))
 
     def plot_best_so_far(self) -> go.Figure:
         """Best score so far over the trials' numbers; a dot per trial, a cross for one without a result."""
+        from .reports import figures
+
         return figures.best_figure(self.records, self.styles)
 
     def plot_over_time(self) -> go.Figure:
         """Best score so far over wall clock."""
+        from .reports import figures
+
         return figures.time_figure(self.records, self.styles)
 
     def plot_learning_curves(self) -> go.Figure:
         """A line per trial over its epochs, the best thick, a cross where early stopping ended it."""
+        from .reports import figures
+
         return figures.curves_figure(self.records, self.styles)
 
     def plot_parameter(self, name: str | None = None) -> go.Figure:
         """Score over one hyperparameter; by default `lr`, or else the one whose values span the widest ratio."""
+        from .reports import figures, series
+
         name = name or series.numeric_parameter(self.records)
         if name is None:
             return _no_figure("no hyperparameter has two numbers")
@@ -74,16 +90,24 @@ class _Shown:
 
     def plot_importance(self) -> go.Figure:
         """The share of the variance of ranks that each hyperparameter explains, with its 95 % interval."""
+        from .reports import figures
+        from .stats.importance import importances
+
         estimates = importances(self.records)
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in estimates)
         return figures.importance_figure(estimates) or _no_figure(reasons or "no trial has hyperparameters")
 
     def plot_parallel(self) -> go.Figure:
         """A line per trial through all its hyperparameters to its score, the best tenth thick."""
+        from .reports import figures
+
         return figures.parallel_figure(self.records, self.styles) or _no_figure("no trial has a score")
 
     def plot_best_of_k(self) -> go.Figure:
         """Expected best of k random trials with the band of 95 % of such searches, as long as no tuner chose any trial."""
+        from .reports import figures
+        from .stats.best_of_n import best_of_k, pooled_startup
+
         scores, refusal = pooled_startup(self.records)
         if refusal:
             return _no_figure(refusal)
@@ -96,6 +120,8 @@ class _Shown:
 
 
 def _no_figure(reason: str) -> go.Figure:
+    from .reports import figures
+
     figure = figures.empty_figure()
     figure.update_layout(height=120, xaxis={"visible": False}, yaxis={"visible": False})
     return figure.add_annotation(text=escape(f"Not shown: {reason}."), showarrow=False, xref="paper", yref="paper")
@@ -109,7 +135,9 @@ class LoadedExperiment(_Shown):
         self.record, self.records = record, [record]
 
     @property
-    def styles(self) -> Sequence[figures.Style]:
+    def styles(self) -> Sequence[Style]:
+        from .reports import figures
+
         return figures.own_styles(self.records)
 
     @cached_property
@@ -129,7 +157,9 @@ class LoadedExperiment(_Shown):
         file_format: str = "csv",
     ) -> list[tuple[Path, int]]:
         """Writes trials and epochs as csv, json, parquet or an Optuna study; returns each file with its number of rows."""
-        return files.export(self.record, file_format, Path(out), Path(epochs_out) if epochs_out else None)
+        from .export import tables
+
+        return tables.export(self.record, file_format, Path(out), Path(epochs_out) if epochs_out else None)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("record", "records"):  # not set yet, while unpickling
@@ -147,11 +177,14 @@ class Comparison(_Shown):
     def __init__(
         self, experiments: Sequence[LoadedExperiment], group: Mapping[str, Sequence[str]] | None = None
     ) -> None:
+        from .reports.comparison import arm_styles
+        from .stats.compare import compare
+
         named = [f"{name}={','.join(ids)}" for name, ids in (group or {}).items()]
         self.experiments = list(experiments)
         self.records = [experiment.record for experiment in experiments]
-        self.summary = compare_records(*self.records, named=named)
-        self.styles = page.arm_styles(self.records, self.summary)
+        self.summary = compare(*self.records, named=named)
+        self.styles = arm_styles(self.records, self.summary)
 
     @property
     def verdict(self) -> str:
@@ -171,15 +204,20 @@ class Comparison(_Shown):
     @cached_property
     def pairs(self) -> pd.DataFrame:
         """A row per pair of arms: difference of the means of the bests, interval, p, verdict."""
-        rows = [page.pair_row(pair, is_percent(self.records)) for pair in self.summary["comparisons"]]
-        return pd.DataFrame([row.cells for row in rows], index=[row.label for row in rows], columns=page.PAIR_COLUMNS)
+        from .reports.comparison import PAIR_COLUMNS, pair_row
+
+        rows = [pair_row(pair, is_percent(self.records)) for pair in self.summary["comparisons"]]
+        return pd.DataFrame([row.cells for row in rows], index=[row.label for row in rows], columns=PAIR_COLUMNS)
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Writes the page of the comparison into this file and returns its path. Raises AnalysisError."""
+        from .render import html
+        from .reports.comparison import comparison
+
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            text = html.render(page.comparison(self.records, self.summary))
+            text = html.render(comparison(self.records, self.summary))
             path.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise AnalysisError(f"cannot write {path}: {error.strerror or error}") from None
