@@ -39,7 +39,6 @@ test-fast: .venv/test-ready  ## without the tests that start NNI
 
 calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 3 minutes
 	$(BIN)/python -m analysis.calibrate
-	$(BIN)/python -m analysis.calibrate_confirm
 
 bench: .venv/ready  ## the figures of docs/performance.md, measured here: 1 to 2 hours on 2 cores
 	$(BIN)/python -m benchmarks

@@ -11,13 +11,12 @@ import pytest
 from conftest import ROOT
 from fixtures_analysis import Recorder
 
-from analysis.page.series import startup_end, table_rows
-from analysis.reading.chosen import chosen
 from analysis.reading.reader import load_experiment
-from analysis.reading.startup import Design, design, explain, label, shared_trials, startup_trials
-from analysis.stats.best_of_k import pooled_startup
+from analysis.reading.startup import Design, chosen, design, explain, label, shared_trials, startup_trials
+from analysis.reports.series import origins, startup_end
+from analysis.stats.arms import configuration, group
+from analysis.stats.best_of_n import pooled_startup
 from analysis.stats.compare import compare
-from analysis.stats.grouping import configuration, group
 from analysis.stats.importance import _random as random_trials
 
 sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does
@@ -33,11 +32,11 @@ FIRST = {"lr": 0.5, "momentum": 0.9}
 @pytest.mark.parametrize(
     ("tuner", "arguments", "first", "words"),
     [
-        (TPE, {}, 20, "0 of 15 trials are chosen by the tuner: TPE (seeded) draws the first 20 at random"),
-        (TPE, {"tpe_args": {"n_startup_jobs": 3}, "initial": 6}, 6, "9 of 15 trials are chosen by the tuner: TPE (seeded) draws the first 6 at random"),
-        (TPE, {"tpe_args": {"n_startup_jobs": 5}, "first": [FIRST]}, 5, "10 of 15 trials are chosen by the tuner: TPE (seeded) draws the first 5 at random, but for 1 given"),
-        (EVOLUTION, {"population_size": 5, "first": [FIRST], "initial": 4}, 5, "10 of 15 trials are chosen by the tuner: Evolution (seeded) draws the first 5 at random, but for 1 given"),
-        (EVOLUTION, {}, 32, "0 of 15 trials are chosen by the tuner: Evolution (seeded) draws the first 32 at random"),
+        (TPE, {}, 20, "0 of 15 trials are chosen by the tuner: TPE (seeded) samples the first 20 at random"),
+        (TPE, {"tpe_args": {"n_startup_jobs": 3}, "initial": 6}, 6, "9 of 15 trials are chosen by the tuner: TPE (seeded) samples the first 6 at random"),
+        (TPE, {"tpe_args": {"n_startup_jobs": 5}, "first": [FIRST]}, 5, "10 of 15 trials are chosen by the tuner: TPE (seeded) samples the first 5 at random, except 1 given"),
+        (EVOLUTION, {"population_size": 5, "first": [FIRST], "initial": 4}, 5, "10 of 15 trials are chosen by the tuner: Evolution (seeded) samples the first 5 at random, except 1 given"),
+        (EVOLUTION, {}, 32, "0 of 15 trials are chosen by the tuner: Evolution (seeded) samples the first 32 at random"),
     ],
 )  # fmt: skip
 def test_start_up(tuner, arguments, first, words):
@@ -180,15 +179,15 @@ def seeded(tmp_path, experiment_id, tuner=TPE, trials=7, **arguments):
     return load_experiment(recorder.folder)
 
 
-def test_a_given_trial_is_no_random_draw(tmp_path):
+def test_a_given_trial_is_not_random(tmp_path):
     one, other = seeded(tmp_path, "one"), seeded(tmp_path, "two", EVOLUTION, trials=5)
-    assert [row["chosen_by"] for row in table_rows(one)] == ["given", *["random"] * 4, "tuner", "tuner"]
+    assert origins(one) == ["given", *["random"] * 4, "tuner", "tuner"]
     assert startup_end(one) == 4.5
     assert random_trials(one) == list(one.trials[1:5])
     short = seeded(tmp_path, "short", trials=5)
     assert pooled_startup([short, other]) == (
         [],
-        "first trials are set by the experiment files, so not all are independent random draws",
+        "first trials are set by the experiment files, so not all are sampled independently at random",
     )
 
 
@@ -204,11 +203,11 @@ def notes(*experiments) -> list[str]:
     return compare(*experiments)["comparison"]["notes"]
 
 
-def test_a_shared_design_is_told_with_what_still_holds(tmp_path):
+def test_a_shared_design_is_noted_with_what_still_holds(tmp_path):
     tpe = [seeded(tmp_path, f"t{n}", seed=n) for n in range(4)]
     evolution = [seeded(tmp_path, f"e{n}", EVOLUTION, seed=n) for n in range(4)]
     assert "share their first 5 trials by design" in notes(tpe[0], evolution[0])[0]
-    assert "the band deals shared trials too" in notes(tpe[0], evolution[0])[0]
+    assert "the band permutes shared trials too" in notes(tpe[0], evolution[0])[0]
     assert "the test holds, for these first trials alone" in notes(*tpe, *evolution)[0]
     blocks = [
         [seeded(tmp_path, f"{name[-3:]}{n}", name, seed=n, initial_seed=n) for n in range(2)]

@@ -1,4 +1,4 @@
-"""NNI's Batch tuner as `check` sees it, and the experiment that `analysis confirm` writes for it."""
+"""NNI's Batch tuner as `check` sees it, and the experiment that `experiments confirm` writes for it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import pytest
 from conftest import ROOT
 from fixtures_confirm import search
 
-from analysis.__main__ import main
+from experiments.__main__ import main
 from experiments.check import check
 from experiments.config import Overrides, read_experiment
-from experiments.space import batch_findings, is_batch
+from experiments.space import batch_findings, is_batch, searched_values
 from trial.hyperparameters import describe_fields
 
 SETS = [{"lr": 0.01, "seed": 1}, {"lr": 0.02, "seed": 1}]
@@ -39,6 +39,10 @@ def test_a_faulty_batch_is_one_finding(faulty, key, text):
 def test_a_sound_batch():
     assert batch_findings(space(*SETS), describe_fields(), 2) == batch_findings(space({"x": 1}), None, None) == []
     assert is_batch("Batch") and is_batch("BatchTuner") and not is_batch("TPE")
+
+
+def test_all_values_of_a_batch_are_searched():
+    assert searched_values(space(*SETS), "Batch") == {"lr": [0.01, 0.02], "seed": [1]}
 
 
 def confirm(folder, cache, out) -> int:

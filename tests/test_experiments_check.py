@@ -114,17 +114,17 @@ def errors(found):
 @pytest.mark.parametrize(
     ("name", "note"),
     [
-        ("tpe", "0 of 15 trials are chosen by the tuner: TPE draws the first 20 at random"),
-        ("evolution", "0 of 15 trials are chosen by the tuner: Evolution draws the first 100 at random"),
-        ("tpe_guided", "10 of 15 trials are chosen by the tuner: TPE draws the first 5 at random"),
-        ("evolution_guided", "10 of 15 trials are chosen by the tuner: Evolution draws the first 5 at random"),
+        ("tpe", "0 of 15 trials are chosen by the tuner: TPE samples the first 20 at random"),
+        ("evolution", "0 of 15 trials are chosen by the tuner: Evolution samples the first 100 at random"),
+        ("tpe_guided", "10 of 15 trials are chosen by the tuner: TPE samples the first 5 at random"),
+        ("evolution_guided", "10 of 15 trials are chosen by the tuner: Evolution samples the first 5 at random"),
         (
             "tpe_seeded",
-            "10 of 15 trials are chosen by the tuner: TPE (seeded) draws the first 5 at random, but for 1 given",
+            "10 of 15 trials are chosen by the tuner: TPE (seeded) samples the first 5 at random, except 1 given",
         ),
         (
             "evolution_seeded",
-            "10 of 15 trials are chosen by the tuner: Evolution (seeded) draws the first 5 at random, but for 1 given",
+            "10 of 15 trials are chosen by the tuner: Evolution (seeded) samples the first 5 at random, except 1 given",
         ),
         ("random", "0 of 15 trials are chosen by the tuner: Random never learns"),
     ],

@@ -37,6 +37,17 @@ def test_packages_import_only_what_they_may(package):
         assert not found & FORBIDDEN.get(package, set()), file
 
 
+STARTS_OR_WRITES = re.compile(r"os\.(exec|fork|popen|posix_spawn|spawn|system)\w*|yaml\.(safe_)?dump(_all)?")
+
+
+def test_the_analysis_starts_no_process_and_writes_no_experiment_file():
+    """It is offline: what trains is `experiments`."""
+    for file in (ROOT / "analysis").rglob("*.py"):
+        assert not imports(file) & {"subprocess", "multiprocessing"}, file
+        calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        assert not list(filter(STARTS_OR_WRITES.fullmatch, calls)), file
+
+
 def test_the_tuners_shadow_no_module_and_import_nothing_of_ours():
     """NNI's dispatcher puts their folder on its import path."""
     files = list((ROOT / "experiments" / "tuners").glob("*.py"))
@@ -65,8 +76,8 @@ def test_the_experiments_are_identical_but_for_name_and_tuner():
         {key: value for key, value in read(name).items() if key not in ("experimentName", "tuner")} for name in files
     ]
     study = files.index("study.yml")  # its space and number of trials come from the study
-    own = {name: bodies[0][name] for name in ("searchSpaceFile", "maxTrialNumber")}
-    bodies[study] |= own
+    bodies[study] |= {name: bodies[0][name] for name in ("searchSpaceFile", "maxTrialNumber")}
+    del bodies[study]["searchSpace"]
     assert all(body == bodies[0] for body in bodies)
     assert len({read(name)["experimentName"] for name in files}) == len(files)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import startup
-from .chosen import chosen
 from .values import score
 
 ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED")
@@ -40,7 +39,7 @@ class Trial:
     trial_id: str
     sequence: int | None
     state: str  # NNI's word: WAITING, RUNNING, SUCCEEDED, FAILED, USER_CANCELED, EARLY_STOPPED, ...
-    proposed: int  # ms, when the tuner was asked for it; before its start, as NNI keeps a queue
+    proposed: int  # ms, when of NNI's request to the tuner; before its start, as NNI keeps a queue
     start: int | None  # ms, last RUNNING event
     end: int | None  # ms, end of the last attempt; None while running or where the manager died first
     parameters: dict[str, Any]
@@ -98,7 +97,7 @@ class Experiment:
 
     @property
     def optimise_mode(self) -> str:
-        """ "maximize" or "minimize"; NNI's TPE minimises unless told otherwise, all others maximise."""
+        """ "maximize" or "minimize"; NNI's TPE minimises by default, all others maximise."""
         default = "minimize" if startup.label(self.tuner) == "TPE" else "maximize"
         return str(self.class_args.get("optimize_mode") or default)
 
@@ -128,7 +127,7 @@ class Experiment:
         """For each trial whether the tuner chose the hyperparameters that it ran with.
 
         None where the tuner is not known."""
-        flags = chosen(self.tuner, self.class_args, self.trials)
+        flags = startup.chosen(self.tuner, self.class_args, self.trials)
         if flags is None:
             return None
         proposals = {trial.trial_id: flag for trial, flag in zip(self.trials, flags, strict=True)}
@@ -140,7 +139,7 @@ class Experiment:
         return startup.design(self.tuner, self.class_args)
 
     def was_given(self, trial: Trial) -> bool:
-        """Whether the experiment file names these hyperparameters: neither a random draw nor the tuner's choice."""
+        """Whether the experiment file names these hyperparameters: neither sampled at random nor the tuner's choice."""
         return trial.parameters in self.design.given
 
     @property
@@ -156,3 +155,25 @@ class Experiment:
             begin = trial.start or trial.proposed
             spans.setdefault(trial.last_session, []).extend((begin, trial.end or begin))
         return round(sum(max(times) - min(times) for times in spans.values()) / 1000, 3)
+
+
+def arm_names(experiments: list[Experiment]) -> list[str]:
+    """A short name for each experiment, unlike all others: its name, or name and id, or its id."""
+    names = [experiment.name or experiment.id for experiment in experiments]
+    return [
+        f"{name} ({experiment.id})" if names.count(name) > 1 else name
+        for name, experiment in zip(names, experiments, strict=True)
+    ]
+
+
+def is_percent(experiments: list[Experiment]) -> bool:
+    """Only a score that comes with the number of images behind it is known to be an accuracy."""
+    bests = [experiment.best for experiment in experiments]
+    return any(bests) and all(validation_n(best) is not None for best in bests if best)
+
+
+def validation_n(trial: Trial) -> int | None:
+    """Images behind the validation accuracy, where the trial reports it as `validation_n`."""
+    n = trial.final.get("validation_n") if isinstance(trial.final, dict) else None
+    plausible = isinstance(n, (int, float)) and 1 <= n < 2**53 and trial.score is not None and 0 <= trial.score <= 1
+    return int(n) if plausible else None
