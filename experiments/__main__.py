@@ -145,7 +145,7 @@ def _run(args: argparse.Namespace) -> int:
         from experiments.confirm import ConfirmRequest, confirm
 
         return confirm(ConfirmRequest(args.experiments, args.top, args.seeds, args.out, not args.no_launch))
-    from experiments.launch import Options, launch, resume, run_check, watch_running
+    from experiments.launch import launch, resume, run_check, watch_running
 
     if args.command == "check":
         return 0 if run_check(args.files, _overrides(args)) else 1
@@ -153,7 +153,7 @@ def _run(args: argparse.Namespace) -> int:
         return resume(args.id, args.max_trials, _watch_settings(args))
     if args.command == "watch":
         return watch_running(args.ids, _watch_settings(args))
-    return launch(args.files, _overrides(args), Options(args.parallel, _watch_settings(args)))
+    return launch(args.files, _overrides(args), _watch_settings(args), args.parallel)
 
 
 def _study(args: argparse.Namespace) -> int:

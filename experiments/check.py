@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
 import json
 import os
 import shutil
@@ -75,11 +76,12 @@ def gpu_of_trial(experiment: Experiment) -> dict:
 def _run_trial(experiment: Experiment, *flags: str) -> dict:
     config = experiment.config
     hides_gpus = 0 in (config.get("trialGpuNumber"), (config.get("trainingService") or {}).get("trialGpuNumber"))
-    return _describe((*experiment.trial_words[1:], *flags), config["trialCodeDirectory"], hides_gpus)
+    return describe((*experiment.trial_words[1:], *flags), config["trialCodeDirectory"], hides_gpus)
 
 
 @functools.cache  # experiments of one launch share their trial command: run once
-def _describe(words: tuple[str, ...], folder: str, hides_gpus: bool) -> dict:
+def describe(words: tuple[str, ...], folder: str, hides_gpus: bool = False) -> dict:
+    """The JSON that our trial, run in `folder`, answers with; {"problems": [reason]} where it does not."""
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if hides_gpus else {}
     environment = {name: value for name, value in os.environ.items() if name != "NNI_TRIAL_JOB_ID"} | hidden
     options = {"cwd": folder, "env": environment, "capture_output": True, "text": True, "timeout": DESCRIBE_S}
@@ -181,11 +183,7 @@ def _trial_mib(experiment: Experiment, described: dict | None) -> int:
 
 
 def _machine_findings(experiment: Experiment, described: dict | None) -> list[Finding]:
-    findings = []
-    version = importlib.metadata.version("setuptools")
-    if int(version.split(".")[0]) >= 82:
-        text = f"setuptools {version} has no pkg_resources, which nnictl needs"
-        findings.append(Finding("error", "packages.setuptools", text, "pip install 'setuptools<82'"))
+    findings = [finding for finding in (nnictl_packages(), port()) if finding.level != "ok"]
     folder = Path(experiment.config["experimentWorkingDirectory"])
     free_mib = shutil.disk_usage(existing(folder)).free // 2**20
     trials = (experiment.config.get("maxTrialNumber") or 1) + CHECKPOINTS * experiment.config["trialConcurrency"]
@@ -193,7 +191,20 @@ def _machine_findings(experiment: Experiment, described: dict | None) -> list[Fi
     if free_mib < needed_mib:
         text = f"{folder}: {free_mib} MiB free, about {needed_mib} needed for the trials' weights"
         findings.append(Finding("error", "disk.too_small", text))
-    if not is_free(FIRST_PORT):
-        text = f"port {FIRST_PORT} is taken: launch picks another, nnictl create needs --port"
-        findings.append(Finding("warning", "port.taken", text))
     return findings
+
+
+def nnictl_packages() -> Finding:
+    """setuptools 82 dropped pkg_resources, which nnictl imports and nni does not require."""
+    version = importlib.metadata.version("setuptools")
+    if importlib.util.find_spec("pkg_resources"):
+        return Finding("ok", "nnictl", f"nnictl: pkg_resources of setuptools {version}")
+    text = f"nnictl: needs pkg_resources, which setuptools {version} lacks"
+    return Finding("error", "packages.setuptools", text, "python -m pip install 'setuptools<82'")
+
+
+def port() -> Finding:
+    if is_free(FIRST_PORT):
+        return Finding("ok", "port", f"port: {FIRST_PORT} is free")
+    text = f"port: {FIRST_PORT} is taken; launch picks another, nnictl create needs --port"
+    return Finding("warning", "port.taken", text)

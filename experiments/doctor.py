@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,18 +21,10 @@ import psutil
 
 from analysis.reading.locate import AnalysisError, home, is_running, registry
 from analysis.reading.reader import load_experiment
-from experiments.check import repair_findings
+from experiments.check import describe, nnictl_packages, port, repair_findings
 from experiments.config import ROOT, existing
 from experiments.findings import Finding, format_finding
-from experiments.nni import (
-    FIRST_PORT,
-    NNICTL,
-    find_port,
-    is_free,
-    trial_environment,
-    trial_processes,
-    tuner_processes,
-)
+from experiments.nni import NNICTL, trial_environment, trial_processes, tuner_processes
 
 DISK_GIB = (1, 6)  # below the first: an error; below the second: a warning. 15 trials leave 0.7, the full cache 3.3
 MEMORY_GIB = (1, 4)  # available; one trial of ResNet18 takes about 2
@@ -59,7 +50,7 @@ def _print(finding: Finding) -> bool:
 
 def machine_findings() -> Iterator[Finding]:
     """One finding per check, "ok" where there is nothing to say; the repairs may have several."""
-    for check in (_python, packages, nnictl_packages, _ports, _localhost, gpu, torch_gpu, _disk, _memory):
+    for check in (_python, packages, nnictl_packages, port, _localhost, gpu, torch_gpu, _disk, _memory):
         yield check()
     yield from repair_findings() or [Finding("ok", "repairs", "repairs: active, for launch and for nnictl")]
     for check in (_home, _registry, _left_over):
@@ -92,26 +83,6 @@ def packages() -> Finding:
     return Finding("ok", "packages", f"packages: {main}")
 
 
-def nnictl_packages() -> Finding:
-    """setuptools 82 dropped pkg_resources, which nnictl imports and nni does not require."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            import pkg_resources  # noqa: F401
-        except ImportError:
-            text = "nnictl: needs pkg_resources, which this setuptools lacks"
-            return Finding("error", "packages.setuptools", text, "python -m pip install 'setuptools<82'")
-    version = importlib.metadata.version("setuptools")
-    return Finding("ok", "nnictl", f"nnictl: pkg_resources of setuptools {version}")
-
-
-def _ports() -> Finding:
-    if is_free(FIRST_PORT):
-        return Finding("ok", "ports", f"ports: {FIRST_PORT} is free")
-    text = f"ports: {FIRST_PORT} is taken; launch will use {find_port()}, nnictl create needs --port"
-    return Finding("warning", "port.taken", text)
-
-
 def _localhost() -> Finding:
     """NNI's tuner and trials reach their manager as http://localhost, through a proxy where the environment says so."""
     try:
@@ -129,21 +100,15 @@ def _localhost() -> Finding:
     return Finding("ok", "localhost", "localhost: is this machine, without a proxy")
 
 
-def _run(*words: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, check=False, **options)
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["nothing"])[-1]
-
-
 def gpu() -> Finding:
     """NNI's own collector, as its manager runs it."""
-    done = _run("-m", "nni.tools.nni_manager_scripts.collect_gpu_info", "--detail")
+    command = [sys.executable, "-m", "nni.tools.nni_manager_scripts.collect_gpu_info", "--detail"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     try:
         info = json.loads(done.stdout)
     except ValueError:
-        text = f"GPU: NNI's collector fails ({_last_line(done.stderr)}); remove trialGpuNumber where a file has it"
+        reason = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+        text = f"GPU: NNI's collector fails ({reason}); remove trialGpuNumber where a file has it"
         return Finding("warning", "gpu.collector", text)
     gpus = info.get("gpus") or []
     if not gpus:
@@ -156,13 +121,9 @@ def gpu() -> Finding:
 
 def torch_gpu() -> Finding:
     """The trial's own answer: a GPU that is there and not usable is an error, none is not."""
-    environment = {name: value for name, value in os.environ.items() if name != "NNI_TRIAL_JOB_ID"}
-    done = _run("-m", "trial", "--gpu", cwd=ROOT, env=environment)
-    try:
-        state = json.loads(done.stdout)
-    except ValueError:
-        text = f"PyTorch: python -m trial --gpu fails: {_last_line(done.stderr)}"
-        return Finding("error", "torch.fails", text)
+    state = describe(("-m", "trial", "--gpu"), str(ROOT))
+    if "state" not in state:
+        return Finding("error", "torch.fails", f"PyTorch: python -m trial --gpu fails: {state['problems'][0]}")
     if state["state"] == "unusable":
         return Finding("error", "torch.gpu_unusable", f"PyTorch: {state['why']}")
     if state["state"] == "none":

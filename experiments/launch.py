@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from nni.experiment.config.utils import parse_time
@@ -26,14 +26,6 @@ from experiments.config import Experiment, Overrides, is_local, place, read_expe
 from experiments.findings import ExperimentError, Finding, format_finding, has_error
 from experiments.nni import Manager, attach, end_orphans, forget_dead, restart, running_ids, start
 from experiments.watch import WatchSettings, print_interrupted, watch_to_end
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a launch runs."""
-
-    parallel: bool = False
-    watching: WatchSettings = field(default_factory=WatchSettings)
 
 
 def run_check(files: Sequence[Path], overrides: Overrides) -> bool:
@@ -51,16 +43,16 @@ def run_check(files: Sequence[Path], overrides: Overrides) -> bool:
     return good
 
 
-def launch(files: Sequence[Path], overrides: Overrides, options: Options) -> int:
-    """Returns the exit code: 0 where every experiment is DONE with a best trial."""
-    if options.parallel:
+def launch(files: Sequence[Path], overrides: Overrides, settings: WatchSettings, parallel: bool = False) -> int:
+    """One after another or in parallel. Returns the exit code: 0 where every experiment is DONE with a best trial."""
+    if parallel:
         overrides = share_devices(overrides, files)
     if not run_check(files, overrides):
         print("nothing was started", file=sys.stderr)
         return 1
     forget_dead()
     experiments = [read_experiment(file, overrides) for file in files]
-    groups = [experiments] if options.parallel else [[experiment] for experiment in experiments]
+    groups = [experiments] if parallel else [[experiment] for experiment in experiments]
     waiting = [str(file) for file in files]
     code = 0
     try:
@@ -73,7 +65,7 @@ def launch(files: Sequence[Path], overrides: Overrides, options: Options) -> int
                     print(f"error: {error}", file=sys.stderr)
                     code = 1
                 waiting.remove(str(experiment.file))
-            code = max(code, watch_to_end(managers, options.watching))
+            code = max(code, watch_to_end(managers, settings))
     except KeyboardInterrupt:
         print_interrupted(waiting)
         return 130

@@ -16,7 +16,7 @@ from analysis.reading.records import Experiment as Record
 from analysis.reading.records import Trial
 from experiments import logs
 from experiments.findings import ExperimentError, Finding, format_finding
-from experiments.known_messages import explain
+from experiments.logs import explain
 from experiments.nni import attach, session_start
 from experiments.watch import noted_outcome, verdict_now
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from conftest import run_module
 
+from experiments import check as checks
 from experiments import doctor as doctors
 from experiments import nni
 from experiments.findings import Finding
@@ -31,7 +32,7 @@ def doctor(home: Path, **environment: str):
 def test_a_sound_machine_has_a_line_for_each_check(tmp_path):
     code, lines = doctor(tmp_path, http_proxy="", HTTP_PROXY="")
     assert code == 0 and not any(line.startswith("error") for line in lines.values())
-    assert list(lines)[:5] == ["Python", "packages", "nnictl", "ports", "localhost"]
+    assert list(lines)[:5] == ["Python", "packages", "nnictl", "port", "localhost"]
     assert lines["repairs"].startswith(("ok", "warning")) and "FOOD11" not in lines["repairs"]
     assert lines["left over"] == "ok: left over: nothing" and "0 experiments" in lines["registry"]
     assert [path.name for path in (tmp_path / "nni-experiments").iterdir()] == []
@@ -93,7 +94,8 @@ def test_a_gpu_that_torch_cannot_use_is_a_fault_with_its_cures(old_driver, tmp_p
 )
 def test_what_the_trial_says_of_the_gpu_is_a_finding(answer, level, key, monkeypatch):
     done = subprocess.CompletedProcess([], 0, answer, "Traceback\nno torch\n")
-    monkeypatch.setattr(doctors.subprocess, "run", lambda *_, **__: done)
+    checks.describe.cache_clear()
+    monkeypatch.setattr(checks.subprocess, "run", lambda *_, **__: done)
     assert (doctors.torch_gpu().level, doctors.torch_gpu().key) == (level, key)
 
 

@@ -12,7 +12,7 @@ from fixtures_analysis import Recorder, final
 from analysis.reading.reader import load_experiment
 from experiments import logs
 from experiments.findings import ExperimentError, Finding
-from experiments.known_messages import explain
+from experiments.logs import explain
 from experiments.why import experiment_findings, trial_findings, why
 
 STAMP = "[2026-11-24 04:00:00]"

@@ -119,7 +119,7 @@ def test_all_gpus_may_be_asked_for_while_the_repairs_are_on(there, off, expected
 SCHEDULER = """
 const path = require('path');
 const { repairedFiles, loadRepaired } = require(process.env.PRELOAD);
-const [folder, count, asked, repaired] = JSON.parse(process.env.CASE);
+const [folder, count, requested, repaired] = JSON.parse(process.env.CASE);
 if (repaired) loadRepaired(repairedFiles(folder));
 require(path.join(folder, 'node_modules/app-module-path')).addPath(folder);
 global.nni = {};
@@ -129,7 +129,7 @@ const { TaskScheduler, UnitTestHelpers } = require(path.join(folder, 'common/tri
 const gpus = [...Array(count).keys()].map(index => ({ index }));
 UnitTestHelpers.mockGpuInfo({ gpuNumber: count, gpus, processes: [] });
 const scheduler = new TaskScheduler();
-const ask = async name => (await scheduler.schedule('e', name, asked, {}))?.CUDA_VISIBLE_DEVICES ?? null;
+const ask = async name => (await scheduler.schedule('e', name, requested, {}))?.CUDA_VISIBLE_DEVICES ?? null;
 scheduler.init().then(async () => {
     const answers = [await ask('first'), await ask('second')];
     await scheduler.release('e', 'first');
@@ -139,7 +139,7 @@ scheduler.init().then(async () => {
 
 
 @pytest.mark.parametrize(
-    ("count", "asked", "repaired", "expected"),
+    ("count", "requested", "repaired", "expected"),
     [
         (1, 1, False, [None, None, None]),
         (1, 1, True, ["0", None, "0"]),
@@ -150,9 +150,9 @@ scheduler.init().then(async () => {
         (1, 0.5, True, ["0", "0", "0"]),
     ],
 )
-def test_nnis_own_scheduler_gives_all_gpus_once_repaired(count, asked, repaired, expected):
+def test_nnis_own_scheduler_gives_all_gpus_once_repaired(count, requested, repaired, expected):
     """NNI's scheduler with its own means of drawing a machine."""
-    case = json.dumps([str(NNI_NODE), count, asked, repaired])
+    case = json.dumps([str(NNI_NODE), count, requested, repaired])
     done = node("-e", SCHEDULER, env={**os.environ, "PRELOAD": str(PRELOAD), "CASE": case})
     assert json.loads(done.stdout) == expected, done.stderr
 

@@ -32,7 +32,7 @@ def checked_arguments(seed: Any, first: Any, initial: Any, initial_seed: Any) ->
 def make_design(space: dict[str, Any], first: list[Parameters], initial: int, initial_seed: int) -> list[Parameters]:
     """`first`, then `initial` draws of NNI's own Random tuner of that seed: the same for every tuner that asks.
 
-    Raises ValueError where `first` is no point of the space, or the space has fewer points than asked for.
+    Raises ValueError where `first` is no point of the space, or the space has fewer points than requested.
     """
     sampler = RandomTuner(seed=initial_seed)
     sampler.update_search_space(space)
@@ -114,7 +114,7 @@ def in_flight(request: dict[str, Any]) -> list[Parameters]:
 
 
 def wait_for_ends(request: dict[str, Any]) -> None:
-    """Let the ends of trials through that NNI told before it asked for the next trial.
+    """Let the ends of trials through that NNI reported before it requested the next trial.
 
     Its dispatcher has a thread for each; without this, a failed trial would leave it to chance what the same seed
     proposes next.
@@ -130,7 +130,7 @@ def wait_for_ends(request: dict[str, Any]) -> None:
 
 
 def resume_position(design: list[Parameters], tried: list[Parameters]) -> int:
-    """Where a design goes on: behind the last of its trials among `tried`, those that have a result or run again.
+    """Where a design continues: behind the last of its trials among `tried`, those that have a result or run again.
 
     Trials of the design that failed are not among them; they come again only where none after them was tried.
     """

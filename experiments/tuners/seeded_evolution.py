@@ -49,7 +49,7 @@ class SeededEvolution(Tuner):
         if len(first) + initial > population_size:
             raise ValueError(f"population_size: {population_size} has no room for {len(first) + initial} first trials")
         _logger.info("Using random seed %d", self._seed)
-        self.population_size, self._asked = population_size, (first, initial, initial_seed)
+        self.population_size, self._design_arguments = population_size, (first, initial, initial_seed)
         self.random = np.random.RandomState(self._seed)
         self.space: dict[str, Any] | None = None
         self.population: list[Individual] = []
@@ -63,7 +63,7 @@ class SeededEvolution(Tuner):
 
     def update_search_space(self, space: dict[str, Any]) -> None:
         with self._lock:
-            design = make_design(space, *self._asked) if self.space is None else []
+            design = make_design(space, *self._design_arguments) if self.space is None else []
             self.space = space
             self.population = [Individual(place(space, parameters)) for parameters in design]
             self.vacant = {}
@@ -89,7 +89,7 @@ class SeededEvolution(Tuner):
             if parameter_id in self.vacant:
                 self.population[self.population.index(self.vacant.pop(parameter_id))] = scored
                 return
-            if waiting is self.ended:  # a random individual already stands in its place
+            if waiting is self.ended:  # a random individual is already in its place
                 self._make_room()
             self.population.append(scored)
 

@@ -36,7 +36,7 @@ class SeededTpe(TpeTuner):
     ) -> None:
         self._seed, first = checked_arguments(seed, first, initial, initial_seed)
         super().__init__(optimize_mode, self._seed, tpe_args)
-        self._asked = (first, initial, initial_seed)
+        self._design_arguments = (first, initial, initial_seed)
         self._design: list[dict[str, Any]] = []
         self._tried: list[dict[str, Any]] = []
         self._settled = False
@@ -44,7 +44,7 @@ class SeededTpe(TpeTuner):
 
     def update_search_space(self, space: dict[str, Any]) -> None:
         if self.space is None:
-            self._design = make_design(space, *self._asked)
+            self._design = make_design(space, *self._design_arguments)
         self._json_space = space
         super().update_search_space(space)
 
@@ -96,7 +96,7 @@ class SeededTpe(TpeTuner):
                     self.liar.update(-trial["value"] if maximise else trial["value"])
 
     def _settle(self, running: list[dict[str, Any]]) -> None:
-        """Before the first proposal: go on where an earlier session stopped, with other draws than it made."""
+        """Before the first proposal: continue where an earlier session stopped, with other draws."""
         self._settled = True
         tried = self._tried + running
         if tried:

@@ -16,7 +16,7 @@ function shareReading(collect) {
 const SCHEDULER = 'common/trial_keeper/task_scheduler/scheduler.js';
 const COLLECTOR = 'common/trial_keeper/task_scheduler/collect_info.js';
 module.exports = {
-    says: 'gpu: all GPUs can be scheduled, a trial that waits for one starts no collectors',
+    summary: 'gpu: all GPUs can be scheduled, a trial that waits for one starts no collectors',
     shareReading,
     edits: [
         [SCHEDULER, `if (gpuNumber >= this.gpus.length) {`, `if (gpuNumber > this.gpus.length) {`],

@@ -90,7 +90,7 @@ function checkTrialId(trialId) {
 const REST = 'common/globals/rest.js';
 const COMPAT = 'training_service/v3/compat.js';
 module.exports = {
-    says: 'network: loopback only, Host and Origin checked, files of the trial only',
+    summary: 'network: loopback only, Host and Origin checked, files of the trial only',
     guard, verifyClient, listen, openTo, insideTrial, checkTrialId,
     edits: [
         [REST, `this.app = (0, express_1.default)();`, `this.app = (0, express_1.default)();

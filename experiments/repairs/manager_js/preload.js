@@ -28,7 +28,7 @@ function repairedFiles(folder) {
     }
     const main = path.join(folder, 'main.js');
     const started = "logger.info('Start NNI manager');";
-    const say = REPAIRS.map(({ says }) => `(0, log_1.getLogger)('Repairs').info(${JSON.stringify(says)});`).join('\n');
+    const say = REPAIRS.map(({ summary }) => `(0, log_1.getLogger)('Repairs').info(${JSON.stringify(summary)});`).join('\n');
     texts.set(main, fs.readFileSync(main, 'utf8').replace(started, () => started + say));
     return texts;
 }

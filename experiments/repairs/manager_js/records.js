@@ -5,11 +5,11 @@
 const HERE = `require(${JSON.stringify(__filename)})`;
 
 const parameters = new Map(); // trial id -> what NNI recorded for it, as text
-const asking = new Set(); // trials that asked before they were recorded
+const requested = new Set(); // trials that requested theirs before they were recorded
 
 async function request(service, trialId, logger) {
     if (!parameters.has(trialId)) {
-        asking.add(trialId);
+        requested.add(trialId);
         return;
     }
     try {
@@ -21,13 +21,13 @@ async function request(service, trialId, logger) {
 
 async function release(service, trialId, value, logger) {
     parameters.set(trialId, value);
-    if (asking.delete(trialId)) {
+    if (requested.delete(trialId)) {
         await request(service, trialId, logger);
     }
 }
 
 // Start a trial now, or return null where it cannot be placed: the manager keeps the form and asks again at its next
-// round, so that it goes on watching its other trials meanwhile. The id stays the same over all attempts.
+// round, so that it keeps watching its other trials meanwhile. The id stays the same over all attempts.
 async function submit(service, form, logger) {
     await service.startDeferred.promise;
     form.id ??= process.mainModule.require('common/utils').uniqueString(5);
@@ -70,7 +70,7 @@ function recorded(trials) {
 const COMPAT = 'training_service/v3/compat.js';
 const MANAGER = 'core/nnimanager.js';
 module.exports = {
-    says: 'records: each trial gets the parameters recorded for it',
+    summary: 'records: each trial gets the parameters recorded for it',
     request, release, submit, recorded,
     edits: [
         [COMPAT, `    async submitTrialJob(form) {

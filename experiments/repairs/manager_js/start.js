@@ -5,7 +5,7 @@
 
 const CHANNEL = 'core/tuner_command_channel.js';
 module.exports = {
-    says: 'start: the tuner has 120 s to connect',
+    summary: 'start: the tuner has 120 s to connect',
     edits: [
         [CHANNEL, `Tuner did not connect in 10 seconds.`, `Tuner did not connect in 120 seconds.`],
         [CHANNEL, `}, 10000);`, `}, 120000);`],

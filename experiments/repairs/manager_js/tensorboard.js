@@ -6,7 +6,7 @@ const NETWORK = `require(${JSON.stringify(require.resolve('./network.js'))})`;
 
 const TENSORBOARD = 'extensions/nniTensorboardManager.js';
 module.exports = {
-    says: "tensorboard: the trial's own folder, on loopback",
+    summary: "tensorboard: the trial's own folder, on loopback",
     edits: [
         ['training_service/v3/compat.js', `return path_1.default.join(globals_1.default.paths.experimentRoot, 'trials', trialJobId, 'output');`,
             `${NETWORK}.checkTrialId(trialJobId);

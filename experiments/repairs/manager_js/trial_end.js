@@ -29,7 +29,7 @@ function faultOf(text) {
     return Number.isFinite(Number(plain)) ? null : `the final result is not finite: ${brief(text)}`;
 }
 
-// Whether a report goes on to NNI's database. A second final result does not: NNI's page would show either of them.
+// Whether a report is passed to NNI's database. A second final result does not: NNI's page would show either of them.
 function judge(trialId, metric, logger) {
     let type, value;
     try {
@@ -86,7 +86,7 @@ const quoted = word => `'${word.replaceAll("'", `'\\''`)}'`; // NNI starts its d
 
 const COMPAT = 'training_service/v3/compat.js';
 module.exports = {
-    says: 'trial end: one usable final result, told to the tuner before the end of its trial',
+    summary: 'trial end: one usable final result, sent to the tuner before the end of its trial',
     judge, settle, commands, cancelled,
     dispatcher: python => [quoted(python), quoted(DISPATCHER)],
     edits: [
