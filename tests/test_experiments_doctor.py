@@ -38,7 +38,7 @@ def test_a_sound_machine_has_a_line_for_each_check(tmp_path):
     assert [path.name for path in (tmp_path / "nni-experiments").iterdir()] == []
 
 
-def test_a_machine_with_faults_has_the_next_steps(tmp_path):
+def test_a_spoiled_machine_is_told_what_to_do(tmp_path):
     (tmp_path / "nni-experiments" / "abc" / "db").mkdir(parents=True)
     (tmp_path / "nni-experiments" / ".experiment").write_text('{"abc": {"id"')
     database = tmp_path / "nni-experiments" / "abc" / "db" / "nni.sqlite"
