@@ -280,13 +280,13 @@ def peak():
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
 folder = pathlib.Path(sys.argv[1])
-target = rows.Rows(folder / "rows", 0, 256)
+target = decode.Rows(folder / "rows", 0, 256)
 target.path.write_bytes(b"")
-rows._reader = rows.Reader(folder, False)
-rows.keep_freed_memory()
-rows.KEPT_BYTES = 2**26
+decode._reader = decode.Reader(folder, False)
+decode.keep_freed_memory()
+decode.KEPT_BYTES = 2**26
 before = peak()
-print(rows.decode_rows(target, 0, [sys.argv[2]])[1], peak() - before, rows.resident_bytes() // 2**20)
+print(decode.decode_rows(target, 0, [sys.argv[2]])[1], peak() - before, decode.resident_bytes() // 2**20)
 print(list(target.path.read_bytes()[: 3]))
 """
 
