@@ -8,7 +8,7 @@ STUDIES := early_stopping learning_rate step_size balance distill pretrained
 SEEDS := 3
 WEIGHTS :=
 
-.PHONY: help demo studies report test test-fast calibrate bench profile bench-analysis gpu-check lint format clean
+.PHONY: help demo studies report test test-fast reference calibrate bench profile bench-analysis gpu-check lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -21,7 +21,7 @@ demo: .venv/ready  ## two real NNI experiments of 15 trials each on a generated 
 	  code=$$?; cat runs/demo/experiments.txt; exit $$code
 	$(BIN)/python -m analysis compare $$(awk '/^experiment / {print $$3}' runs/demo/experiments.txt) --out runs/demo
 
-studies: .venv/ready  ## the report's parts (a) to (c) and balance on the generated sample, 3 seeds each, then make report; the same command goes on
+studies: .venv/ready  ## all six studies on the generated sample, 3 seeds each, then make report; the same command goes on
 	$(BIN)/python -m data sample data/sample_photos
 	$(BIN)/python -m data prepare data/sample_photos --cache data/sample_cache --image-px 96
 	$(BIN)/python -m experiments study $(STUDIES) --demo --seeds $(SEEDS) $(if $(WEIGHTS),--weights $(WEIGHTS))
@@ -36,6 +36,9 @@ test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
 
 test-fast: .venv/test-ready  ## without the tests that start NNI
 	$(BIN)/python -m pytest -m "not nni"
+
+reference: .venv/test-ready  ## the generated parts of README.md and docs/reference.md
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_docs.py -k "code_s or demo_s"
 
 calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 3 minutes
 	$(BIN)/python -m analysis.calibrate
