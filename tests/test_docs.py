@@ -108,8 +108,9 @@ def test_the_readme_is_short_and_begins_with_the_demo():
 
 # --- paths, links ---
 
+# of the repository, and not those with a word in capitals for any name
 PATH = re.compile(
-    r"`((?:analysis|benchmarks|data|docs|experiments|search_spaces|tests|trial)/[\w./-]*|[\w-]+\.(?:yml|md|toml))`"
+    r"`((?:analysis|benchmarks|data|docs|experiments|search_spaces|tests|trial)/(?![\w.]*NAME)[\w./-]*|[\w-]+\.(?:yml|md|toml))`"
 )
 MADE = re.compile(r"data/(cache|my_cache|sample_\w+)|benchmarks/latest\.json")  # by commands, not in the repository
 
@@ -162,37 +163,52 @@ def table(*titles: str) -> str:
     return row(*titles) + "|" + "---|" * len(titles) + "\n"
 
 
-def arguments_of(parser: argparse.ArgumentParser, without: frozenset[str] = frozenset()) -> Iterator[list[str]]:
-    """[argument, default, meaning] of each argument."""
-    for action in parser._actions:
-        if isinstance(action, (argparse._HelpAction, argparse._SubParsersAction)) or action.dest in without:
-            continue
-        choices = ",".join(map(str, action.choices)) if action.choices and not action.metavar else None
-        value = action.metavar or choices or action.dest.upper()
-        name = action.option_strings[-1] if action.option_strings else ""
-        shown = f"{name} {value}".strip() if action.nargs != 0 else name
-        yield [f"`{shown}`", default_of(action), parser._get_formatter()._expand_help(action) if action.help else ""]
+def arguments_of(parser: argparse.ArgumentParser, flags: bool) -> list[argparse.Action]:
+    """Its flags, or its positional arguments."""
+    actions = [a for a in parser._actions if not isinstance(a, (argparse._HelpAction, argparse._SubParsersAction))]
+    return [action for action in actions if bool(action.option_strings) == flags]
+
+
+def shown(action: argparse.Action) -> str:
+    """`--flag VALUE`, `NAME`, `[NAME]` where it may be absent, `NAME ...` where there may be several."""
+    value = str(action.metavar or (",".join(map(str, action.choices)) if action.choices else action.dest.upper()))
+    if action.option_strings:
+        return action.option_strings[-1] if action.nargs == 0 else f"{action.option_strings[-1]} {value}"
+    several = f"{value} ..." if action.nargs in ("+", "*") else value
+    return f"[{several}]" if action.nargs in ("*", "?") else several
+
+
+def meaning(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
+    return parser._get_formatter()._expand_help(action) if action.help else ""
 
 
 def default_of(action: argparse.Action) -> str:
     if action.required:
         return "required"
-    if action.default in (None, False, "", [], argparse.SUPPRESS) or "default:" in (action.help or ""):
+    if action.default in (None, "", [], argparse.SUPPRESS) or action.nargs == 0 or "default:" in (action.help or ""):
         return ""
     default = action.default
     inside = isinstance(default, Path) and default.is_relative_to(ROOT)
     return f"`{default.relative_to(ROOT) if inside else default}`"
 
 
-def commands_table(package: str, monkeypatch: pytest.MonkeyPatch, without: frozenset[str] = frozenset()) -> str:
-    with monkeypatch.context() as patch:
-        parser = bare_parser_of(package, patch)
-    text = f"### python -m {package}\n\n{table('command', 'argument', 'default', 'meaning')}"
-    text += "".join(row("", *cells) for cells in arguments_of(parser, without))
-    for name, (command, meaning) in subcommands(parser).items():
-        text += row(f"**{name}**", "", "", meaning)
-        text += "".join(row("", *cells) for cells in arguments_of(command))
-    return text + "\n"
+def commands_section(package: str, parser: argparse.ArgumentParser, without: frozenset[str]) -> str:
+    """A table of the commands with what they take, and one of all flags with the commands that they belong to."""
+    commands = subcommands(parser) or {"": (parser, "")}
+    text, flags = table("command", "takes", "meaning"), {}
+    for name, (command, what) in commands.items():
+        takes = [(shown(action), meaning(command, action)) for action in arguments_of(command, flags=False)]
+        words = f"`{' '.join([name, *(word for word, _ in takes)])}`"
+        text += row(words, "; ".join(help for _, help in takes if help), what)
+        for action in arguments_of(command, flags=True):
+            if action.dest not in without:
+                cells = (f"`{shown(action)}`", default_of(action), meaning(command, action))
+                flags.setdefault(cells, []).append(name)
+    if len(commands) == 1:
+        rows = [row(*cells) for cells in flags]
+        return f"### python -m {package}\n\n{table('flag', 'default', 'meaning')}{''.join(rows)}\n"
+    rows = [row(flag, ", ".join(names), *rest) for (flag, *rest), names in flags.items()]
+    return f"### python -m {package}\n\n{text}\n{table('flag', 'of', 'default', 'meaning')}{''.join(rows)}\n"
 
 
 @pytest.fixture(scope="module")
@@ -203,10 +219,11 @@ def fields() -> dict[str, dict[str, Any]]:
 
 
 def test_the_commands_of_the_reference_are_the_code_s(fields, monkeypatch):
-    text = "".join(
-        commands_table(package, monkeypatch, frozenset(fields) if package == "trial" else frozenset())
-        for package in PACKAGES
-    )
+    text = ""
+    for package in PACKAGES:
+        with monkeypatch.context() as patch:
+            parser = bare_parser_of(package, patch)
+        text += commands_section(package, parser, frozenset(fields) if package == "trial" else frozenset())
     check_generated("docs/reference.md", "commands", text)
 
 
@@ -226,11 +243,10 @@ def test_the_demo_s_output_is_what_compare_prints(tmp_path, capsys):
 
     pair = [str(ROOT / "analysis" / "recorded" / name) for name in ("tpe", "evolution")]
     assert main(["compare", *pair, "--out", str(tmp_path)]) == 0
-    words, _, rows = capsys.readouterr().out.partition("\n\n")
-    lines = [line for text in words.splitlines() for line in textwrap.wrap(text, 118)]
-    until = next(n for n, line in enumerate(rows.splitlines()) if line.startswith("Evaluation"))
-    shown = [*lines, "", *rows.splitlines()[:until], "...", "report: runs/demo/report.html"]
-    text = "\n".join(line.rstrip() for line in shown)
+    statement, _, rows = capsys.readouterr().out.partition("\n\n")
+    lines = [line for text in statement.splitlines() for line in textwrap.wrap(text, 128)]
+    printed = [*lines[:3], "...", *rows.splitlines()[:4], "...", "report: runs/demo/report.html"]
+    text = "\n".join(line.rstrip() for line in printed)
     check_generated("README.md", "demo", f"```text\n{text}\n```\n")
 
 
@@ -295,8 +311,11 @@ def is_documented(key: Key, patterns: set[Key]) -> bool:
     """Itself, or, of what is null or empty, as an object or a list that has documented keys."""
     if any(fits(key, pattern) for pattern in patterns):
         return True
-    bare = {tuple(part.replace("[]", "") for part in pattern) for pattern in patterns}
-    return any(fits(tuple(part.replace("[]", "") for part in key), pattern[: len(key)]) for pattern in bare)
+    return any(fits(bare(key), bare(pattern)[: len(key)]) for pattern in patterns)
+
+
+def bare(key: Key) -> Key:
+    return tuple(part.replace("[]", "") for part in key)
 
 
 @pytest.fixture(scope="module")
@@ -342,12 +361,12 @@ def test_every_key_of_the_files_is_documented(file, written):
 def test_every_documented_key_exists(written):
     """In a real file; of what only some runs write, at least in the code."""
     patterns = {file: expanded(file) for file in FILES}
-    real = {file: {key for content in written[file] for key in prefixes_of(keys_of(content))} for file in FILES}
+    real = {file: {bare(key) for content in written[file] for key in prefixes_of(keys_of(content))} for file in FILES}
     met = {
         origin
         for file in FILES
         for pattern, origin in patterns[file].items()
-        if any(fits(key, pattern) for key in real[file])
+        if any(fits(key, bare(pattern)) for key in real[file])
     }
     code = "\n".join(path.read_text("utf-8") for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
     for section in (*FILES, *SHARED):
