@@ -319,14 +319,20 @@ def bare(key: Key) -> Key:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory, tiny_cache) -> dict[str, list[Any]]:
-    """Real files of each kind: recorded ones, those of the scenarios of test_numbers.py, two trainings, two caches."""
+def home(tmp_path_factory, tiny_cache) -> Path:
+    """A folder of real files: those of the scenarios of test_numbers.py, two trainings, a cache."""
     home = tmp_path_factory.mktemp("files")
     for name in ("recorded_pair", "repeats", "random_trials", "confirmation", "early_stopping", "balance"):
         (home / name).mkdir()
         in_home(SCENARIOS[name], home / name)
     trained(home, tiny_cache)
     prepared(home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def written(home, tiny_cache) -> dict[str, list[Any]]:
+    """{name: contents of all real files of that name}, with those of the repository."""
     roots = (home, ROOT / "analysis" / "recorded", ROOT / "docs" / "studies", tiny_cache)
     paths = {name: [path for root in roots for path in root.rglob(name)] for name in FILES}
     return {name: [json.loads(path.read_text("utf-8")) for path in found] for name, found in paths.items()}
@@ -348,6 +354,14 @@ def prepared(home: Path) -> None:
     words = ("prepare", str(home / "photos"), "--cache", str(home / "cache"), "--image-px", "24", "--split", "60,20,20")
     done = run_module("data", *words, "--skip-unreadable")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_tutorial_s_python_runs(home, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGES["docs/tutorial.md"], re.DOTALL)
+    monkeypatch.chdir(home / "teacher")  # beside its best.pt
+    next((home / "photos").rglob("*.jpg")).rename("photo.jpg")
+    exec(compile(code, "tutorial.md", "exec"), {})
+    assert re.fullmatch(r"\D+ \d+%\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("file", FILES)
