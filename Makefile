@@ -42,7 +42,6 @@ reference: .venv/test-ready  ## the generated parts of README.md and docs/refere
 
 calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 3 minutes
 	$(BIN)/python -m analysis.calibrate
-	$(BIN)/python -m analysis.calibrate_confirm
 
 bench: .venv/ready  ## the figures of docs/performance.md, measured here: 1 to 2 hours on 2 cores
 	$(BIN)/python -m benchmarks

@@ -29,8 +29,8 @@ from nni.algorithms.hpo.tpe_tuner import TpeTuner  # noqa: E402
 from seeded_evolution import SeededEvolution  # noqa: E402
 from seeded_tpe import SeededTpe  # noqa: E402
 
-from analysis.calibrate import draw_trials  # noqa: E402
-from analysis.stats import repeats, verdict  # noqa: E402
+from analysis.calibrate import sample_trials  # noqa: E402
+from analysis.stats import two_sample  # noqa: E402
 
 SPACE = json.loads((ROOT / "search_spaces/report.json").read_text())
 FIRST = {"batch_size": 32, "lr": 0.001, "momentum": 0.9}  # 0.70 on the surface: far from both optima
@@ -96,17 +96,17 @@ def shared_design(runs: int, shared: int = 5) -> None:
         for run in range(runs):
             rng = np.random.default_rng([run, 1])
             first, second = _arms(rng, 1, shared, twins, "one")
-            band = verdict.null_band(list(first[0]), list(second[0]), True)
+            band = two_sample.null_band(list(first[0]), list(second[0]), True)
             outside += not band.contains(float(second.max() - first.max()))
             bests = [list(arm.max(axis=1)) for arm in _arms(rng, 8, shared, twins, blocks)]
-            claimed += repeats.exact_p(*bests) < 0.05
+            claimed += two_sample.mann_whitney_p(*bests) < 0.05
         print(f"| {name} | {100 * outside / runs:.1f} % | {100 * claimed / runs:.1f} % |", flush=True)
     print(f"n = {runs} comparisons a row")
 
 
 def _arms(rng: np.random.Generator, n: int, shared: int, twins: str | None, blocks: str) -> list[np.ndarray]:
     """Two arms of n experiments as measured, (n, 15) each."""
-    arms = [draw_trials(rng, n) for _ in range(2)]
+    arms = [sample_trials(rng, n) for _ in range(2)]
     designs = n if blocks == "pairs" else 1
     truth = 0.93 - 0.10 * rng.beta(1, 3, size=(designs, shared))
     seen = np.broadcast_to(
@@ -118,7 +118,7 @@ def _arms(rng: np.random.Generator, n: int, shared: int, twins: str | None, bloc
         elif twins == "anew":
             arm[:, :shared] = rng.binomial(IMAGES, np.broadcast_to(truth, (n, shared))) / IMAGES
         elif twins == "arm":
-            arm[:, :shared] = draw_trials(rng, 1)[:, :shared]
+            arm[:, :shared] = sample_trials(rng, 1)[:, :shared]
     return arms
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from analysis.page.report import strict_json
 from analysis.reading.locate import AnalysisError
 from analysis.reading.reader import load_experiment
-from analysis.stats import verdict
+from analysis.stats import two_sample
 from analysis.stats.compare import compare
 
 
@@ -50,7 +50,7 @@ def test_the_null_band_equals_brute_force(seed, maximise):
     rng = random.Random(seed)
     first = [round(rng.random(), 1 + seed % 3) if rng.random() < 0.8 else None for _ in range(5)] + [0.5]
     second = [round(rng.random(), 1 + seed % 3) if rng.random() < 0.8 else None for _ in range(6)] + [0.4]
-    band = verdict.null_band(first, second, maximise)
+    band = two_sample.null_band(first, second, maximise)
     differences = brute_force(first, second, maximise)
     best = max if maximise else min
     observed = abs(best(x for x in second if x is not None) - best(x for x in first if x is not None))
@@ -67,7 +67,7 @@ def test_the_null_band_equals_brute_force(seed, maximise):
 
 def test_permuted_differences_by_hand():
     """Two trials an arm, scores 4 3 2 1. The best two in one arm: 2/6 of the deals, a difference of 2."""
-    values, weights = verdict.permuted_differences(2, 2, [4.0, 3.0, 2.0, 1.0], maximise=True)
+    values, weights = two_sample.permuted_differences(2, 2, [4.0, 3.0, 2.0, 1.0], maximise=True)
     total = {value: sum(w for v, w in zip(values, weights, strict=True) if v == value) for value in set(values)}
     assert total == pytest.approx({-1.0: 2 / 6, 1.0: 2 / 6, -2.0: 1 / 6, 2.0: 1 / 6})
 
@@ -75,31 +75,31 @@ def test_permuted_differences_by_hand():
 def test_failed_trials_take_part_in_the_permutation():
     scores = [0.9, 0.8, 0.7, 0.6]
     failed = [*scores, *[None] * 12]
-    values, weights = verdict.permuted_differences(16, 4, scores + scores, maximise=True)
+    values, weights = two_sample.permuted_differences(16, 4, scores + scores, maximise=True)
     deals = brute_force(failed, scores, maximise=True)
     for sign in (-1, 1):
         expected = sum(sign * deal > 0.15 for deal in deals) / len(deals)
         found = sum(w for v, w in zip(values, weights, strict=True) if sign * v > 0.15)
         assert found == pytest.approx(expected, abs=1e-12)
-    assert verdict.null_band(failed, scores, True).low < verdict.null_band(scores, scores, True).low
-    assert verdict.null_band([None, None], scores, True) is None
+    assert two_sample.null_band(failed, scores, True).low < two_sample.null_band(scores, scores, True).low
+    assert two_sample.null_band([None, None], scores, True) is None
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 10), (10, 10), (45, 50), (171, 200), (3087, 3430)])
 def test_wilson_equals_scipy(correct, n):
     expected = stats.binomtest(correct, n).proportion_ci(method="wilson")
-    assert verdict.wilson(correct / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert two_sample.wilson(correct / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 @pytest.mark.parametrize("repeats", [2, 3, 4, 5])
 def test_the_smallest_p_equals_scipy(repeats):
     low, high = list(range(repeats)), list(range(10, 10 + repeats))
-    assert verdict.smallest_p(repeats) == pytest.approx(stats.mannwhitneyu(low, high, method="exact").pvalue)
+    assert two_sample.smallest_p(repeats) == pytest.approx(stats.mannwhitneyu(low, high, method="exact").pvalue)
 
 
 def test_four_repeats_are_the_fewest():
-    assert verdict.repeats_needed() == 4
-    assert verdict.smallest_p(4) == pytest.approx(2 / 70)
+    assert two_sample.repeats_needed() == 4
+    assert two_sample.smallest_p(4) == pytest.approx(2 / 70)
 
 
 def test_two_arms_in_start_up_show_no_difference(tmp_path):
@@ -118,7 +118,7 @@ def test_two_arms_in_start_up_show_no_difference(tmp_path):
     assert found["difference"] == pytest.approx(0.92 - 0.865)
     assert (found["interval"], found["p_value"], found["verdict"]) == (None, None, "no_difference_shown")
     assert found["null_band"]["n_first"] == found["null_band"]["n_second"] == 15
-    for text in ("only drew at random", "0 of 15 trials of tpe", "luck", "5.5 points above", "all 30 trials"):
+    for text in ("only sampled at random", "0 of 15 trials of tpe", "chance", "5.5 points above", "all 30 trials"):
         assert text in found["statement"]
 
 
@@ -138,7 +138,7 @@ def test_once_a_tuner_chooses_one_run_each_is_not_enough(tmp_path):
     [
         ({"searchSpace": {"lr": {"_type": "uniform", "_value": [0.1, 1.0]}}}, "search spaces differ"),
         ({"trialCommand": "python -m trial --set epochs=1"}, "different commands"),
-        ({"arguments": {"optimize_mode": "minimize"}}, "maximize and the other to minimize"),
+        ({"arguments": {"optimize_mode": "minimize"}}, "optimize_mode differs (maximize and minimize)"),
         ({"finals": [None, None]}, "none of the 2 trials of second ended with a result"),
     ],
 )

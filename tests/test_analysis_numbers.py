@@ -15,8 +15,8 @@ from scipy import stats
 from analysis.page import charts, figures, page_rows, series
 from analysis.page.parallel import parallel, scale
 from analysis.reading.reader import load_experiment
-from analysis.stats import best_of_k, importance, stopping
-from analysis.stats.stopping import Curve, Patience
+from analysis.stats import best_of_n, early_stopping, importance
+from analysis.stats.early_stopping import Curve, Patience
 
 
 @pytest.fixture(autouse=True)
@@ -29,13 +29,11 @@ def nni_home(tmp_path, monkeypatch):
 def test_best_of_k_equals_enumeration(maximise, failed):
     rng, best = random.Random(failed), max if maximise else min
     scores = [round(rng.random(), 2) for _ in range(7 - failed)] + [None] * failed
-    found = best_of_k.best_of_k(scores, maximise)
+    found = best_of_n.best_of_k(scores, maximise)
     assert (found.k, found.n) == ([1, 2, 3], 7)
     for k in found.k:
         subsets = [best(y) for deal in itertools.combinations(scores, k) if (y := [s for s in deal if s is not None])]
-        drawn = [best(y) for deal in itertools.product(scores, repeat=k) if (y := [s for s in deal if s is not None])]
-        assert found.unbiased[k - 1] == pytest.approx(statistics.fmean(subsets))
-        assert found.plugin[k - 1] == pytest.approx(statistics.fmean(drawn))
+        assert found.mean[k - 1] == pytest.approx(statistics.fmean(subsets))
         ordered = sorted(subsets, reverse=not maximise)
         ends = [
             next(y for rank, y in enumerate(ordered, 1) if rank / len(ordered) >= q - 1e-12) for q in (0.025, 0.975)
@@ -43,12 +41,11 @@ def test_best_of_k_equals_enumeration(maximise, failed):
         assert [found.low[k - 1], found.high[k - 1]] == pytest.approx(sorted(ends))
 
 
-def test_the_unbiased_estimator_is_unbiased_and_the_other_too_low():
+def test_the_expected_best_of_k_is_unbiased():
     """Uniform draws: the expected best of 5 is 5/6."""
     rng = random.Random(1)
-    curves = [best_of_k.best_of_k([rng.random() for _ in range(12)], True) for _ in range(3000)]
-    assert statistics.fmean(c.unbiased[4] for c in curves) == pytest.approx(5 / 6, abs=0.006)
-    assert statistics.fmean(c.plugin[4] for c in curves) < 5 / 6 - 0.01
+    curves = [best_of_n.best_of_k([rng.random() for _ in range(12)], True) for _ in range(3000)]
+    assert statistics.fmean(c.mean[4] for c in curves) == pytest.approx(5 / 6, abs=0.006)
 
 
 def arm(tmp_path, name, scores, **arguments):
@@ -60,10 +57,10 @@ def arm(tmp_path, name, scores, **arguments):
 
 def test_trials_are_pooled_only_while_all_are_random(tmp_path):
     first, second = arm(tmp_path, "a", (0.1, 0.2, 0.3, None)), arm(tmp_path, "b", (0.4, 0.5, 0.6))
-    assert best_of_k.pooled_startup([first, second]) == ([0.1, 0.2, 0.3, None, 0.4, 0.5, 0.6], "")
-    assert "2 trials with a result are too few" in best_of_k.pooled_startup([arm(tmp_path, "c", (0.1, 0.2))])[1]
+    assert best_of_n.pooled_startup([first, second]) == ([0.1, 0.2, 0.3, None, 0.4, 0.5, 0.6], "")
+    assert "2 trials with a result are too few" in best_of_n.pooled_startup([arm(tmp_path, "c", (0.1, 0.2))])[1]
     guided = arm(tmp_path, "d", (0.1, 0.2, 0.3), tpe_args={"n_startup_jobs": 2})
-    assert "the tuner chose 1 of the trials" in best_of_k.pooled_startup([first, guided])[1]
+    assert "the tuner chose 1 of the trials" in best_of_n.pooled_startup([first, guided])[1]
 
 
 def test_rank_share_by_hand_and_its_p_equals_scipy():
@@ -115,15 +112,15 @@ def test_trials_that_the_tuner_chose_do_not_count_for_importance(tmp_path):
 
 def test_another_patience_by_hand():
     curves = [Curve([0.1, 0.3, 0.2, 0.2, 0.5], 5), Curve([0.4, 0.3, 0.3, 0.3], 9)]
-    assert stopping.saved(curves) == (9, 14, 1)
-    assert [stopping.stop_at(curves[0], patience, True) for patience in (1, 2, 3)] == [3, 4, 5]
-    assert [stopping.stop_at(curves[1], patience, True) for patience in (1, 2, 3, 4)] == [2, 3, 4, None]
-    rows = stopping.counterfactual(curves, True, (1, 2, 3, 4))
+    assert early_stopping.saved(curves) == (9, 14, 1)
+    assert [early_stopping.stop_at(curves[0], patience, True) for patience in (1, 2, 3)] == [3, 4, 5]
+    assert [early_stopping.stop_at(curves[1], patience, True) for patience in (1, 2, 3, 4)] == [2, 3, 4, None]
+    rows = early_stopping.counterfactual(curves, True, (1, 2, 3, 4))
     assert rows[0] == Patience(1, 2, 5, pytest.approx(0.1), pytest.approx(0.1))
     assert rows[1] == Patience(2, 2, 7, pytest.approx(0.1), pytest.approx(0.1))
     assert rows[2] == Patience(3, 2, 9, 0.0, 0.0)
     assert rows[3] == Patience(4, 1, None, None, None)
-    assert stopping.stop_at(Curve([3.0, 1.0, 2.0], 3), 1, False) == 3
+    assert early_stopping.stop_at(Curve([3.0, 1.0, 2.0], 3), 1, False) == 3
 
 
 def test_curves_come_from_trials_that_say_how_long_they_might_run(tmp_path):
@@ -133,7 +130,7 @@ def test_curves_come_from_trials_that_say_how_long_they_might_run(tmp_path):
     told = {"received": {"lr": 0.01, "momentum": 0.9}, "effective": {"lr": 0.01, "momentum": 0.9, "epochs": 4}}
     (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
     experiment = load_experiment(recorder.folder)
-    assert stopping.curves(experiment) == [Curve([0.5, 0.6], 4)]
+    assert early_stopping.curves(experiment) == [Curve([0.5, 0.6], 4)]
     assert charts.mark_stops(figures.empty_figure(), [experiment], figures.own_styles([experiment])) == 1
 
 
@@ -142,7 +139,7 @@ def test_a_trial_that_diverged_was_not_stopped_early(tmp_path):
     recorder.trial(0, final(0.6) | {"diverged": 1}, {"default": 0.5}, {"default": 0.6})
     told = {"received": {"lr": 0.01, "momentum": 0.9}, "effective": {"lr": 0.01, "momentum": 0.9, "epochs": 4}}
     (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
-    assert stopping.saved(stopping.curves(load_experiment(recorder.folder))) == (2, 2, 0)
+    assert early_stopping.saved(early_stopping.curves(load_experiment(recorder.folder))) == (2, 2, 0)
 
 
 def test_a_trial_that_was_interrupted_was_not_stopped_early(tmp_path):
@@ -153,7 +150,7 @@ def test_a_trial_that_was_interrupted_was_not_stopped_early(tmp_path):
     (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
     experiment = load_experiment(recorder.folder)
     (trial,) = experiment.trials
-    assert stopping.curves(experiment) == [] and trial.score == 0.6
+    assert early_stopping.curves(experiment) == [] and trial.score == 0.6
     assert trial.warnings == ("interrupted after epoch 2: its best so far counts, not evaluated",)
     assert charts.mark_stops(figures.empty_figure(), [experiment], figures.COLOURS) == 0
 
@@ -219,9 +216,7 @@ def test_failures_are_counted_by_reason(tmp_path):
 
 
 def test_best_of_k_of_thousands_of_trials_has_few_points_and_the_right_value():
-    found = best_of_k.best_of_k([k / 5000 for k in range(1, 5001)], True)
+    found = best_of_n.best_of_k([k / 5000 for k in range(1, 5001)], True)
     assert (found.k[:2], found.k[49:52], found.k[-1]) == ([1, 2], [50, 52, 54], 2500)
     assert len(found.k) < 200
-    assert found.unbiased[9] == pytest.approx(
-        10 / 11 * 5001 / 5000
-    )  # the expected maximum of 10 of 1..N: 10 (N + 1) / 11
+    assert found.mean[9] == pytest.approx(10 / 11 * 5001 / 5000)  # the expected maximum of 10 of 1..N: 10 (N + 1) / 11

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import calibrate_confirm
+from analysis import calibrate
 from analysis.stats.paired import MOST_PAIRS, holm, mean_interval, paired, seeds_needed, sign_flip_p, smallest_flip_p
 
 
@@ -96,9 +96,9 @@ def test_holm_is_the_closed_test_of_bonferroni():
 
 
 def test_a_confirmation_claims_no_more_than_it_may():
-    """A small `python -m analysis.calibrate_confirm`, tolerances of three standard errors. The choice among the networks
+    """A small `python -m analysis.calibrate`, tolerances of three standard errors. The choice among the networks
     that are judged costs: an interval for the chosen one alone claims too often, the one in use does not."""
-    null = calibrate_confirm.simulate(0.0, tuned=6, seeds=5, confirmations=3000, seed=1)
+    null = calibrate.confirm(0.0, tuned=6, seeds=5, confirmations=3000, seed=1)
     assert null.claimed <= 0.05 + 0.012 and null.holds >= 0.95 - 0.012
     assert null.claimed_alone > 0.055
-    assert calibrate_confirm.simulate(2.0, tuned=3, seeds=5, confirmations=100, seed=1).claimed > 0.3
+    assert calibrate.confirm(2.0, tuned=3, seeds=5, confirmations=100, seed=1).claimed > 0.3

@@ -15,9 +15,9 @@ from analysis.page.series import startup_end, table_rows
 from analysis.reading.chosen import chosen
 from analysis.reading.reader import load_experiment
 from analysis.reading.startup import Design, design, explain, label, shared_trials, startup_trials
-from analysis.stats.best_of_k import pooled_startup
+from analysis.stats.arms import configuration, group
+from analysis.stats.best_of_n import pooled_startup
 from analysis.stats.compare import compare
-from analysis.stats.grouping import configuration, group
 from analysis.stats.importance import _random as random_trials
 
 sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does
@@ -180,7 +180,7 @@ def seeded(tmp_path, experiment_id, tuner=TPE, trials=7, **arguments):
     return load_experiment(recorder.folder)
 
 
-def test_a_given_trial_is_no_random_draw(tmp_path):
+def test_a_given_trial_is_not_random(tmp_path):
     one, other = seeded(tmp_path, "one"), seeded(tmp_path, "two", EVOLUTION, trials=5)
     assert [row["chosen_by"] for row in table_rows(one)] == ["given", *["random"] * 4, "tuner", "tuner"]
     assert startup_end(one) == 4.5
@@ -188,7 +188,7 @@ def test_a_given_trial_is_no_random_draw(tmp_path):
     short = seeded(tmp_path, "short", trials=5)
     assert pooled_startup([short, other]) == (
         [],
-        "first trials are set by the experiment files, so not all are independent random draws",
+        "first trials are set by the experiment files, so not all are sampled independently at random",
     )
 
 
@@ -204,11 +204,11 @@ def notes(*experiments) -> list[str]:
     return compare(*experiments)["comparison"]["notes"]
 
 
-def test_a_shared_design_is_told_with_what_still_holds(tmp_path):
+def test_a_shared_design_is_noted_with_what_still_holds(tmp_path):
     tpe = [seeded(tmp_path, f"t{n}", seed=n) for n in range(4)]
     evolution = [seeded(tmp_path, f"e{n}", EVOLUTION, seed=n) for n in range(4)]
     assert "share their first 5 trials by design" in notes(tpe[0], evolution[0])[0]
-    assert "the band deals shared trials too" in notes(tpe[0], evolution[0])[0]
+    assert "the band permutes shared trials too" in notes(tpe[0], evolution[0])[0]
     assert "the test holds, for these first trials alone" in notes(*tpe, *evolution)[0]
     blocks = [
         [seeded(tmp_path, f"{name[-3:]}{n}", name, seed=n, initial_seed=n) for n in range(2)]

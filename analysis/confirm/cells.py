@@ -15,7 +15,7 @@ from typing import Any
 from ..reading.locate import AnalysisError
 from ..reading.records import Experiment, Trial
 from ..render.formats import validation_n
-from ..stats.selection import optimism_of
+from ..stats.best_of_n import optimism_of
 
 DEFAULT = "default"
 

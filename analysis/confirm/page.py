@@ -29,7 +29,7 @@ def configuration_rows(result: dict[str, Any]) -> Rows:
     rows = []
     for row in result["configurations"]:
         name = f"{row['name']} (chosen)" if row["name"] == result["chosen"] else row["name"]
-        spreads = [spread_text(row[split], 100, " %") for split in ("validation", "evaluation")]
+        spreads = [spread_text(row[split]) for split in ("validation", "evaluation")]
         trained = f"{row['n']} of {row['planned']}"
         rows.append(
             (name, [params_text(row["parameters"]), spreads[0], _less_text(row["less_default"]), spreads[1], trained])
@@ -57,7 +57,7 @@ def promise_rows(result: dict[str, Any]) -> Rows:
             expected = NONE if found["expected"] is None else difference_text(found["expected"], True, signed=True)
             cells = [
                 score_text(found["val_accuracy"], True),
-                spread_text(row["validation"], 100, " %"),
+                spread_text(row["validation"]),
                 realised,
                 expected,
             ]

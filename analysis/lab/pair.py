@@ -11,6 +11,7 @@ from ..reading.reader import load_experiment
 from ..render.formats import NONE, interval_text, optional, score_text, seconds_text
 from ..render.markdown import code, plain_table, text
 from ..stats.compare import compare
+from ..stats.statement import statement_of
 from ..study.arms import Measure
 from ..study.reported import reported
 from ..study.words import spread_text
@@ -56,7 +57,7 @@ def told(summary: dict[str, Any], source: str) -> Told:
     found = settings_of("tuners", made, dict.fromkeys(searched))
     trials = [str(sum(experiment["trials"].values())) for experiment in summary["experiments"]]
     names = [experiment["id"] for experiment in summary["experiments"]]
-    headline = summary["comparison"]["statement"].split(". ", 1)[0].rstrip(".") + "."
+    headline = statement_of(summary["comparison"]).headline
     return Told(
         _blocks(summary, source, differing(found)), headline, f"{' + '.join(trials)} trials", found, made, names
     )
@@ -67,8 +68,8 @@ def _blocks(summary: dict[str, Any], source: str, others: str) -> list[str]:
     told, pairs, notes = reported("tuners"), summary.get("comparisons") or [], summary["comparison"]["notes"]
     return [
         f"The report: {text(told['claim'])}",
-        _bold_headline(summary["comparison"]["statement"]),
-        *([_bold_headline(pair["statement"]) for pair in pairs] if len(pairs) > 1 else []),
+        _bold_headline(summary["comparison"]),
+        *([_bold_headline(pair) for pair in pairs] if len(pairs) > 1 else []),
         *(["\n".join(f"- {text(note)}" for note in notes)] if notes else []),
         others,
         plain_table(COLUMNS, [_row(experiment) for experiment in summary["experiments"]]),
@@ -79,9 +80,9 @@ def _blocks(summary: dict[str, Any], source: str, others: str) -> list[str]:
     ]
 
 
-def _bold_headline(statement: str) -> str:
-    first, dot, rest = statement.partition(". ")
-    return f"**{text(first)}{dot.strip()}** {text(rest)}".rstrip()
+def _bold_headline(comparison: dict[str, Any]) -> str:
+    statement = statement_of(comparison)
+    return f"**{text(statement.headline)}** {text(' '.join(statement.details))}".rstrip()
 
 
 def _row(experiment: dict[str, Any]) -> tuple[str, list[str]]:

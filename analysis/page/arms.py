@@ -9,9 +9,9 @@ from ..reading.logs import failure_reason, tuner_errors
 from ..reading.provenance import best_result
 from ..reading.records import Experiment, Trial
 from ..render import formats as words
+from ..stats.best_of_n import optimism_of
 from ..stats.compare import evaluation
-from ..stats.selection import optimism_of
-from ..stats.verdict import wilson
+from ..stats.two_sample import wilson
 
 
 def arm_rows(experiments: list[Experiment]) -> list[tuple[str, list[str]]]:

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from ..reading.records import Experiment
 from ..render.formats import arm_names, is_percent, score_text, value_text
-from ..stats import stopping
-from ..stats.best_of_k import BestOfK
+from ..stats import early_stopping
+from ..stats.best_of_n import BestOfK
 from ..stats.importance import Importance
 from . import series
 from .figures import COLOURS, HOVER, Style, empty_figure, firsts, hover_text, score_axis
@@ -36,7 +36,9 @@ def mark_stops(figure: go.Figure, experiments: list[Experiment], styles: Sequenc
     marked = 0
     for experiment, name, style in zip(experiments, arm_names(experiments), styles):
         shown = series.learning_curves(experiment)
-        ends = [(c.epoch[-1], c.value[-1]) for c in shown if c.epoch[-1] < (stopping.planned_epochs(c.trial) or 0)]
+        ends = [
+            (c.epoch[-1], c.value[-1]) for c in shown if c.epoch[-1] < (early_stopping.planned_epochs(c.trial) or 0)
+        ]
         marked += len(ends)
         if ends:
             cross = {"color": style.colour, "width": 2}
@@ -53,9 +55,7 @@ def best_of_k_figure(curve: BestOfK, percent: bool) -> go.Figure:
     figure.add_scatter(x=curve.k, y=curve.low, showlegend=False, **edge)
     figure.add_scatter(x=curve.k, y=curve.high, fill="tonexty", fillcolor=grey, name="95 % of such searches", **edge)
     shared = {"mode": "lines+markers", "marker": {"size": 5}}
-    figure.add_scatter(x=curve.k, y=curve.unbiased, name="unbiased (Tang 2020)", line={"color": blue}, **shared)
-    line = {"color": COLOURS[1], "dash": "dash"}
-    figure.add_scatter(x=curve.k, y=curve.plugin, name="with replacement (Dodge 2019)", line=line, **shared)
+    figure.add_scatter(x=curve.k, y=curve.mean, name="expected best", line={"color": blue}, **shared)
     figure.update_xaxes(title_text="k random trials", tickformat="d")
     return score_axis(figure, percent)
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..reading.logs import failure_reason
 from ..reading.records import Experiment
 from ..render import formats as words
-from ..stats import stopping
+from ..stats import early_stopping
 
 Rows = list[tuple[str, list[str]]]
 
@@ -62,11 +62,11 @@ PAIR_COLUMNS = ["Difference of means", "95 % (Welch t)", "p (exact)", "P(better)
 
 def stopping_rows(experiments: list[Experiment], percent: bool) -> Rows:
     """What early stopping saved, then each patience; no rows where no trial tells how long it might have run."""
-    found = [stopping.curves(experiment) for experiment in experiments]
+    found = [early_stopping.curves(experiment) for experiment in experiments]
     if not any(found):
         return []
     rows = [("As it ran", [_as_it_ran(curves) for curves in found])]
-    tables = [stopping.counterfactual(c, e.optimise_mode == "maximize") for c, e in zip(found, experiments)]
+    tables = [early_stopping.counterfactual(c, e.optimise_mode == "maximize") for c, e in zip(found, experiments)]
     told: list[tuple[int, list[str]]] = []
     for lines in zip(*tables):
         told.append((lines[0].patience, [_patience(line, len(c), percent) for line, c in zip(lines, found)]))
@@ -77,12 +77,12 @@ def stopping_rows(experiments: list[Experiment], percent: bool) -> Rows:
     return rows
 
 
-def _as_it_ran(curves: list[stopping.Curve]) -> str:
-    used, planned, early = stopping.saved(curves)
+def _as_it_ran(curves: list[early_stopping.Curve]) -> str:
+    used, planned, early = early_stopping.saved(curves)
     return f"{used} of {planned} epochs; {early} of {len(curves)} trials stopped early" if curves else words.NONE
 
 
-def _patience(line: stopping.Patience, n: int, percent: bool) -> str:
+def _patience(line: early_stopping.Patience, n: int, percent: bool) -> str:
     if line.epochs is None or line.lost is None or line.best_lost is None:
         return f"not known: {n - line.known} of {n} curves end too soon" if n else words.NONE
     lost, best_lost = (words.difference_text(value, percent) for value in (line.lost, line.best_lost))

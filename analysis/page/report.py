@@ -19,6 +19,7 @@ from ..reading.tables import trials_table
 from ..reading.values import strict_json
 from ..render import formats as words
 from ..stats.compare import evaluation
+from ..stats.statement import statement_of
 from . import figures, page_rows, series
 from .arms import arm_rows, per_class_rows, warnings_of
 from .sections import sections
@@ -52,7 +53,7 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
 def render_page(name: str, details: str, **values: Any) -> str:
     """A page from a template of this folder, each of which goes into frame.html.j2; every value is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([Path(__file__).parent, Path(__file__).parent.with_name("render")]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -70,12 +71,12 @@ def render(experiments: list[Experiment], summary: dict[str, Any]) -> str:
     """The whole page as text. Autoescape is on; figures are data, never markup."""
     names, percent = words.arm_names(experiments), words.is_percent(experiments)
     styles = _styles(experiments, summary)
-    headline, _, details = summary["comparison"]["statement"].partition(". ")
+    statement = statement_of(summary["comparison"])
     return render_page(
         "report.html.j2",
         title=" against ".join(arm["name"] for arm in summary["arms"]),
-        headline=headline + ".",
-        details=details,
+        headline=statement.headline,
+        details=" ".join(statement.details),
         notes=summary["comparison"]["notes"],
         comparison=summary["comparison"],
         names=names,

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from ..reading.records import Experiment
 from ..render import formats as words
-from ..stats.best_of_k import best_of_k, pooled_startup
+from ..stats.best_of_n import best_of_k, pooled_startup
 from ..stats.importance import importances
 from . import charts, figures, series
 from .parallel import parallel
@@ -72,13 +72,13 @@ def _best_of_k(experiments: list[Experiment]) -> Section:
     title = "What k random trials find"
     scores, refusal = pooled_startup(experiments)
     if refusal:
-        return Section(title, None, f"Not shown: {refusal}. The curve holds for independent draws only.")
+        return Section(title, None, f"Not shown: {refusal}. The curve holds for independent trials only.")
     curve = best_of_k(scores, experiments[0].optimise_mode == "maximize")
     lost = sum(score is None for score in scores)
     caption = (
         f"Expected best of k, over the {curve.n} trials of all experiments ({lost} without a result count as worst), up to "
-        "half of them. It holds because every trial here is an independent random draw; once a tuner chooses, it does not. "
-        "The dashed estimator is biased towards the worse, the solid one varies more. The band is where 95 % of single "
+        "half of them. It holds because every trial here was sampled independently at random; once a tuner chooses, it does "
+        "not. The estimator is unbiased (Tang et al. 2020). The band is where 95 % of single "
         "searches of k of these trials end, not how well the mean is known."
     )
     return Section(title, charts.best_of_k_figure(curve, words.is_percent(experiments)), caption)

@@ -156,3 +156,25 @@ class Experiment:
             begin = trial.start or trial.proposed
             spans.setdefault(trial.last_session, []).extend((begin, trial.end or begin))
         return round(sum(max(times) - min(times) for times in spans.values()) / 1000, 3)
+
+
+def arm_names(experiments: list[Experiment]) -> list[str]:
+    """A short name for each experiment, unlike all others: its name, or name and id, or its id."""
+    names = [experiment.name or experiment.id for experiment in experiments]
+    return [
+        f"{name} ({experiment.id})" if names.count(name) > 1 else name
+        for name, experiment in zip(names, experiments, strict=True)
+    ]
+
+
+def is_percent(experiments: list[Experiment]) -> bool:
+    """Only a score that comes with the number of images behind it is known to be an accuracy."""
+    bests = [experiment.best for experiment in experiments]
+    return any(bests) and all(validation_n(best) is not None for best in bests if best)
+
+
+def validation_n(trial: Trial) -> int | None:
+    """Images behind the validation accuracy, where the trial reports it as `validation_n`."""
+    n = trial.final.get("validation_n") if isinstance(trial.final, dict) else None
+    plausible = isinstance(n, (int, float)) and 1 <= n < 2**53 and trial.score is not None and 0 <= trial.score <= 1
+    return int(n) if plausible else None

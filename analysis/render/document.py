@@ -1,7 +1,7 @@
 """What a page says, before anyone decides how it looks: every page is data -> Document -> HTML, terminal or Markdown.
 
-`analysis.reports` makes documents, `html`, `terminal` and `markdown` render them. All texts are plain: a renderer escapes
-them in its own way.
+`analysis.reports` makes documents, `html`, `terminal` and `markdown` render them. All texts are plain, and each renderer escapes
+them in its own way; only words between two backquotes are a command, a file or an id, set in the type of a program.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Statement:
 @dataclass(frozen=True)
 class Heading:
     text: str
+    level: int = 2
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,16 @@ class Text:
 
 @dataclass(frozen=True)
 class Items:
-    """A list; `label` is the line above it."""
+    """A list; `label` is the line above it, `colour` that of the arm which it is about."""
 
     items: tuple[str, ...]
     label: str = ""
+    colour: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """`label` heads the row; `mark` is "best" or "lost" where it is to stand out."""
+    """`label` heads the row; `mark` is "best" or "lost" where it is to be distinct."""
 
     label: str
     cells: tuple[str, ...]
@@ -61,17 +63,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`columns` name the cells; `corner` names the labels. `colours` are those of the columns' arms, one a column."""
+    """`columns` name the cells; `corner` names the labels. `colours` are those of the columns' arms, one per column.
+
+    Rows with labels are facts, which may wrap; rows without any are records, one per line."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     corner: str = ""
     colours: tuple[str, ...] = ()
 
+    @property
+    def has_labels(self) -> bool:
+        return any(row.label for row in self.rows)
+
 
 @dataclass(frozen=True)
 class Figure:
-    """A Plotly figure; `alternative` says in words what it shows, where no figure can be drawn."""
+    """A Plotly figure; `alternative` is the text in its place on a terminal and in Markdown."""
 
     figure: go.Figure
     alternative: str = ""

@@ -2,39 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from ..reading.records import Experiment, Trial
+from ..reading.records import arm_names, is_percent, validation_n  # noqa: F401
 
 NONE = "–"
 
 
+@dataclass(frozen=True)
+class Unit:
+    """How a kind of number is written: `factor` times the number, formatted as `digits`, then `suffix`; a difference of two
+    ends in `difference`."""
+
+    suffix: str = ""
+    difference: str = ""
+    factor: float = 1
+    digits: str = ".1f"
+
+
+ACCURACY = Unit(" %", " points", 100)  # a difference of two accuracies is in points, never in percent
+SCORE = Unit(digits=".4g")
+SECONDS = Unit(" s", " s")
+EPOCHS = Unit("", " epochs")
+
+
+def unit_of(percent: bool) -> Unit:
+    """The unit of a score, which is an accuracy or any number."""
+    return ACCURACY if percent else SCORE
+
+
+def number_text(value: float | None, unit: Unit = ACCURACY) -> str:
+    return NONE if value is None else _number(value, unit) + unit.suffix
+
+
+def spread_text(spread: Mapping[str, Any], unit: Unit = ACCURACY) -> str:
+    """Mean ± standard deviation (n) of `stats.paired.spread`."""
+    if spread["mean"] is None:
+        return NONE
+    sd = "" if spread["sd"] is None else f" ± {_number(spread['sd'], unit)}"
+    return f"{_number(spread['mean'], unit)}{sd}{unit.suffix} (n = {spread['n']})"
+
+
+def mean_text(spread: Mapping[str, Any], unit: Unit = ACCURACY) -> str:
+    """The same within a sentence: mean (SD, n)."""
+    sd = "" if spread["sd"] is None else f"SD {_number(spread['sd'], unit)}, "
+    return f"{number_text(spread['mean'], unit)} ({sd}n = {spread['n']})"
+
+
+def signed_text(value: float | None, unit: Unit = ACCURACY) -> str:
+    """A difference with its sign and unit."""
+    return NONE if value is None else _signed(value, unit) + unit.difference
+
+
+def range_text(interval: Sequence[float | None] | None, unit: Unit = ACCURACY) -> str:
+    """The interval (low, high) of a difference, such as "−1.2 to +0.3 points"; a dash where there is none."""
+    if interval is None or interval[0] is None or interval[1] is None:
+        return NONE
+    return f"{_signed(interval[0], unit)} to {_signed(interval[1], unit)}{unit.difference}"
+
+
+def paired_text(row: Mapping[str, Any], p: float | None, unit: Unit = ACCURACY) -> str:
+    """A paired difference (keys mean, low, high, n) with its interval, if any, its p value and n."""
+    interval = "" if row["low"] is None else f"{range_text((row['low'], row['high']), unit)}; "
+    return f"{signed_text(row['mean'], unit)} ({interval}p = {p_text(p)}, n = {row['n']})"
+
+
+def p_text(p: float | None) -> str:
+    return NONE if p is None else f"{p:.3g}"
+
+
+def share_text(correct: int, total: int, digits: int = 1) -> str:
+    return f"{correct} / {total} ({100 * correct / total:.{digits}f} %)"
+
+
 def score_text(value: float | None, percent: bool) -> str:
-    if value is None:
-        return NONE
-    return f"{100 * value:.1f} %" if percent else f"{value:.4g}"
+    return number_text(value, unit_of(percent))
 
 
-def spread_text(found: dict[str, Any], factor: float = 1, unit: str = "") -> str:
-    """Mean ± standard deviation (n), of what `paired.spread` tells; each number times `factor`, with a unit such as " %"."""
-    if found["mean"] is None:
-        return NONE
-    sd = "" if found["sd"] is None else f" ± {factor * found['sd']:.1f}"
-    return f"{factor * found['mean']:.1f}{sd}{unit} (n = {found['n']})"
-
-
-def interval_text(interval: tuple[float, float] | None, percent: bool = True) -> str:
+def interval_text(interval: Sequence[float] | None, percent: bool = True) -> str:
+    """The interval of a score, not of a difference."""
     if interval is None:
         return NONE
-    low, high = interval
-    return f"{100 * low:.1f} to {100 * high:.1f} %" if percent else f"{low:.4g} to {high:.4g}"
+    unit = unit_of(percent)
+    return f"{_number(interval[0], unit)} to {_number(interval[1], unit)}{unit.suffix}"
 
 
 def difference_text(value: float, percent: bool, signed: bool = False) -> str:
-    """A difference of two accuracies is in points, never in percent."""
-    sign = "−" if value < 0 and signed else "+" if value > 0 and signed else ""
-    return f"{sign}{abs(100 * value):.1f} points" if percent else f"{sign}{abs(value):.4g}"
+    """A difference of two scores; without `signed` its size alone."""
+    unit = unit_of(percent)
+    return signed_text(value, unit) if signed else _number(abs(value), unit) + unit.difference
+
+
+def _number(value: float, unit: Unit) -> str:
+    return f"{unit.factor * value:{unit.digits}}"
+
+
+def _signed(value: float, unit: Unit) -> str:
+    sign = "−" if value < 0 else "+" if value > 0 else ""
+    return sign + _number(abs(value), unit)
 
 
 def optional(value: Any) -> str:
@@ -66,27 +134,10 @@ def value_text(value: Any) -> str:
     return str(value)
 
 
-def params_text(params: dict[str, Any]) -> str:
+def params_text(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value_text(value)}" for name, value in params.items()) or NONE
 
 
-def arm_names(experiments: list[Experiment]) -> list[str]:
-    """A short name for each experiment, unlike all others: its name, or name and id, or its id."""
-    names = [experiment.name or experiment.id for experiment in experiments]
-    return [
-        f"{name} ({experiment.id})" if names.count(name) > 1 else name
-        for name, experiment in zip(names, experiments, strict=True)
-    ]
-
-
-def is_percent(experiments: list[Experiment]) -> bool:
-    """Only a score that comes with the number of images behind it is known to be an accuracy."""
-    bests = [experiment.best for experiment in experiments]
-    return any(bests) and all(validation_n(best) is not None for best in bests if best)
-
-
-def validation_n(trial: Trial) -> int | None:
-    """Images behind the validation accuracy, where the trial reports it as `validation_n`."""
-    n = trial.final.get("validation_n") if isinstance(trial.final, dict) else None
-    plausible = isinstance(n, (int, float)) and 1 <= n < 2**53 and trial.score is not None and 0 <= trial.score <= 1
-    return int(n) if plausible else None
+def listed(parts: Sequence[str]) -> str:
+    """ "a, b and c"; "" of none."""
+    return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)

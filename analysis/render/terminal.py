@@ -1,21 +1,25 @@
-"""Text on a terminal: tables, and names out of a database that must not drive it."""
+"""Text on a terminal: documents, and names out of a database that must not drive it."""
 
 from __future__ import annotations
 
-import itertools
 import re
 import shutil
 import sys
 import textwrap
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
-from ..reading.values import strict_json
+from prettytable import PrettyTable
 
-UNLIMITED = 10_000  # columns, where the output is no terminal: one line a row, for grep
+from ..reading.values import strict_json
+from .document import Block, Details, Document, Figure, Heading, Items, Row, Table, Text
+
+UNLIMITED = 10_000  # columns, where the output is no terminal: one record per line, for grep
 _TURNS = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # turn the writing direction
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")  # ECMA-48: CSI and OSC sequences
-_WRAPPED_LEAST = 24
+_LABEL = 22
+_NARROWEST = 20
 
 
 def clean(text: str) -> str:
@@ -42,51 +46,82 @@ def safe_json(value: Any) -> str:
     return "".join(c if c == "\n" or clean(c) == c else f"\\u{ord(c):04x}" for c in text)
 
 
+def render(document: Document) -> str:
+    """The whole document; of its figures only what they have as `alternative`."""
+    parts = [clean(document.title)] if document.title else []
+    if document.statement:
+        parts.append(f"verdict: {document.statement.verdict}\n{clean(document.statement.text)}")
+    if document.notes:
+        parts.append("\n".join(f"note: {clean(note)}" for note in document.notes))
+    return "\n\n".join([*parts, *([_blocks(document.blocks)] if document.blocks else [])])
+
+
+def _blocks(blocks: Sequence[Block]) -> str:
+    """Blank lines between blocks, none below a heading and above a caption."""
+    text, after_heading = "", True
+    for block in blocks:
+        is_caption = isinstance(block, Text) and block.caption
+        if part := _block(block):
+            text += ("\n" if after_heading or is_caption else "\n\n") + part
+            after_heading = isinstance(block, Heading)
+    return text.removeprefix("\n")
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Heading() | Text():
+            return clean(block.text)
+        case Items():
+            return "\n".join([*filter(None, [clean(block.label)]), *(f"- {clean(item)}" for item in block.items)])
+        case Table():
+            return _table(block)
+        case Figure():
+            return clean(block.alternative)
+        case Details():
+            return f"{clean(block.summary)}\n{_blocks(block.blocks)}"
+    raise TypeError(f"{type(block).__name__} is no block of a document")
+
+
+def _table(table: Table) -> str:
+    """Facts are as wide as the terminal and wrap in each cell; of records the last cell alone wraps, where a terminal ends."""
+    if table.has_labels:
+        head = [Row(table.corner, table.columns)] if any(table.columns) else []
+        return _aligned(_wrapped_facts([*head, *table.rows], len(table.columns)))
+    lines = [[clean(cell) for cell in cells] for cells in [table.columns, *(row.cells for row in table.rows)]]
+    return _aligned(_wrapped_last(lines))
+
+
+def _wrapped_facts(rows: Sequence[Row], count: int) -> list[list[str]]:
+    room = shutil.get_terminal_size((100, 24)).columns
+    width = max(_NARROWEST, (room - _LABEL) // max(count, 1) - 2)
+    whole = count == 1  # then a path stays in one piece
+    wrap = textwrap.TextWrapper(width, break_on_hyphens=not whole, break_long_words=not whole)
+    return [[textwrap.fill(clean(row.label), _LABEL), *(wrap.fill(clean(cell)) for cell in row.cells)] for row in rows]
+
+
+def _wrapped_last(lines: list[list[str]]) -> list[list[str]]:
+    room = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else UNLIMITED
+    used = sum(max(map(len, column)) + 2 for column in list(zip(*lines))[:-1])
+    return [[*line[:-1], textwrap.fill(line[-1], max(_NARROWEST, room - used))] for line in lines]
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    """Columns two blanks apart, as wide as a terminal draws their characters."""
+    aligned = PrettyTable(border=False, header=False, align="l", left_padding_width=0, right_padding_width=1)
+    aligned.add_rows(lines)
+    return "\n".join(line[1:].rstrip() for line in aligned.get_string().split("\n"))  # each begins with a blank
+
+
 def columns(rows: list[tuple[str, list[str]]]) -> str:
-    """A label, and a cell an experiment or arm; as wide as the terminal, long cells go on in the next line."""
-    room, first = shutil.get_terminal_size((100, 24)).columns, 22
-    width = max(20, (room - first) // len(rows[0][1]) - 2)
-    lines = []
-    for label, cells in rows:
-        whole = len(cells) == 1  # then a path stays in one piece
-        wrap = textwrap.TextWrapper(width, break_on_hyphens=not whole, break_long_words=not whole)
-        wrapped = [textwrap.wrap(clean(label), first), *(wrap.wrap(clean(cell)) for cell in cells)]
-        for parts in itertools.zip_longest(*wrapped, fillvalue=""):
-            padded = [_padded(part, size) for part, size in zip(parts, [first] + [width] * len(cells), strict=True)]
-            lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+    """A label, and a cell per experiment or arm."""
+    (_, heads), *facts = rows if rows[0][0] == "" else [("", [""] * len(rows[0][1])), *rows]
+    return _table(Table(tuple(heads), tuple(Row(label, tuple(cells)) for label, cells in facts)))
 
 
 def grid(heads: list[str], rows: list[list[str]]) -> str:
-    """A line a row, each column as wide as its longest cell; the last one goes on below where the terminal ends."""
-    cells = [[clean(cell) for cell in row] for row in [heads, *rows]]
-    widths = [max(map(_width, column)) for column in zip(*cells)][:-1]
-    indent = sum(widths) + 2 * len(widths)
-    room = _room()
-    lines = []
-    for row in cells:
-        start = "  ".join(_padded(cell, width) for cell, width in zip(row, widths))
-        last = textwrap.wrap(row[-1], max(_WRAPPED_LEAST, room - indent)) or [""]
-        lines.append(f"{start}  {last[0]}".rstrip())
-        lines += [" " * indent + more for more in last[1:]]
-    return "\n".join(lines)
+    return _table(Table(tuple(heads), tuple(Row("", tuple(cells)) for cells in rows)))
 
 
 def indented(text: str) -> str:
     """A remark below a row."""
-    return textwrap.fill(clean(text), max(_WRAPPED_LEAST, _room()), initial_indent="    ", subsequent_indent="    ")
-
-
-def _room() -> int:
-    return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else UNLIMITED
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * max(0, width - _width(text))
-
-
-def _width(text: str) -> int:
-    """Columns on a terminal: wide characters take two, combining ones none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in ("W", "F") else 1 for c in text
-    )
+    return textwrap.fill(clean(text), UNLIMITED, initial_indent="    ", subsequent_indent="    ")

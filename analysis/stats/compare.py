@@ -1,22 +1,25 @@
-"""Compares experiments: facts of each and of each arm, the differences of their bests, the verdict in words."""
+"""Compares experiments: facts of each and of each arm, and for each pair of arms difference, null band or test, verdict."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from ..reading import startup
 from ..reading.locate import AnalysisError
 from ..reading.provenance import best_result, made_of
-from ..reading.records import Experiment, Trial
-from ..render.formats import validation_n
-from . import verdict
-from .contest import comparison, overall
-from .grouping import Arm, group
-from .selection import optimism_of
+from ..reading.records import ENDED, Experiment, Trial, validation_n
+from . import statement, two_sample, verdict
+from .arms import Arm, group, notes_between, obstacles_between, shared_design
+from .best_of_n import optimism_of
+
+INTERVAL_METHOD = "Welch t interval of the difference of means"
+P_METHOD = "two-sided exact Mann-Whitney test with mid-ranks"
+IMPROVEMENT_METHOD = "Newcombe 2006, method 5"
 
 
 def compare(*experiments: Experiment, named: Sequence[str] = ()) -> dict[str, Any]:
@@ -31,12 +34,12 @@ def compare(*experiments: Experiment, named: Sequence[str] = ()) -> dict[str, An
             raise AnalysisError(f"experiment {first.id} was named twice; name two different experiments")
     arms = group(experiments, named)
     pairs = list(itertools.combinations(arms, 2))
-    found = [comparison(*pair, tests=len(pairs)) for pair in pairs]
+    comparisons = [compare_arms(*pair, tests=len(pairs)) for pair in pairs]
     return {
         "experiments": [facts(experiment) for experiment in experiments],
         "arms": [arm_facts(arm) for arm in arms],
-        "comparison": found[0] if len(found) == 1 else overall(arms, found),
-        "comparisons": found,
+        "comparison": comparisons[0] if len(comparisons) == 1 else _overall(arms, comparisons),
+        "comparisons": comparisons,
     }
 
 
@@ -56,7 +59,7 @@ def arm_facts(arm: Arm) -> dict[str, Any]:
 
 
 def facts(experiment: Experiment) -> dict[str, Any]:
-    """What one experiment did, as plain JSON values; `made` is how its best trial was."""
+    """What one experiment did, as plain JSON values; `made` is how its best trial was trained."""
     chosen = experiment.chosen
     return {
         "id": experiment.id,
@@ -85,7 +88,7 @@ def best_facts(trial: Trial) -> dict[str, Any]:
         "params": trial.parameters,
         "evaluation": evaluation(trial),
         "validation_n": n,
-        "validation_interval": None if n is None else list(verdict.wilson(trial.score or 0.0, n)),
+        "validation_interval": None if n is None else list(two_sample.wilson(trial.score or 0.0, n)),
         "parameters_source": trial.parameters_source,
     }
 
@@ -97,6 +100,92 @@ def evaluation(trial: Trial) -> dict[str, Any] | None:
     if values["top1"] is None:
         return None
     return values | {"n": None if values["n"] is None else int(values["n"])}
+
+
+def compare_arms(first: Arm, second: Arm, tests: int = 1) -> dict[str, Any]:
+    """Difference and verdict; `headline` and `details` say it in words, `statement` is both. One experiment each: the
+    null band. More: of the means of their bests. `tests` pairs are compared in all: p is multiplied by it (Bonferroni)."""
+    experiments = [*first.experiments, *second.experiments]
+    obstacles = obstacles_between(experiments)
+    single = len(experiments) == 2
+    comparison = _single(first, second, obstacles) if single or obstacles else _repeated(first, second, tests)
+    notes = [*shared_design(first.experiments, second.experiments), *notes_between(experiments)]
+    return {"arms": [first.name, second.name], **comparison, "notes": notes}
+
+
+def _single(first: Arm, second: Arm, obstacles: list[str]) -> dict[str, Any]:
+    pair = (first.experiments[0], second.experiments[0])
+    bests = (pair[0].best, pair[1].best)
+    comparable = not obstacles and bests[0] is not None and bests[1] is not None
+    difference = bests[1].score - bests[0].score if comparable else None
+    band = two_sample.null_band(scores(pair[0]), scores(pair[1]), first.maximises) if comparable else None
+    conclusion = statement.of_single_experiments(pair, obstacles, difference, band)
+    return {
+        "difference": difference,
+        "interval": None,  # one experiment per arm: there is no spread between runs to build it from
+        "p_value": None,
+        **statement.fields(conclusion),
+        "null_band": None if band is None else band._asdict() | {"exact": True},
+        "repeats_needed": two_sample.repeats_needed() if conclusion.verdict == verdict.NOT_ESTIMABLE else None,
+    }
+
+
+def _repeated(first: Arm, second: Arm, tests: int) -> dict[str, Any]:
+    """2 or 3 experiments per arm give a difference of means and nothing to judge it by; 4 give a test, more are needed
+    where several pairs share its level."""
+    sizes = (len(first.bests), len(second.bests))
+    numbers: dict[str, Any] = {"interval": None, "p_value": None, "null_band": None, "repeats_needed": None}
+    numbers |= {"repeats": list(sizes), "difference": sum(second.bests) / sizes[1] - sum(first.bests) / sizes[0]}
+    random = all(e.chosen is not None and not any(e.chosen) for arm in (first, second) for e in arm.experiments)
+    needed = two_sample.repeats_needed(0.05 / tests)
+    if min(sizes) >= two_sample.FEWEST:
+        numbers |= _tested(first.bests, second.bests, first.maximises) | {"tests": tests}
+        numbers["p_value"] = min(1.0, tests * numbers["p_value"])
+    if min(sizes) < needed and not random:
+        word, numbers["repeats_needed"] = verdict.NOT_ESTIMABLE, needed
+    else:
+        is_shown = not random and numbers["p_value"] < 0.05
+        word = verdict.DIFFERENCE if is_shown else verdict.NO_DIFFERENCE
+    return {**numbers, **statement.fields(statement.of_repeats((first, second), numbers, word, random))}
+
+
+def _tested(first: list[float], second: list[float], maximise: bool) -> dict[str, Any]:
+    difference, interval = two_sample.welch(first, second)
+    better = two_sample.probability_of_improvement(first, second, maximise)
+    return {
+        "difference": difference,
+        "interval": list(interval),
+        "interval_method": INTERVAL_METHOD,
+        "p_value": two_sample.mann_whitney_p(first, second),
+        "p_method": P_METHOD,
+        "probability_of_improvement": better,
+        "probability_interval": list(two_sample.improvement_interval(better, len(first), len(second))),
+        "probability_method": IMPROVEMENT_METHOD,
+    }
+
+
+def _overall(arms: list[Arm], comparisons: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of three or more arms: a difference is shown where any pair shows one, else the most frequent verdict."""
+    words = [pair["verdict"] for pair in comparisons]
+    word = verdict.DIFFERENCE if verdict.DIFFERENCE in words else Counter(words).most_common(1)[0][0]
+    notes = dict.fromkeys(note for pair in comparisons for note in pair["notes"])
+    needed = [pair["repeats_needed"] for pair in comparisons if pair["repeats_needed"]]
+    return {
+        "arms": [arm.name for arm in arms],
+        "difference": None,
+        "interval": None,
+        "p_value": None,
+        **statement.fields(statement.of_many(arms, comparisons, word)),
+        "null_band": None,
+        "repeats_needed": max(needed, default=None),
+        "notes": list(notes),
+    }
+
+
+def scores(experiment: Experiment) -> list[float | None]:
+    """One entry per trial, failed ones as None. Trials that still run are no failures and are left out."""
+    waiting = experiment.state == "RUNNING"
+    return [trial.score for trial in experiment.trials if trial.state in ENDED or not waiting]
 
 
 def _finite(value: Any) -> float | int | None:

@@ -37,7 +37,7 @@ def rank_share(scores: Sequence[float], groups: Sequence[Hashable]) -> tuple[flo
     in spread. p: Kruskal and Wallis 1952, chi-squared approximation.
     """
     ranks, labels = stats.rankdata(scores), sorted(set(groups), key=str)
-    parts = [ranks[[label == found for found in groups]] for label in labels]
+    parts = [ranks[[label == other for other in groups]] for label in labels]
     n, k = len(ranks), len(parts)
     within = float(sum(((part - part.mean()) ** 2).sum() for part in parts))
     total = float(((ranks - ranks.mean()) ** 2).sum())
@@ -73,9 +73,9 @@ def _noncentral_f(ratio: float, freedom: tuple[int, int], shift: float) -> float
 
 
 def importances(experiments: Sequence[Experiment]) -> list[Importance]:
-    """One a hyperparameter, over the randomly drawn trials of all arms that have a result.
+    """One per hyperparameter, over the randomly sampled trials of all arms that have a result.
 
-    Trials that a tuner chose crowd where results were good, so that one hyperparameter stands for another; they are
+    Trials that a tuner chose are concentrated where results were good, so that one hyperparameter stands for another; they are
     left out. Refused: fewer than 20 such trials, or no two groups of at least 4 trials.
     """
     trials = [trial for experiment in experiments for trial in _random(experiment)]

@@ -1,4 +1,4 @@
-"""Statistics on paired differences: one number a seed, the same seeds under both configurations."""
+"""Statistics on paired differences: one number per seed, the same seeds under both configurations."""
 
 from __future__ import annotations
 
@@ -39,19 +39,21 @@ def paired(differences: Sequence[float], comparisons: int = 1) -> Paired | None:
     n, level = len(differences), 1 - 0.05 / comparisons
     if n == 0:
         return None
-    mean = math.fsum(differences) / n
+    mean, p_flip = math.fsum(differences) / n, sign_flip_p(differences)
     sd = float(np.std(differences, ddof=1)) if n > 1 else None
     if sd is None or sd < 1e-12:  # equal but for rounding: no spread to build an interval from
-        return Paired(n, mean, sd, None, None, level, n - 1, None, sign_flip_p(differences))
-    error = sd / math.sqrt(n)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * error
-    p_t = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
-    return Paired(n, mean, sd, mean - half, mean + half, level, n - 1, p_t, sign_flip_p(differences))
+        return Paired(n, mean, sd, None, None, level, n - 1, None, p_flip)
+    test = stats.ttest_1samp(differences, 0)
+    low, high = map(float, test.confidence_interval(level))
+    return Paired(n, mean, sd, low, high, level, n - 1, float(test.pvalue), p_flip)
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
     """Two-sided p of the exact sign-flip test (Fisher 1935, The Design of Experiments, section 21): the share of all
-    2^n sign patterns whose sum is at least as far from zero as observed. Raises ValueError beyond `MOST_PAIRS`."""
+    2^n sign patterns whose sum is at least as far from zero as observed. Raises ValueError beyond `MOST_PAIRS`.
+
+    scipy's `permutation_test` gives the same; with 20 pairs it takes 24 s and this 0.02 s, and `calibrate` needs thousands.
+    """
     if len(differences) > MOST_PAIRS:
         raise ValueError(f"{len(differences)} pairs, at most {MOST_PAIRS} are counted exactly")
     sums = np.zeros(1)  # (2^k,) after k differences
@@ -66,12 +68,12 @@ def smallest_flip_p(n: int) -> float:
     return min(1.0, 2 / 2**n)
 
 
-def seeds_needed(found: Paired, comparisons: int) -> int | None:
-    """Fewest pairs whose interval would leave out zero if mean and spread stayed as found; None above `MOST_PAIRS` or
+def seeds_needed(difference: Paired, comparisons: int) -> int | None:
+    """Fewest pairs whose interval would leave out zero if mean and spread stayed the same; None above `MOST_PAIRS` or
     without a spread. With so many, a true difference of this size is shown about every second time."""
-    for n in range(2, MOST_PAIRS + 1) if found.sd else ():
-        half = float(stats.t.ppf(1 - 0.025 / comparisons, n - 1)) * found.sd / math.sqrt(n)
-        if half < abs(found.mean):
+    for n in range(2, MOST_PAIRS + 1) if difference.sd else ():
+        half = float(stats.t.ppf(1 - 0.025 / comparisons, n - 1)) * difference.sd / math.sqrt(n)
+        if half < abs(difference.mean):
             return n
     return None
 
@@ -93,19 +95,19 @@ def by_seed(values: dict[int, float], others: dict[int, float]) -> dict[str, flo
 
 
 def spread(values: dict[int, float]) -> dict[str, Any]:
-    """Of one number a seed: n, mean, standard deviation, 95 % t interval of the mean, and the numbers themselves. What n or
+    """Of one number per seed: n, mean, standard deviation, 95 % t interval of the mean, and the numbers themselves. What n or
     a spread of zero does not allow is None."""
-    found = list(values.values())
+    numbers = list(values.values())
     return {
         "by_seed": {str(seed): value for seed, value in values.items()},
-        "n": len(found),
-        "mean": statistics.fmean(found) if found else None,
-        "sd": statistics.stdev(found) if len(found) > 1 else None,
-        "interval": mean_interval(found),
+        "n": len(numbers),
+        "mean": statistics.fmean(numbers) if numbers else None,
+        "sd": statistics.stdev(numbers) if len(numbers) > 1 else None,
+        "interval": mean_interval(numbers),
     }
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """95 % t interval of one mean; None for fewer than two values or no spread."""
-    found = paired(values) if len(values) > 1 else None
-    return None if found is None or found.low is None or found.high is None else (found.low, found.high)
+    mean = paired(values) if len(values) > 1 else None
+    return None if mean is None or mean.low is None or mean.high is None else (mean.low, mean.high)

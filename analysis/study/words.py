@@ -36,8 +36,8 @@ def number_text(value: float | None, measure: Measure) -> str:
 
 def spread_text(found: dict[str, Any], measure: Measure) -> str:
     """Mean ± standard deviation (n), in the measure's unit."""
-    factor, unit = (100, " %") if measure.kind == "fraction" else (1, " s" if measure.kind == "seconds" else "")
-    return words.spread_text(found, factor, unit)
+    units = {"fraction": words.ACCURACY, "seconds": words.SECONDS}
+    return words.spread_text(found, units.get(measure.kind, words.EPOCHS))
 
 
 def signed_text(value: float, measure: Measure) -> str:

@@ -10,9 +10,9 @@ from ..reading.records import Experiment, Trial
 from ..reading.values import strict_json
 from ..render import formats as words
 from ..render.terminal import clean, columns, safe_json, say
+from ..stats.best_of_n import optimism_of
 from ..stats.compare import evaluation
-from ..stats.selection import optimism_of
-from ..stats.verdict import wilson
+from ..stats.two_sample import wilson
 from .retrain import evaluate_command, retrain_command
 
 

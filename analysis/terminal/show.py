@@ -14,7 +14,7 @@ from ..reading.records import ENDED, Experiment
 from ..reading.values import score
 from ..render import formats as words
 from ..render.terminal import clean, columns, grid, say
-from ..stats.circumstances import notes_between
+from ..stats.arms import notes_between
 from .condition import condition
 
 SHORT = 40  # trials that are shown without --all; of more, so many of the best and of the last

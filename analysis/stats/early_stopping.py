@@ -17,7 +17,7 @@ class Curve(NamedTuple):
 
 
 class Patience(NamedTuple):
-    """One row of the counterfactual: over the `known` of all curves, `epochs` used in all, `lost`: mean score lost
+    """One row of the counterfactual: of the `known` of all curves, `epochs` used in all, `lost`: mean score lost
     against the curve's own best, `best_lost`: what the arm's best lost. None where curves end too soon to tell."""
 
     patience: int
@@ -29,18 +29,18 @@ class Patience(NamedTuple):
 
 def curves(experiment: Experiment) -> list[Curve]:
     """Of the trials that succeeded, report a number each epoch, and say how many epochs they were allowed."""
-    found = []
+    known = []
     for trial in experiment.trials:
         values = [score(result.value) for result in trial.intermediates]
         planned = planned_epochs(trial)
         if values and None not in values and planned:
-            found.append(Curve(values, planned))
-    return found
+            known.append(Curve(values, planned))
+    return known
 
 
 def planned_epochs(trial: Trial) -> int | None:
     """Most epochs that a trial which succeeded might have run; one that diverged could not go on. None where it
-    does not say, as other trial scripts do not, and where it was interrupted: that was no early stop."""
+    is not recorded, as of other trial scripts, and where it was interrupted: that was no early stop."""
     value = trial.effective.get("epochs")
     if trial.state != "SUCCEEDED" or not isinstance(value, int) or isinstance(value, bool) or value < 1:
         return None
@@ -54,9 +54,9 @@ def stopped_early(curve: Curve) -> bool:
     return len(curve.values) < curve.planned
 
 
-def saved(found: Sequence[Curve]) -> tuple[int, int, int]:
+def saved(finished: Sequence[Curve]) -> tuple[int, int, int]:
     """Epochs run, epochs planned, trials stopped early."""
-    return sum(len(c.values) for c in found), sum(c.planned for c in found), sum(map(stopped_early, found))
+    return sum(len(c.values) for c in finished), sum(c.planned for c in finished), sum(map(stopped_early, finished))
 
 
 def stop_at(curve: Curve, patience: int, maximise: bool) -> int | None:
@@ -73,19 +73,21 @@ def stop_at(curve: Curve, patience: int, maximise: bool) -> int | None:
     return None if stopped_early(curve) else len(curve.values)
 
 
-def counterfactual(found: Sequence[Curve], maximise: bool, patiences: Sequence[int] = range(1, 11)) -> list[Patience]:
-    """A row a patience. The schedule of the learning rate does not depend on when a trial stops, so a shorter
+def counterfactual(
+    finished: Sequence[Curve], maximise: bool, patiences: Sequence[int] = range(1, 11)
+) -> list[Patience]:
+    """A row per patience. The schedule of the learning rate does not depend on when a trial stops, so a shorter
     patience is an exact prefix of the curve; a longer one is known only where a trial ran to its end."""
     best, sign = (max if maximise else min), 1 if maximise else -1
     rows = []
     for patience in patiences:
-        stops = [stop_at(curve, patience, maximise) for curve in found]
+        stops = [stop_at(curve, patience, maximise) for curve in finished]
         known = sum(stop is not None for stop in stops)
-        if not found or known < len(found):
+        if not finished or known < len(finished):
             rows.append(Patience(patience, known, None, None, None))
             continue
-        kept = [best(curve.values[:stop]) for curve, stop in zip(found, stops)]
-        own = [best(curve.values) for curve in found]
+        kept = [best(curve.values[:stop]) for curve, stop in zip(finished, stops)]
+        own = [best(curve.values) for curve in finished]
         lost = [sign * (whole - part) for whole, part in zip(own, kept)]
         rows.append(Patience(patience, known, sum(stops), sum(lost) / len(lost), sign * (best(own) - best(kept))))
     return rows
