@@ -68,7 +68,7 @@ format: .venv/test-ready  ## bring the code into shape
 clean:  ## remove what demo and test made, except downloads and experiments
 	rm -rf runs data/sample_photos data/sample_cache .pytest_cache .ruff_cache
 
-.venv/ready: requirements.txt experiments/repairs.py
+.venv/ready: requirements.txt experiments/repairs/__init__.py
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info[:2] <= (3, 13) else "Python 3.10 to 3.13 is needed, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -r requirements.txt

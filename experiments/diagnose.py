@@ -1,7 +1,7 @@
 """Has a running experiment ended, and in which way? Judgements over one look at it, without any effect.
 
-NNI itself knows DONE, STOPPED and ERROR. The others are deaths that it does not show: `/check-status` goes on saying
-RUNNING with a dead tuner, a queue that cannot run, or trials that fail one like the other.
+NNI itself knows DONE, STOPPED and ERROR. The others are deaths that it does not show: `/check-status` still says RUNNING
+with a dead tuner, a queue that cannot run, or trials that fail one like the other.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from nni.experiment.config.utils import parse_time
 
 from analysis.reading.records import Experiment as Record
 from analysis.reading.records import Trial
-from experiments.config import asked_gpus
-from experiments.failures import all_failed, failure_kind, log_of, why_no_result
+from experiments.config import requested_gpus
+from experiments.logs import failure_kind, log_of, why_no_result
 
 GONE_S = 5.0  # the manager's process is gone for so long; nnictl registers it a moment after its start
 HUNG_S = 90.0  # the process is there and answers nothing
 TUNERLESS_S = 5.0  # no tuner process for so long, while NNI says RUNNING
 SETTLE_S = 5.0  # between the end of a trial and the start of the next one
 QUEUE_S = 20.0  # the manager has submitted a trial, and none runs
-SILENT_S = 90.0  # no trial runs and the tuner proposes none, without a word in its log
+SILENT_S = 90.0  # no trial runs and the tuner proposes none, without a line in its log
 SPARE_S = 300.0  # for starting and ending, beyond the experiment's own limits
 NO_LIMIT_S = 7 * 24 * 3600.0  # of an experiment that sets no duration itself
 
@@ -51,8 +51,8 @@ class Snapshot:
     tuner_death: str | None  # the exception that ended the tuner, by its log
     idle_s: float  # since a trial last ran
     queued: bool  # the manager submitted a trial that has not been started
-    waits_for_gpu: bool  # it asks for GPUs that are there, perhaps taken by another program
-    stopped_by_hand: bool  # the manager's log says that it was told to stop, not that it shut down by itself
+    waits_for_gpu: bool  # it requests GPUs that are there, perhaps taken by another program
+    stopped_by_hand: bool  # by the manager's log: it did not shut down by itself
     record: Record | None
     cause: str = ""  # why a manager that is gone ended, by its log
     signs: dict[str, float] = field(default_factory=dict)  # running trial: its last sign of life, seconds since 1970
@@ -72,7 +72,7 @@ class Verdict(NamedTuple):
 
 
 def judge(look: Snapshot, limits: Limits) -> Verdict | None:
-    """None while the experiment goes on."""
+    """None while the experiment continues."""
     return (
         _ended(look)
         or _manager(look)
@@ -86,8 +86,7 @@ def judge(look: Snapshot, limits: Limits) -> Verdict | None:
 
 def _ended(look: Snapshot) -> Verdict | None:
     if look.status == "DONE":
-        reason, log = all_failed(look.record)
-        return Verdict("DONE", reason, log)
+        return _done(look.record)
     if look.status == "STOPPED":
         return Verdict("STOPPED", "")
     if look.status == "ERROR":
@@ -97,11 +96,20 @@ def _ended(look: Snapshot) -> Verdict | None:
     return None
 
 
+def _done(record: Record | None) -> Verdict:
+    """An experiment without any result is DONE for NNI all the same."""
+    if record is None or record.best or not record.trials:
+        return Verdict("DONE", "")
+    first = record.trials[0]
+    reason = f"no trial has a result; the first one {first.state}: {why_no_result(first)}"
+    return Verdict("DONE", reason, log_of(first))
+
+
 def _manager(look: Snapshot) -> Verdict | None:
     if look.gone_s > GONE_S:
         if look.stopped_by_hand:
             before = f"NNI's manager: {look.cause}; then " if look.cause else ""
-            return Verdict("STOPPED", f"{before}it was told to stop (nnictl stop, or its web page)")
+            return Verdict("STOPPED", f"{before}it was stopped by hand (nnictl stop, or its web page)")
         if look.cause:
             return Verdict("LOST", f"NNI's manager has ended by itself: {look.cause}", "log/nnimanager.log")
         return Verdict("LOST", "NNI's manager has ended without being told to", "log/nnictl_stderr.log")
@@ -133,7 +141,7 @@ def _dead_tuner(exception: str) -> Verdict:
 def _queue(look: Snapshot) -> Verdict | None:
     if look.status == "RUNNING" and look.queued and look.idle_s > QUEUE_S and not look.waits_for_gpu:
         reason = f"a trial has been waiting for {look.idle_s:.0f} s and none can be started"
-        gpus = asked_gpus(look.record.config) if look.record else 0
+        gpus = requested_gpus(look.record.config) if look.record else 0
         return Verdict("STUCK", reason + (f" (trialGpuNumber: {gpus})" if gpus else ""), "log/nnimanager.log")
     return None
 
@@ -141,8 +149,10 @@ def _queue(look: Snapshot) -> Verdict | None:
 def _failing(look: Snapshot, times: int) -> Verdict | None:
     trials = look.record.trials if look.record else ()
     ended = sorted((t for t in trials if t.end is not None and t.end / 1000 >= look.since), key=lambda t: t.end)
-    last = [failure_kind(trial, bool(look.record.config.get("assessor"))) for trial in ended[-times:]] if times else []
-    if not times or len(last) < times or last[0] is None or len(set(last)) > 1:
+    if not times or len(ended) < times:
+        return None
+    kinds = {failure_kind(trial, bool(look.record.config.get("assessor"))) for trial in ended[-times:]}
+    if len(kinds) > 1 or None in kinds:
         return None
     reason = f"the last {times} trials failed alike, the latest ({ended[-1].trial_id}) with: {why_no_result(ended[-1])}"
     return Verdict("FAILING", reason, log_of(ended[-1]))
@@ -171,4 +181,4 @@ def _overdue(look: Snapshot) -> Verdict | None:
     config = look.record.config if look.record else {}
     experiment, trial = config.get("maxExperimentDuration"), config.get("maxTrialDuration")
     limit = parse_time(experiment) + parse_time(trial or 0) + SPARE_S if experiment else NO_LIMIT_S
-    return Verdict("TIMEOUT", "it runs longer than its own limits allow") if look.watched_s > limit else None
+    return Verdict("TIMEOUT", "it has run longer than its own limits allow") if look.watched_s > limit else None

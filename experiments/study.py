@@ -22,14 +22,13 @@ from analysis.reading.records import Experiment as Record
 from analysis.study.files import MAIN, TEACHER, Part, Plan, default_folder, experiments_of, named, read_plan, write_plan
 from experiments.check import check
 from experiments.config import DEMO_CACHE, ROOT, Experiment, Overrides, absolute, read_experiment
-from experiments.errors import ExperimentError
-from experiments.finish import Watching, finish, say_interrupted
-from experiments.launch import watch_running
-from experiments.manager import forget_dead, start
+from experiments.findings import ExperimentError
+from experiments.launch import resume, watch_running
+from experiments.nni import forget_dead, start
 from experiments.plan_difference import difference
-from experiments.resume import resume
 from experiments.studies import STUDIES, demo_fields
 from experiments.study_teacher import taught
+from experiments.watch import WatchSettings, print_interrupted, watch_to_end
 
 FILE = ROOT / "experiments" / "study.yml"
 SPACES = ROOT / "search_spaces"
@@ -50,7 +49,7 @@ class Asked:
     folder: Path | None = None
 
 
-def studies(all_asked: Sequence[Asked], watching: Watching) -> int:
+def studies(all_asked: Sequence[Asked], watching: WatchSettings) -> int:
     """One after another, when the plans of all are known to be sound. Returns the exit code: 0 where every training has
     ended. Raises ExperimentError."""
     folders = [(asked.folder or default_folder(asked.study)).resolve() for asked in all_asked]
@@ -69,7 +68,7 @@ def studies(all_asked: Sequence[Asked], watching: Watching) -> int:
     return 0
 
 
-def _study(asked: Asked, plan: Plan, watching: Watching) -> int:
+def _study(asked: Asked, plan: Plan, watching: WatchSettings) -> int:
     """Part after part. Returns the exit code."""
     try:
         for part in plan.parts:
@@ -199,7 +198,7 @@ def _hint(part: Part, errors: list[str]) -> str:
     return ""
 
 
-def _run(part: Part, watching: Watching) -> int:
+def _run(part: Part, watching: WatchSettings) -> int:
     """Start it, return to it or go on with it, until no training is missing. Returns the exit code."""
     while True:
         records = experiments_of(part)
@@ -227,11 +226,11 @@ def _busy(part: Part, records: list[Record]) -> list[str]:
     return [e["id"] for e in named(part) if is_running(e) and states.get(e["id"], "RUNNING") == "RUNNING"]
 
 
-def _start(part: Part, watching: Watching) -> int:
+def _start(part: Part, watching: WatchSettings) -> int:
     experiment = _refuse(part)
     forget_dead()
     try:
-        return finish([start(experiment)], watching)
+        return watch_to_end([start(experiment)], watching)
     except KeyboardInterrupt:
-        say_interrupted([])
+        print_interrupted([])
         return 130

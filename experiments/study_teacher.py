@@ -8,7 +8,7 @@ from analysis.render.formats import score_text
 from analysis.study.arms import Training, arms_of, measured
 from analysis.study.files import Part, Plan, experiments_of
 from analysis.study.teacher import WEIGHTS, able, best_of
-from experiments.errors import ExperimentError
+from experiments.findings import ExperimentError
 
 
 def taught(part: Part, plan: Plan) -> Part:

@@ -1,8 +1,8 @@
-"""How the repairs of NNI (manager_js/) get into NNI's manager, and what keeps them out.
+"""How the repairs of NNI get into NNI's manager, its launcher and nnictl, and what keeps them out.
 
-NNI's manager is a Node.js program that honours NODE_OPTIONS. `launch` sets it; for a bare `nnictl` a line in the
-environment's site-packages does, written by `python -m experiments.repairs` (part of `make .venv/ready`). What starts
-the manager is Python, and repaired by nnictl_repairs.py wherever this file has been run or imported.
+NNI's manager is a Node.js program that honours NODE_OPTIONS (manager_js/). `launch` sets it; for a bare `nnictl` a line in
+the environment's site-packages does, written by `python -m experiments.repairs` (part of `make .venv/ready`). The manager is
+started by Python, which nnictl.py repairs wherever this file has been run or imported.
 Only the standard library is imported here: that line runs this file each time nnictl starts.
 """
 
@@ -24,6 +24,7 @@ PRELOAD = THIS_FILE.parent / "manager_js" / "preload.js"
 SWITCH = "FOOD11_NNI_REPAIRS"  # "off": plain NNI
 NAME_OF_LINE = "food11_repairs.pth"
 AS_NNICTL = "food11_repairs_for_nnictl"
+INSTALL = "python -m experiments.repairs"
 
 
 def are_off() -> bool:
@@ -44,7 +45,7 @@ def with_repairs(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def missing_repairs() -> list[str]:
-    """Why an experiment would run without the repairs, or not start with them: a line a reason, [] where all is well.
+    """Why an experiment would run without the repairs, or not start with them: a line per reason, [] where all is well.
 
     Asks the real thing: the preload itself checks that each repair fits NNI's files (about 0.1 s).
     """
@@ -62,28 +63,22 @@ def missing_repairs() -> list[str]:
     return [] if done.returncode == 0 else [done.stderr.strip().split("\n")[-1] or "NNI's Node.js does not run here"]
 
 
-def missing_in_nnictl(site_packages: Path | None = None) -> list[str]:
-    """As missing_repairs, for a bare `nnictl` of this Python."""
-    line = (site_packages or _site_packages()) / NAME_OF_LINE
+def is_installed(site_packages: Path | None = None) -> bool:
+    """Whether a bare `nnictl` of this Python runs the repairs of this folder, where it is now."""
     try:
-        known = line.read_text("utf-8") == _line()
+        return _file(site_packages).read_text("utf-8") == _line()
     except OSError:
-        known = False
-    hint = (
-        f"a bare nnictl runs NNI without the repairs ({line} does not name this folder); python -m experiments.repairs"
-    )
-    return missing_repairs() or ([] if known else [hint])
+        return False
 
 
 def install(site_packages: Path | None = None) -> Path:
     """Let each `nnictl` of this Python start its managers repaired. Returns the file written."""
-    file = (site_packages or _site_packages()) / NAME_OF_LINE
-    file.write_text(_line(), "utf-8")
-    return file
+    _file(site_packages).write_text(_line(), "utf-8")
+    return _file(site_packages)
 
 
-def _site_packages() -> Path:
-    return Path(sysconfig.get_paths()["purelib"])
+def _file(site_packages: Path | None) -> Path:
+    return (site_packages or Path(sysconfig.get_paths()["purelib"])) / NAME_OF_LINE
 
 
 def _line() -> str:
@@ -95,15 +90,8 @@ def _line() -> str:
     )
 
 
-if __name__ == "__main__":
-    if sys.argv[1:]:
-        sys.exit(
-            "error: python -m experiments.repairs takes no arguments: it lets nnictl of this environment repair NNI"
-        )
-    print(f"{install()}: nnictl of this environment now repairs NNI")
-else:
-    if __name__ == AS_NNICTL:
-        warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # nnictl imports it
-        os.environ.update(with_repairs(os.environ))
-    if not are_off():
-        runpy.run_path(str(THIS_FILE.with_name("nnictl_repairs.py")))["install"]()
+if __name__ == AS_NNICTL:
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # nnictl imports it
+    os.environ.update(with_repairs(os.environ))
+if not are_off():
+    runpy.run_path(str(THIS_FILE.with_name("nnictl.py")))["install"]()

@@ -1,7 +1,7 @@
 """NNI's launcher and nnictl, repaired in their own process, as manager_js/ repairs the manager in its.
 
-repairs.py runs this file wherever NNI may be started, before NNI is imported: standard library only. NNI's modules are
-changed as they are loaded, and act only while NODE_OPTIONS repairs the manager as well.
+The package's __init__.py runs this file wherever NNI may be started, before NNI is imported: standard library only. NNI's
+modules are changed as they are loaded, and act only while NODE_OPTIONS repairs the manager as well.
 """
 
 from __future__ import annotations
@@ -10,19 +10,26 @@ import contextlib
 import functools
 import importlib.abc
 import importlib.machinery
+import json
+import os
 import re
 import runpy
+import shutil
 import sqlite3
 import sys
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+
+NOT_SAVED = (".git", ".venv", "__pycache__")  # of the trial's folder, by nnictl experiment save: made again elsewhere
 
 _HERE = Path(__file__).resolve()
-_start = runpy.run_path(str(_HERE.with_name("nni_start.py")))
+_start = runpy.run_path(str(_HERE.with_name("start.py")))
 is_active, one_line = _start["is_active"], _start["one_line"]
 
 
 def _in_one_line(command, next_step):
-    """A command of nnictl that says in one line why it failed; with --debug as NNI does."""
+    """A command of nnictl that fails in one line with the reason; with --debug as NNI does."""
 
     @functools.wraps(command)
     def run(args):
@@ -87,9 +94,65 @@ def _refuse_unless_stopped(experiment_id: str) -> None:
 
 
 def _repair_archive(utils) -> None:
-    code = runpy.run_path(str(_HERE.with_name("nnictl_archive.py")))
-    if is_active():
-        code["repair"](utils, _in_one_line)
+    """`nnictl experiment save` and `load`: NNI 3.0 asks its own configuration for keys of NNI 1 (KeyError: 'trial').
+
+    utils: NNI's module nni.tools.nnictl.nnictl_utils.
+    """
+    if not is_active():
+        return
+    plain = SimpleNamespace(**vars(utils))
+
+    def save(args):
+        plain.update_experiment()  # a dead manager's experiment counts as running until some command looks
+        entry = plain.Experiments().get_all_experiments().get(args.id) or {}
+        # NNI looks for its logs in its home, wherever the experiment is.
+        with _repaired(utils, plain, NNI_HOME_DIR=entry.get("logDir") or plain.NNI_HOME_DIR):
+            plain.save_experiment(args)
+
+    def load(args):
+        args.logDir = args.logDir and os.path.abspath(os.path.expanduser(args.logDir))
+        with _repaired(utils, plain):
+            plain.load_experiment(args)
+        with zipfile.ZipFile(os.path.expanduser(args.path)) as archive:
+            experiment_id = json.loads(archive.read("nnictl/.experiment"))["id"]
+        folder = Path(plain.Experiments().get_all_experiments()[experiment_id]["logDir"])
+        code = Path(os.path.expanduser(args.codeDir)).absolute()
+        _record_folders(folder / experiment_id / "db" / "nni.sqlite", folder, code)
+
+    step = "look with: nnictl experiment {} --help".format
+    utils.save_experiment = _in_one_line(save, lambda args: step("save"))
+    utils.load_experiment = _in_one_line(load, lambda args: step("load"))
+
+
+@contextlib.contextmanager
+def _repaired(utils, plain, **changes):
+    """NNI's module with the keys that it asks for, and without what is made again elsewhere in an archive's code."""
+
+    class Config(plain.Config):
+        def get_config(self):
+            config = super().get_config()
+            return {"trial": {"codeDir": config.get("trialCodeDirectory")}, **config}
+
+    def copytree(source, target, **options):
+        ignored = {"ignore": shutil.ignore_patterns(*NOT_SAVED)} if Path(target).name == "code" else {}
+        return shutil.copytree(source, target, **options, **ignored)
+
+    vars(utils).update(changes, Config=Config, shutil=SimpleNamespace(**{**vars(shutil), "copytree": copytree}))
+    try:
+        yield
+    finally:
+        vars(utils).update({name: getattr(plain, name) for name in ("Config", "shutil", *changes)})
+
+
+def _record_folders(database: Path, folder: Path, code: Path) -> None:
+    """Name the new folders in the experiment's own record, which resume reads."""
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        for row, text in connection.execute("SELECT rowid, params FROM ExperimentProfile").fetchall():
+            params = json.loads(text)
+            params |= {"experimentWorkingDirectory": str(folder), "trialCodeDirectory": str(code)}
+            if isinstance(params.get("trainingService"), dict):
+                params["trainingService"]["trialCodeDirectory"] = str(code)
+            connection.execute("UPDATE ExperimentProfile SET params = ? WHERE rowid = ?", (json.dumps(params), row))
 
 
 REPAIRS = {

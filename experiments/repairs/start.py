@@ -1,12 +1,11 @@
 """NNI's start of its manager, repaired: it gives it 3 s to answer, then prints its whole error output and a traceback.
 
-Run by nnictl_repairs.py: standard library only.
+Run by nnictl.py of this folder: standard library only.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import logging
 import os
@@ -69,7 +68,7 @@ class Start:
                     return
             if time.monotonic() > deadline:
                 raise NotStarted(
-                    f"NNI's manager has not answered within {START_S:.0f} s (a busy machine?) and was ended{self._words()}"
+                    f"NNI's manager has not answered within {START_S:.0f} s (a busy machine?) and was ended{self._reason()}"
                 )
             time.sleep(0.2)
         raise NotStarted(self._end())
@@ -80,7 +79,7 @@ class Start:
         with contextlib.suppress(psutil.Error, AttributeError):
             sockets = psutil.Process(self.process.pid).net_connections("tcp")
             return any(one.status == psutil.CONN_LISTEN and one.laddr.port == self.args.port for one in sockets)
-        return True  # this system does not tell
+        return True  # this system does not say
 
     def post(self, data: object) -> None:
         """Give it the experiment."""
@@ -105,17 +104,17 @@ class Start:
     def _end(self) -> str:
         code = self.process.returncode
         how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-        return f"NNI's manager ended while it started ({how}){self._words()}"
+        return f"NNI's manager ended while it started ({how}){self._reason()}"
 
-    def _words(self) -> str:
+    def _reason(self) -> str:
         """What its error output or its log say, and where they are."""
         folder = Path(self.args.experiments_directory, self.args.experiment_id, "log")
         errors = re.split(r"Experiment \S+ start: .*\n-+\n", _text(folder / "nnictl_stderr.log"))[-1]
         logged = re.findall(r"\] (?:ERROR|CRITICAL) \([^)]*\) (.+)", _text(folder / "nnimanager.log", self.began))
         lines = [line.strip() for line in errors.splitlines() if line.strip() and not line.startswith("(node:")]
         named = [line for line in lines if re.match(r"\w*Error\b|The repairs of NNI|\S*node: ", line)]
-        said = (named or lines or logged[-1:] or [""])[0]
-        return f": {one_line(said)} (logs: {folder})" if said else f", without a word (logs: {folder})"
+        reason = (named or lines or logged[-1:] or [""])[0]
+        return f": {one_line(reason)} (logs: {folder})" if reason else f", without a word (logs: {folder})"
 
 
 def _text(path: Path, since: float = 0.0) -> str:
@@ -147,45 +146,54 @@ def _signals_raise():
             signal.signal(number, signal.SIG_DFL)
 
 
-def repair(launcher) -> None:
-    """launcher: NNI's module nni.experiment.launcher."""
-    starts: dict[int, Start] = {}  # by port
-    plain = SimpleNamespace(**vars(launcher))
+class _Launcher:
+    """What replaces functions of NNI's module nni.experiment.launcher."""
 
-    def spawn(args, run_mode):
-        process = plain._start_rest_server(args, run_mode)
-        starts[args.port] = Start(args, process)
+    def __init__(self, launcher) -> None:
+        self._plain = SimpleNamespace(**vars(launcher))
+        self._starts: dict[int, Start] = {}  # by port
+
+    def spawn(self, args, run_mode):
+        process = self._plain._start_rest_server(args, run_mode)
+        self._starts[args.port] = Start(args, process)
         return process
 
-    def check(port, retry=3, url_prefix=None):
-        starts[port].wait() if is_active() else plain._check_rest_server(port, retry, url_prefix)
+    def check(self, port, retry=3, url_prefix=None) -> None:
+        if is_active():
+            self._starts[port].wait()
+        else:
+            self._plain._check_rest_server(port, retry, url_prefix)
 
-    def post(port, api, data, prefix=None):
-        starts[port].post(data) if is_active() else plain.rest.post(port, api, data, prefix)
+    def post(self, port, api, data, prefix=None):
+        return self._starts[port].post(data) if is_active() else self._plain.rest.post(port, api, data, prefix)
 
-    @functools.wraps(plain.start_experiment)
-    def start(action, exp_id, config, port, *more, **named):
+    def start_experiment(self, action, exp_id, config, port, *more, **named):
         if not is_active():
-            return plain.start_experiment(action, exp_id, config, port, *more, **named)
+            return self._plain.start_experiment(action, exp_id, config, port, *more, **named)
         with _signals_raise():
             try:
-                return plain.start_experiment(action, exp_id, config, port, *more, **named)
+                return self._plain.start_experiment(action, exp_id, config, port, *more, **named)
             except BaseException as error:
-                if port in starts:
-                    starts.pop(port).end()
-                    plain.Experiments().update_experiment(exp_id, "status", "STOPPED")
+                if port in self._starts:
+                    self._starts.pop(port).end()
+                    self._plain.Experiments().update_experiment(exp_id, "status", "STOPPED")
                 if isinstance(error, NotStarted):
                     raise StartError(str(error)) from None
                 raise
 
-    def name_the_page(record: logging.LogRecord) -> bool:
+    def name_the_page(self, record: logging.LogRecord) -> bool:
         """NNI lists all addresses of this machine, without the prefix."""
         port = re.search(r"^Web portal URLs: .*:(\d+)$", str(record.msg))
-        if port and is_active() and int(port[1]) in starts:
-            record.msg = f"Web portal URLs: ${{CYAN}}{page(int(port[1]), starts[int(port[1])].args.url_prefix)}/"
+        if port and is_active() and int(port[1]) in self._starts:
+            prefix = self._starts[int(port[1])].args.url_prefix
+            record.msg = f"Web portal URLs: ${{CYAN}}{page(int(port[1]), prefix)}/"
         return True
 
-    launcher._start_rest_server, launcher._check_rest_server = spawn, check
-    launcher.start_experiment = start
-    launcher.rest = SimpleNamespace(get=plain.rest.get, post=post)
-    logging.getLogger("nni.experiment").addFilter(name_the_page)
+
+def repair(launcher) -> None:
+    """launcher: NNI's module nni.experiment.launcher."""
+    ours = _Launcher(launcher)
+    rest = SimpleNamespace(get=launcher.rest.get, post=ours.post)
+    launcher._start_rest_server, launcher._check_rest_server, launcher.rest = ours.spawn, ours.check, rest
+    launcher.start_experiment = ours.start_experiment
+    logging.getLogger("nni.experiment").addFilter(ours.name_the_page)
