@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
+import io
 import json
 import os
 import re
@@ -238,14 +240,23 @@ def test_the_hyperparameters_of_the_reference_are_the_code_s(fields):
     check_generated("docs/reference.md", "hyperparameters", text)
 
 
-def test_the_demo_s_output_is_what_compare_prints(tmp_path, capsys):
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory) -> tuple[str, Path]:
+    """What `compare` prints of the recorded pair, and the folder that it writes."""
     from analysis.__main__ import main
 
     pair = [str(ROOT / "analysis" / "recorded" / name) for name in ("tpe", "evolution")]
-    assert main(["compare", *pair, "--out", str(tmp_path)]) == 0
-    statement, _, rows = capsys.readouterr().out.partition("\n\n")
-    lines = [line for text in statement.splitlines() for line in textwrap.wrap(text, 128)]
-    printed = [*lines[:3], "...", *rows.splitlines()[:4], "...", "report: runs/demo/report.html"]
+    folder, printed = tmp_path_factory.mktemp("compared"), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main(["compare", *pair, "--out", str(folder)]) == 0
+    return printed.getvalue(), folder
+
+
+def test_the_demo_s_output_is_what_compare_prints(compared):
+    (verdict, statement), (_, *rows) = (part.splitlines() for part in compared[0].split("\n\n")[:2])
+    sentences = re.split(r"(?<=\.) (?=[A-Z])", statement)
+    lines = textwrap.wrap(" ".join(sentences[:2]), 128)
+    printed = [verdict, *lines, "...", *rows[:4], "...", "report: runs/demo/report.html"]
     text = "\n".join(line.rstrip() for line in printed)
     check_generated("README.md", "demo", f"```text\n{text}\n```\n")
 
@@ -322,7 +333,7 @@ def bare(key: Key) -> Key:
 def home(tmp_path_factory, tiny_cache) -> Path:
     """A folder of real files: those of the scenarios of test_numbers.py, two trainings, a cache."""
     home = tmp_path_factory.mktemp("files")
-    for name in ("recorded_pair", "repeats", "random_trials", "confirmation", "early_stopping", "balance"):
+    for name in ("repeats", "confirmation", "early_stopping"):
         (home / name).mkdir()
         in_home(SCENARIOS[name], home / name)
     trained(home, tiny_cache)
@@ -331,9 +342,9 @@ def home(tmp_path_factory, tiny_cache) -> Path:
 
 
 @pytest.fixture(scope="module")
-def written(home, tiny_cache) -> dict[str, list[Any]]:
+def written(home, compared, tiny_cache) -> dict[str, list[Any]]:
     """{name: contents of all real files of that name}, with those of the repository."""
-    roots = (home, ROOT / "analysis" / "recorded", ROOT / "docs" / "studies", tiny_cache)
+    roots = (home, compared[1], ROOT / "analysis" / "recorded", ROOT / "docs" / "studies", tiny_cache)
     paths = {name: [path for root in roots for path in root.rglob(name)] for name in FILES}
     return {name: [json.loads(path.read_text("utf-8")) for path in found] for name, found in paths.items()}
 
