@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
 from .reading.locate import AnalysisError
-from .render.terminal import clean, show_any_name
+from .render.terminal import clean, render, safe_json, show_any_name
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 1 with one line for a mistake that a person can put right."""
     show_any_name()
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["confirm"]:  # until 2026-11 a command of analysis
+        print(
+            f"error: confirm starts trainings; use: {clean(shlex.join(['python', '-m', 'experiments', *words]))}",
+            file=sys.stderr,
+        )
+        return 1
+    options = _parser().parse_args(words)
     try:
         code = options.run(options)
         sys.stdout.flush()
@@ -56,20 +64,6 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("experiment", metavar="ID_OR_PATH", help=what)
     record.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
     record.set_defaults(run=run_record)
-
-    confirm = commands.add_parser(
-        "confirm", allow_abbrev=False, help="retrain the best configurations and the default with fresh seeds"
-    )
-    confirm.add_argument("experiments", nargs="+", metavar="ID_OR_PATH", help=what)
-    confirm.add_argument(
-        "--top", type=int, default=3, metavar="N", help="configurations of each experiment (default: 3)"
-    )
-    confirm.add_argument(
-        "--seeds", type=int, default=5, metavar="N", help="trainings of each configuration (default: 5)"
-    )
-    confirm.add_argument("--out", type=Path, metavar="DIR", help="default: runs/confirm-IDS")
-    confirm.add_argument("--no-launch", action="store_true", help="print the command that trains instead of running it")
-    confirm.set_defaults(run=run_confirm)
 
     study = commands.add_parser("study", allow_abbrev=False, help="the page of a study that python -m experiments ran")
     study.add_argument(
@@ -126,11 +120,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def run_compare(options: argparse.Namespace) -> int:
     from .reading.reader import load_experiment
-    from .terminal.compare_words import print_comparison
+    from .reports.comparison import short_comparison, write_comparison
+    from .stats.compare import compare
 
     if len(options.experiments) < 2:
         raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
-    print_comparison([load_experiment(name) for name in options.experiments], options.group, options.out)
+    experiments = [load_experiment(name) for name in options.experiments]
+    summary = compare(*experiments, named=options.group)
+    page = write_comparison(experiments, summary, options.out)
+    print(f"{render(short_comparison(experiments, summary))}\n\nreport: {page}")
     return 0
 
 
@@ -151,35 +149,15 @@ def run_record(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_confirm(options: argparse.Namespace) -> int:
-    """Trains what is missing; when all is there, prints the verdict and the table and writes the files."""
-    from .confirm.command import confirm
-    from .confirm.page import COLUMNS, configuration_rows
-    from .confirm.plan import Request
-    from .render.terminal import columns
-
-    request = Request(options.experiments, options.top, options.seeds, options.out, not options.no_launch)
-    try:
-        outcome = confirm(request)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return 130
-    if outcome.result is not None:
-        print(f"verdict: {outcome.result['verdict']}\n{clean(outcome.result['statement'])}\n")
-        print(columns([("", COLUMNS), *configuration_rows(outcome.result)]))
-        print(f"\nreport: {outcome.page}")
-    return outcome.code
-
-
 def run_study(options: argparse.Namespace) -> int:
-    from .study.command import print_study
+    from .reports.study import print_study
 
     print_study(options.name, options.out)
     return 0
 
 
 def run_report(options: argparse.Namespace) -> int:
-    from .lab.report import lab_report
+    from .reports.lab_report import lab_report
 
     missing = lab_report(options.studies, options.pair, options.out, options.keep)
     if missing:
@@ -189,25 +167,27 @@ def run_report(options: argparse.Namespace) -> int:
 
 
 def run_list(options: argparse.Namespace) -> int:
-    from .terminal.overview import print_list
+    from .reports.experiment import list_document, overview
 
-    print_list(options.home, options.format)
+    print(safe_json(overview(options.home)) if options.format == "json" else render(list_document(options.home)))
     return 0
 
 
 def run_show(options: argparse.Namespace) -> int:
     from .reading.reader import load_experiment
-    from .terminal.show import print_experiment
+    from .reports.experiment import experiment_document
 
-    print_experiment(load_experiment(options.experiment), options.all)
+    print(render(experiment_document(load_experiment(options.experiment), options.all)))
     return 0
 
 
 def run_best(options: argparse.Namespace) -> int:
     from .reading.reader import load_experiment
-    from .terminal.best import print_best
+    from .reports.best import best_document, best_facts
 
-    print_best(load_experiment(options.experiment, finals_only=True), options.format)
+    experiment = load_experiment(options.experiment, finals_only=True)
+    best = best_facts(experiment)
+    print(safe_json(best) if options.format == "json" else render(best_document(experiment, best)))
     return 0
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.study.files import Part, Plan
+from analysis.reading.replication import Part, StudyPlan
 
 
-def difference(known: Plan, new: Plan) -> str:
+def difference(known: StudyPlan, new: StudyPlan) -> str:
     """What `known` has instead of what `new` has, in words; what differs alike for teachers and students is told once."""
     if known.study != new.study:
         return f"instead of {new.study}"

@@ -16,10 +16,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.confirm.trained import trained
 from analysis.reading.locate import AnalysisError, is_running
 from analysis.reading.records import Experiment as Record
-from analysis.study.files import MAIN, TEACHER, Part, Plan, default_folder, experiments_of, named, read_plan, write_plan
+from analysis.reading.replication import (
+    MAIN,
+    TEACHER,
+    Part,
+    StudyPlan,
+    cells_of,
+    load_readable,
+    read_plan,
+    registered,
+    study_folder,
+    write_plan,
+)
 from experiments.check import check
 from experiments.config import DEMO_CACHE, ROOT, Experiment, Overrides, absolute, read_experiment
 from experiments.findings import ExperimentError
@@ -52,13 +62,13 @@ class Asked:
 def studies(all_asked: Sequence[Asked], watching: WatchSettings) -> int:
     """One after another, when the plans of all are known to be sound. Returns the exit code: 0 where every training has
     ended. Raises ExperimentError."""
-    folders = [(asked.folder or default_folder(asked.study)).resolve() for asked in all_asked]
+    folders = [(asked.folder or study_folder(asked.study)).resolve() for asked in all_asked]
     try:
         plans = [_plan(asked, folder) for asked, folder in zip(all_asked, folders, strict=True)]
         _refuse_unused_weights(all_asked, plans)
         _refuse_early(plans)
         for plan, folder in zip(plans, folders, strict=True):
-            if read_plan(folder) is None:
+            if read_plan(folder, StudyPlan) is None:
                 write_plan(folder, plan)
     except AnalysisError as error:
         raise ExperimentError(str(error)) from error
@@ -68,7 +78,7 @@ def studies(all_asked: Sequence[Asked], watching: WatchSettings) -> int:
     return 0
 
 
-def _study(asked: Asked, plan: Plan, watching: WatchSettings) -> int:
+def _study(asked: Asked, plan: StudyPlan, watching: WatchSettings) -> int:
     """Part after part. Returns the exit code."""
     try:
         for part in plan.parts:
@@ -83,9 +93,9 @@ def _study(asked: Asked, plan: Plan, watching: WatchSettings) -> int:
     return 0
 
 
-def _plan(asked: Asked, folder: Path) -> Plan:
+def _plan(asked: Asked, folder: Path) -> StudyPlan:
     """The folder's plan, where it is the one asked for; a new one where there is none."""
-    known, new = read_plan(folder), Plan(asked.study, tuple(_parts(asked)))
+    known, new = read_plan(folder, StudyPlan), StudyPlan(asked.study, tuple(_parts(asked)))
     if known is None:
         return new
     if (known.study, *map(_asked_of, known.parts)) != (new.study, *map(_asked_of, new.parts)):
@@ -99,7 +109,7 @@ def _asked_of(part: Part) -> tuple:
     return part.name, part.space, part.fields
 
 
-def _refuse_unused_weights(all_asked: Sequence[Asked], plans: Sequence[Plan]) -> None:
+def _refuse_unused_weights(all_asked: Sequence[Asked], plans: Sequence[StudyPlan]) -> None:
     """Raises ExperimentError for --weights or --teacher-weights that no study takes."""
     asked, parts = all_asked[0], [part for plan in plans for part in plan.parts]
     if asked.weights and not any(_starts_from(asked.weights, part) for part in parts if part.name == MAIN):
@@ -122,19 +132,19 @@ def _starts_from(weights: str, part: Part) -> bool:
     )
 
 
-def _refuse_early(plans: Sequence[Plan]) -> None:
+def _refuse_early(plans: Sequence[StudyPlan]) -> None:
     """Raises ExperimentError where a part of a plan that was not begun would be refused at its start, after hours maybe."""
     for plan in plans:
-        if not any(named(part) for part in plan.parts):
+        if not any(registered(part) for part in plan.parts):
             for part in plan.parts:
                 _refuse(_before_teaching(part, plan), ("error",))  # the rest is told at its start
 
 
-def _before_teaching(part: Part, plan: Plan) -> Part:
+def _before_teaching(part: Part, plan: StudyPlan) -> Part:
     """Of students, as their teacher is not there yet, those that learn alone."""
     if plan.teacher is None or part.name == TEACHER:
         return part
-    return part._replace(space=part.space | {part.field: {"_type": "choice", "_value": part.values[:1]}})
+    return replace(part, space=part.space | {part.field: {"_type": "choice", "_value": part.values[:1]}})
 
 
 def _parts(asked: Asked) -> list[Part]:
@@ -201,8 +211,8 @@ def _hint(part: Part, errors: list[str]) -> str:
 def _run(part: Part, watching: WatchSettings) -> int:
     """Start it, return to it or go on with it, until no training is missing. Returns the exit code."""
     while True:
-        records = experiments_of(part)
-        states = [state for state, _, _ in trained(part.cells, {}, records)]
+        records = load_readable([entry["id"] for entry in registered(part)])
+        states = [cell.state for cell in cells_of(part, records)]
         if "missing" not in states:
             return 0
         busy = _busy(part, records)
@@ -223,7 +233,7 @@ def _run(part: Part, watching: WatchSettings) -> int:
 def _busy(part: Part, records: list[Record]) -> list[str]:
     """Ids of its experiments that run, or start just now."""
     states = {record.id: record.state for record in records}
-    return [e["id"] for e in named(part) if is_running(e) and states.get(e["id"], "RUNNING") == "RUNNING"]
+    return [e["id"] for e in registered(part) if is_running(e) and states.get(e["id"], "RUNNING") == "RUNNING"]
 
 
 def _start(part: Part, watching: WatchSettings) -> int:

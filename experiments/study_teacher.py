@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
+from analysis.reading.replication import (
+    WEIGHTS,
+    Cell,
+    Part,
+    StudyPlan,
+    best_teacher,
+    cells_of,
+    load_readable,
+    registered,
+)
 from analysis.render.formats import score_text
-from analysis.study.arms import Training, arms_of, measured
-from analysis.study.files import Part, Plan, experiments_of
-from analysis.study.teacher import WEIGHTS, able, best_of
 from experiments.findings import ExperimentError
 
 
-def taught(part: Part, plan: Plan) -> Part:
+def taught(part: Part, plan: StudyPlan) -> Part:
     """The students' part with the weights of the teacher that is best on the validation split, of those that came to their
     end and left best.pt. Raises ExperimentError where there is none."""
     if plan.teacher is None:
         return part
-    trainings = arms_of(plan.teacher, experiments_of(plan.teacher))[0].trainings
-    best = best_of(able(trainings))
+    trainings = cells_of(plan.teacher, load_readable([entry["id"] for entry in registered(plan.teacher)]))
+    best = best_teacher(trainings)
     if best is None:
         raise ExperimentError(
             f"{plan.teacher.experiment}: none of its {len(trainings)} trainings ended with a best.pt, so that there is no "
@@ -31,20 +39,19 @@ def taught(part: Part, plan: Plan) -> Part:
             f"{passed}",
             file=sys.stderr,
         )
-    return part._replace(fields=part.fields | {"teacher": str(best.trial.folder / WEIGHTS)})
+    return replace(part, fields=part.fields | {"teacher": str(best.weights)})
 
 
-def _validation(training: Training) -> float:
+def _validation(training: Cell) -> float:
     """Below every accuracy where it has no result."""
-    value = measured(training.trial, "validation") if training.state == "succeeded" else None
-    return -1.0 if value is None else value
+    return training.trial.score if training.state == "succeeded" else -1.0
 
 
-def _percent(training: Training) -> str:
+def _percent(training: Cell) -> str:
     return score_text(_validation(training), True)
 
 
-def _why_not(training: Training) -> str:
+def _why_not(training: Cell) -> str:
     if training.interrupted:
         return "cut short"
     return f"no {WEIGHTS} in {training.trial.folder or 'any folder on this machine'}"

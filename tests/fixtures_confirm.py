@@ -8,11 +8,11 @@ from typing import Any
 
 from fixtures_analysis import Recorder, final
 
-from analysis.confirm.cells import Plan, choose_configurations, fresh_seeds, search_facts
-from analysis.confirm.files import experiment_name
+from analysis.confirm.cells import choose_configurations, fresh_seeds, search_facts
 from analysis.confirm.settings import common_flags, settings_of
 from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment
+from analysis.reading.replication import ConfirmationPlan
 from trial.hyperparameters import describe_fields
 
 SPACE = {
@@ -39,11 +39,11 @@ def search(folder: Path, name: str, *trials: tuple[float | None, float], **confi
     return load_experiment(recorder.folder)
 
 
-def plan_of(*searches: Experiment, top: int = 2, seeds: int = 3) -> Plan:
+def plan_of(*searches: Experiment, top: int = 2, seeds: int = 3) -> ConfirmationPlan:
     """As `confirm` makes it, with the trial's fields known without asking it."""
     flags = common_flags(searches)
     configurations, notes = choose_configurations(searches, top, FIELDS)
-    return Plan(
+    return ConfirmationPlan(
         {"experiments": [s.id for s in searches], "top": top, "seeds": seeds},
         tuple(configurations),
         tuple(fresh_seeds(searches, seeds, [0] * len(searches))),
@@ -54,19 +54,19 @@ def plan_of(*searches: Experiment, top: int = 2, seeds: int = 3) -> Plan:
     )
 
 
-def confirming(folder: Path, plan: Plan, name: str = "conf0001", **config: Any) -> Recorder:
+def confirming(folder: Path, plan: ConfirmationPlan, name: str = "conf0001", **config: Any) -> Recorder:
     """An experiment of this plan without trials, known to NNI's registry in `folder`, which is $HOME/nni-experiments."""
-    told = {"experimentName": experiment_name(plan), "maxTrialNumber": len(plan.cells), "tuner": {"name": "Batch"}}
+    told = {"experimentName": plan.experiment, "maxTrialNumber": len(plan.cells), "tuner": {"name": "Batch"}}
     recorder = Recorder(folder, name, **(told | config))
     file = folder / ".experiment"
     registry = json.loads(file.read_text()) if file.exists() else {}
-    entry = {"id": name, "experimentName": experiment_name(plan), "logDir": str(folder), "startTime": len(registry)}
+    entry = {"id": name, "experimentName": plan.experiment, "logDir": str(folder), "startTime": len(registry)}
     file.write_text(json.dumps({**registry, name: {**entry, "status": "STOPPED", "pid": 0}}))
     return recorder
 
 
 def train(
-    recorder: Recorder, plan: Plan, scores: dict[tuple[str, int], float | None], evaluation: float = -0.02
+    recorder: Recorder, plan: ConfirmationPlan, scores: dict[tuple[str, int], float | None], evaluation: float = -0.02
 ) -> None:
     """One trial a cell in the plan's order, those in `scores` by (name, seed); None fails. Evaluation is apart by
     `evaluation` from validation."""

@@ -10,7 +10,7 @@ from typing import Any
 from conftest import ROOT
 from fixtures_analysis import Recorder
 
-from analysis.study.files import Part, Plan, write_plan
+from analysis.reading.replication import Part, StudyPlan, write_plan
 
 CLASSES = ("Bread", "Dairy product", "Dessert", "Egg", "Fried food")
 TRAINING = (100, 40, 80, 60, 20)
@@ -94,7 +94,7 @@ def _final(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def plan_in(folder: Path, study: str, *parts: Part) -> Plan:
-    plan = Plan(study, parts)
+def plan_in(folder: Path, study: str, *parts: Part) -> StudyPlan:
+    plan = StudyPlan(study, parts)
     write_plan(folder, plan)
     return plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.study.files import Part
+from analysis.reading.replication import Part
 from experiments.__main__ import main
 from experiments.study import Asked, _parts
 

@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("golden")
+ROOT = FOLDER.parent.parent
 
 
 def golden(name: str, text: str) -> None:
-    """Asserts that `text` is the content of tests/golden/NAME; dates that pages are written at are left out."""
-    text = re.sub(r"Written \d{4}-\d\d-\d\d \d\d:\d\d UTC", "Written DATE", text)
+    """Asserts that `text` is the content of tests/golden/NAME, but for the repository's folder and the date of a page."""
+    text = re.sub(r"Written \d{4}-\d\d-\d\d \d\d:\d\d UTC", "Written DATE", text).replace(str(ROOT), "ROOT")
     path = FOLDER / name
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(text, encoding="utf-8")

@@ -10,9 +10,9 @@ import pytest
 from fixtures_analysis import Recorder, final
 from scipy import stats
 
-from analysis.page.report import strict_json
 from analysis.reading.locate import AnalysisError
 from analysis.reading.reader import load_experiment
+from analysis.reading.values import strict_json
 from analysis.stats import two_sample
 from analysis.stats.compare import compare
 

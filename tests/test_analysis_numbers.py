@@ -12,9 +12,9 @@ import pytest
 from fixtures_analysis import Recorder, final
 from scipy import stats
 
-from analysis.page import charts, figures, page_rows, series
-from analysis.page.parallel import parallel, scale
 from analysis.reading.reader import load_experiment
+from analysis.reports import series
+from analysis.reports.facts import failure_rows, stopping_rows
 from analysis.stats import best_of_n, early_stopping, importance
 from analysis.stats.early_stopping import Curve, Patience
 
@@ -131,7 +131,7 @@ def test_curves_come_from_trials_that_say_how_long_they_might_run(tmp_path):
     (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
     experiment = load_experiment(recorder.folder)
     assert early_stopping.curves(experiment) == [Curve([0.5, 0.6], 4)]
-    assert charts.mark_stops(figures.empty_figure(), [experiment], figures.own_styles([experiment])) == 1
+    assert [curve.stopped_early for curve in series.learning_curves(experiment)] == [True, False]
 
 
 def test_a_trial_that_diverged_was_not_stopped_early(tmp_path):
@@ -152,7 +152,7 @@ def test_a_trial_that_was_interrupted_was_not_stopped_early(tmp_path):
     (trial,) = experiment.trials
     assert early_stopping.curves(experiment) == [] and trial.score == 0.6
     assert trial.warnings == ("interrupted after epoch 2: its best so far counts, not evaluated",)
-    assert charts.mark_stops(figures.empty_figure(), [experiment], figures.COLOURS) == 0
+    assert not any(curve.stopped_early for curve in series.learning_curves(experiment))
 
 
 def test_best_so_far_over_time_leaves_the_pause_of_a_resume_out(tmp_path):
@@ -172,7 +172,7 @@ def test_parallel_coordinates_by_hand(tmp_path):
     first.trial(0, 0.5, lr=1.0, kind="b")
     first.trial(1, None, state="FAILED", lr=9.0, kind="c")
     second.trial(0, 0.9, lr=3.0)
-    table = parallel([load_experiment(recorder.folder) for recorder in (first, second)])
+    table = series.parallel([load_experiment(recorder.folder) for recorder in (first, second)])
     assert [axis.name for axis in table.axes] == ["lr", "kind", "score"]
     assert table.heights == [[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]  # a choice's values in order of text: None, b
     assert table.axes[0].ticks == [(0.0, "1"), (1.0, "3")]
@@ -180,11 +180,11 @@ def test_parallel_coordinates_by_hand(tmp_path):
 
 
 def test_scale_takes_many_numbers_by_value_and_keeps_the_ends_of_many_texts():
-    heights, ticks = scale([0, 1, 2, 3, 4, 5, 6, 7, 20])
+    heights, ticks = series.scale([0, 1, 2, 3, 4, 5, 6, 7, 20])
     assert (heights[4], ticks) == (0.2, [(0.0, "0"), (1.0, "20")])
-    assert scale([True, False, None])[0] == [1.0, 0.0, 0.5]
-    assert len(scale([f"v{k}" for k in range(20)])[1]) == 2
-    assert scale([5, 5]) == ([0.5, 0.5], [(0.5, "5")])
+    assert series.scale([True, False, None])[0] == [1.0, 0.0, 0.5]
+    assert len(series.scale([f"v{k}" for k in range(20)])[1]) == 2
+    assert series.scale([5, 5]) == ([0.5, 0.5], [(0.5, "5")])
 
 
 def test_rows_of_early_stopping_join_equal_patiences_and_say_what_is_not_known(tmp_path):
@@ -194,14 +194,14 @@ def test_rows_of_early_stopping_join_equal_patiences_and_say_what_is_not_known(t
     told = {"received": {"lr": 0.01, "momentum": 0.9}, "effective": {"lr": 0.01, "momentum": 0.9, "epochs": 3}}
     path = recorder.output("t0000") / "hyperparameters.json"
     path.write_text(json.dumps(told))
-    rows = dict(page_rows.stopping_rows([load_experiment(recorder.folder)], True))
-    assert rows["As it ran"] == ["3 of 3 epochs; 0 of 1 trials stopped early"]
-    assert rows["Patience 1"] == ["2 epochs; lost: 10.0 points a trial, 10.0 points at the best"]
-    assert rows["Patience 2 to 10"] == ["3 epochs; lost: 0.0 points a trial, 0.0 points at the best"]
+    rows = {row.label: row.cells for row in stopping_rows([load_experiment(recorder.folder)], True)}
+    assert rows["As it ran"] == ("3 of 3 epochs; 0 of 1 trials stopped early",)
+    assert rows["Patience 1"] == ("2 epochs; lost: 10.0 points per trial, 10.0 points at the best",)
+    assert rows["Patience 2 to 10"] == ("3 epochs; lost: 0.0 points per trial, 0.0 points at the best",)
     told["effective"]["epochs"] = 8
     path.write_text(json.dumps(told))
-    rows = dict(page_rows.stopping_rows([load_experiment(recorder.folder)], True))
-    assert rows["Patience 2 to 10"] == ["not known: 1 of 1 curves end too soon"]
+    rows = {row.label: row.cells for row in stopping_rows([load_experiment(recorder.folder)], True)}
+    assert rows["Patience 2 to 10"] == ("not known: 1 of 1 curves end too soon",)
 
 
 def test_failures_are_counted_by_reason(tmp_path):
@@ -211,8 +211,11 @@ def test_failures_are_counted_by_reason(tmp_path):
         (recorder.output(f"t{sequence:04d}") / "trial.stderr").write_text(
             "MemoryError\n" if sequence else "KeyError: 1\n"
         )
-    found = page_rows.failure_rows([load_experiment(recorder.folder)])
-    assert found == [("failed: MemoryError", ["2 of 3 trials"]), ("failed: KeyError: 1", ["1 of 3 trials"])]
+    rows = failure_rows([load_experiment(recorder.folder)])
+    assert [(row.label, [*row.cells]) for row in rows] == [
+        ("failed: MemoryError", ["2 of 3 trials"]),
+        ("failed: KeyError: 1", ["1 of 3 trials"]),
+    ]
 
 
 def test_best_of_k_of_thousands_of_trials_has_few_points_and_the_right_value():

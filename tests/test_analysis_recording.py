@@ -15,10 +15,11 @@ from fixtures_analysis import Recorder, final
 
 from analysis.__main__ import main
 from analysis.export.neutral import Neutral
-from analysis.page.arms import per_class_rows
 from analysis.reading.logs import failure_reason, tuner_errors
 from analysis.reading.reader import load_experiment
 from analysis.reading.tables import epochs_table, trials_table
+from analysis.render.document import Row
+from analysis.reports.facts import class_rows
 from analysis.stats.compare import compare, facts
 
 RECORDED = ROOT / "analysis" / "recorded"
@@ -89,7 +90,7 @@ def test_a_recording_says_what_the_experiment_says(home, tmp_path, capsys):
         before.id,
         before.chosen,
     )
-    assert per_class_rows([after]) == per_class_rows([before]) == [("Noodles/Pasta", ["3 / 4 (75.0 %)"])]
+    assert class_rows([after]) == class_rows([before]) == (Row("Noodles/Pasta", ("3 / 4 (75.0 %)",)),)
     told = json.dumps(facts(before)).replace(str(recorder.folder), str(tmp_path / "copy"))
     assert json.dumps(facts(after)) == told.replace("/scratch/joe/", "/elsewhere1/")
     assert failure_reason(after.trials[2]) == "OSError: [Errno 28] No space left: '/elsewhere3/training.npy'"
@@ -176,5 +177,5 @@ def test_the_recorded_pair_is_small_whole_and_neutral():
     for experiment in (tpe, evolution):
         assert (experiment.state, experiment.counts["succeeded"]) == ("DONE", 15)
         assert all(trial.parameters_confirmed and trial.folder for trial in experiment.trials)
-    assert len(per_class_rows([tpe, evolution])) == 11
+    assert len(class_rows([tpe, evolution])) == 11
     assert compare(tpe, evolution)["comparison"]["verdict"] == "no_difference_shown"

@@ -11,15 +11,21 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 from fixtures_analysis import Recorder, final
+from golden import golden
 
 import analysis
 from analysis.__main__ import main
-from analysis.page import figures, series
-from analysis.page.arms import per_class_rows
 from analysis.reading.logs import failure_reason, tuner_errors
 from analysis.reading.provenance import best_result, shared_photos
 from analysis.reading.reader import load_experiment
+from analysis.render import markdown
+from analysis.render.document import Row
+from analysis.reports import figures, series
+from analysis.reports.comparison import comparison
+from analysis.reports.facts import class_rows
+from analysis.stats.compare import compare
 
 EVIL = "<script>alert(1)</script>"
 
@@ -131,7 +137,7 @@ def test_best_so_far_counts_failed_trials(pair):
     experiment = load_experiment(pair[0].folder)
     assert series.best_so_far(experiment) == ([0, 1, 2], [0.6, 0.6, 0.8])
     assert series.trial_points(experiment)[:2] == ([0, 2], [0.6, 0.8])
-    assert series.without_score(experiment).number == [1]
+    assert series.without_score(experiment).x == [1]
 
 
 def test_head_table_figure_and_terminal_number_the_trials_as_nni_does(tmp_path, capsys):
@@ -149,7 +155,7 @@ def test_head_table_figure_and_terminal_number_the_trials_as_nni_does(tmp_path, 
     assert "90.0 % at no. 12" in text and re.search(r"^ *12\* +t0012 ", text, re.MULTILINE)
     experiment = load_experiment(recorder.folder)
     points = series.trial_points(experiment)
-    assert points.number[points.trial.index(experiment.best)] == 12
+    assert points.x[points.trial.index(experiment.best)] == 12
 
 
 def test_numbers_that_repeat_after_a_plain_resume_are_told_and_drawn_in_order(tmp_path):
@@ -251,6 +257,11 @@ def test_the_page_fetches_nothing_and_escapes_what_it_shows(pair, tmp_path):
     assert "alert(1)" in json.dumps(json.loads(found))
 
 
+def test_the_words_of_the_recorded_pairs_page():
+    pair = [load_experiment(ROOT / "analysis/recorded" / name) for name in ("tpe", "evolution")]
+    golden("comparison.txt", markdown.render(comparison(pair, compare(*pair))))
+
+
 def test_the_page_of_arms_without_any_result(tmp_path):
     recorders = [Recorder(tmp_path, name) for name in ("empty001", "lost0001")]
     recorders[1].trial(0, None, state="FAILED")
@@ -310,7 +321,7 @@ def test_per_class_rows_come_from_the_best_trials_own_file(pair):
         text = json.dumps({"evaluation": {"per_class": classes}})
         (pair[0].output(name) / "result.json").write_text(text)
     experiments = [load_experiment(recorder.folder) for recorder in pair]
-    assert per_class_rows(experiments) == [("Bread", ["32 / 40 (80.0 %)", "–"])]
+    assert class_rows(experiments) == (Row("Bread", ("32 / 40 (80.0 %)", "–")),)
 
 
 def test_photos_in_two_splits_are_a_warning_of_the_comparison(pair, tmp_path, capsys):

@@ -11,10 +11,9 @@ import pytest
 from conftest import ROOT
 from fixtures_analysis import Recorder
 
-from analysis.page.series import startup_end, table_rows
-from analysis.reading.chosen import chosen
 from analysis.reading.reader import load_experiment
-from analysis.reading.startup import Design, design, explain, label, shared_trials, startup_trials
+from analysis.reading.startup import Design, chosen, design, explain, label, shared_trials, startup_trials
+from analysis.reports.series import origins, startup_end
 from analysis.stats.arms import configuration, group
 from analysis.stats.best_of_n import pooled_startup
 from analysis.stats.compare import compare
@@ -33,11 +32,11 @@ FIRST = {"lr": 0.5, "momentum": 0.9}
 @pytest.mark.parametrize(
     ("tuner", "arguments", "first", "words"),
     [
-        (TPE, {}, 20, "0 of 15 trials are chosen by the tuner: TPE (seeded) draws the first 20 at random"),
-        (TPE, {"tpe_args": {"n_startup_jobs": 3}, "initial": 6}, 6, "9 of 15 trials are chosen by the tuner: TPE (seeded) draws the first 6 at random"),
-        (TPE, {"tpe_args": {"n_startup_jobs": 5}, "first": [FIRST]}, 5, "10 of 15 trials are chosen by the tuner: TPE (seeded) draws the first 5 at random, but for 1 given"),
-        (EVOLUTION, {"population_size": 5, "first": [FIRST], "initial": 4}, 5, "10 of 15 trials are chosen by the tuner: Evolution (seeded) draws the first 5 at random, but for 1 given"),
-        (EVOLUTION, {}, 32, "0 of 15 trials are chosen by the tuner: Evolution (seeded) draws the first 32 at random"),
+        (TPE, {}, 20, "0 of 15 trials are chosen by the tuner: TPE (seeded) samples the first 20 at random"),
+        (TPE, {"tpe_args": {"n_startup_jobs": 3}, "initial": 6}, 6, "9 of 15 trials are chosen by the tuner: TPE (seeded) samples the first 6 at random"),
+        (TPE, {"tpe_args": {"n_startup_jobs": 5}, "first": [FIRST]}, 5, "10 of 15 trials are chosen by the tuner: TPE (seeded) samples the first 5 at random, except 1 given"),
+        (EVOLUTION, {"population_size": 5, "first": [FIRST], "initial": 4}, 5, "10 of 15 trials are chosen by the tuner: Evolution (seeded) samples the first 5 at random, except 1 given"),
+        (EVOLUTION, {}, 32, "0 of 15 trials are chosen by the tuner: Evolution (seeded) samples the first 32 at random"),
     ],
 )  # fmt: skip
 def test_start_up(tuner, arguments, first, words):
@@ -182,7 +181,7 @@ def seeded(tmp_path, experiment_id, tuner=TPE, trials=7, **arguments):
 
 def test_a_given_trial_is_not_random(tmp_path):
     one, other = seeded(tmp_path, "one"), seeded(tmp_path, "two", EVOLUTION, trials=5)
-    assert [row["chosen_by"] for row in table_rows(one)] == ["given", *["random"] * 4, "tuner", "tuner"]
+    assert origins(one) == ["given", *["random"] * 4, "tuner", "tuner"]
     assert startup_end(one) == 4.5
     assert random_trials(one) == list(one.trials[1:5])
     short = seeded(tmp_path, "short", trials=5)

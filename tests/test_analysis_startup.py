@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from analysis.reading.chosen import chosen
-from analysis.reading.startup import ALL, explain, startup_trials
+from analysis.reading.startup import ALL, chosen, explain, startup_trials
 
 SPACE = {
     "lr": {"_type": "uniform", "_value": [0.0, 1.0]},
@@ -64,11 +63,11 @@ def test_defaults_are_those_of_the_installed_nni():
 @pytest.mark.parametrize(
     ("tuner", "arguments", "trials", "expected"),
     [
-        ("tpe", {}, 15, "0 of 15 trials are chosen by the tuner: TPE draws the first 20 at random"),
+        ("tpe", {}, 15, "0 of 15 trials are chosen by the tuner: TPE samples the first 20 at random"),
         ("TPE", {"tpe_args": {"n_startup_jobs": 5}}, 15,
-         "10 of 15 trials are chosen by the tuner: TPE draws the first 5 at random"),
+         "10 of 15 trials are chosen by the tuner: TPE samples the first 5 at random"),
         ("Evolution", {"population_size": 100}, 15,
-         "0 of 15 trials are chosen by the tuner: Evolution draws the first 100 at random"),
+         "0 of 15 trials are chosen by the tuner: Evolution samples the first 100 at random"),
         ("Random", {}, 15, "0 of 15 trials are chosen by the tuner: Random never learns"),
     ],
 )  # fmt: skip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from conftest import ROOT
+from experiments.batch import batch_problems, is_batch
 from fixtures_confirm import search
 
 from analysis.__main__ import main
-from experiments.batch import batch_problems, is_batch
 from experiments.check import check
 from experiments.config import Overrides, read_experiment
 from trial.hyperparameters import describe_fields

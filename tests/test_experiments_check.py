@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import ROOT, run_module
+from experiments.errors import ExperimentError
+from experiments.ports import find_port, is_free
 from test_trial_model import published
 
 from experiments import check as checks
 from experiments import launch as launching
 from experiments.check import check, describe_trial
 from experiments.config import Overrides, parse_set, read_experiment
-from experiments.errors import ExperimentError
-from experiments.ports import find_port, is_free
 from experiments.space import discrete_size, space_problems
 from trial.hyperparameters import describe_fields
 
@@ -96,17 +96,17 @@ def errors(found):
 @pytest.mark.parametrize(
     ("name", "note"),
     [
-        ("tpe", "0 of 15 trials are chosen by the tuner: TPE draws the first 20 at random"),
-        ("evolution", "0 of 15 trials are chosen by the tuner: Evolution draws the first 100 at random"),
-        ("tpe_guided", "10 of 15 trials are chosen by the tuner: TPE draws the first 5 at random"),
-        ("evolution_guided", "10 of 15 trials are chosen by the tuner: Evolution draws the first 5 at random"),
+        ("tpe", "0 of 15 trials are chosen by the tuner: TPE samples the first 20 at random"),
+        ("evolution", "0 of 15 trials are chosen by the tuner: Evolution samples the first 100 at random"),
+        ("tpe_guided", "10 of 15 trials are chosen by the tuner: TPE samples the first 5 at random"),
+        ("evolution_guided", "10 of 15 trials are chosen by the tuner: Evolution samples the first 5 at random"),
         (
             "tpe_seeded",
-            "10 of 15 trials are chosen by the tuner: TPE (seeded) draws the first 5 at random, but for 1 given",
+            "10 of 15 trials are chosen by the tuner: TPE (seeded) samples the first 5 at random, except 1 given",
         ),
         (
             "evolution_seeded",
-            "10 of 15 trials are chosen by the tuner: Evolution (seeded) draws the first 5 at random, but for 1 given",
+            "10 of 15 trials are chosen by the tuner: Evolution (seeded) samples the first 5 at random, except 1 given",
         ),
         ("random", "0 of 15 trials are chosen by the tuner: Random never learns"),
     ],

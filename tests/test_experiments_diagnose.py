@@ -10,16 +10,16 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from experiments.failures import failure_kind
+from experiments.finish import ENDS, Watching, _put_away
+from experiments.manager import OWNER, attach
+from experiments.ports import find_port
 from fixtures_analysis import START, Recorder
 
 from analysis.reading.logs import lines_since, tuner_death
 from analysis.reading.reader import load_experiment
 from experiments import manager_log
 from experiments.diagnose import Limits, Snapshot, Verdict, judge
-from experiments.failures import failure_kind
-from experiments.finish import ENDS, Watching, _put_away
-from experiments.manager import OWNER, attach
-from experiments.ports import find_port
 from experiments.watch import Outcome, Watcher, _is_queued, last_sign
 
 CALM = Snapshot(

@@ -7,11 +7,11 @@ import os
 
 import pytest
 from conftest import ROOT, run_module
-
-from experiments.config import Overrides, read_experiment, read_yaml
 from experiments.errors import ExperimentError
 from experiments.file_check import command_problems, file_problems
 from experiments.lines import place, place_of_refusal
+
+from experiments.config import Overrides, read_experiment, read_yaml
 
 YAML = """\
 experimentName: lines

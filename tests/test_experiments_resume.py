@@ -8,13 +8,13 @@ import subprocess
 
 import pytest
 from conftest import ROOT
-from fixtures_analysis import Recorder, final
-
 from experiments.errors import ExperimentError
 from experiments.finish import Watching, finish
 from experiments.manager import Manager
 from experiments.ports import find_port
 from experiments.resume import resume
+from fixtures_analysis import Recorder, final
+
 from experiments.why import why
 
 

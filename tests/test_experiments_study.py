@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT
@@ -12,8 +13,8 @@ from fixtures_study import part_of, plan_in
 from fixtures_study_command import parts, refused
 from nni.algorithms.hpo.gridsearch_tuner import GridSearchTuner
 
-from analysis.study.files import read_plan
-from analysis.study.words import TITLES
+from analysis.reading.replication import StudyPlan, read_plan
+from analysis.reports.study import TITLES
 from experiments.__main__ import main, parse
 from experiments.check import check
 from experiments.studies import STUDIES
@@ -47,7 +48,7 @@ def test_a_study_has_a_name_of_its_own_and_a_page():
         "distill_teacher",
     }
     (one,), (other,) = parts("balance"), parts("balance")
-    assert one.experiment != other.experiment and one._replace(experiment="") == other._replace(experiment="")
+    assert one.experiment != other.experiment and replace(one, experiment="") == replace(other, experiment="")
 
 
 def test_what_is_set_wins_over_the_demo_and_that_over_the_study():
@@ -148,7 +149,7 @@ def test_a_folder_with_another_study_is_refused(tmp_path, capsys):
     assert "and no patience instead of patience=0; repeat that" in error and error.count("\n") == 1
     error = refused(["balance", *out], capsys)
     assert f"{tmp_path} holds the study step_size instead of balance; repeat that" in error
-    assert len(read_plan(tmp_path).main.seeds) == 3
+    assert len(read_plan(tmp_path, StudyPlan).main.seeds) == 3
 
 
 def test_what_differs_from_the_folders_plan_is_named_in_each_part(tmp_path, capsys):

@@ -7,8 +7,8 @@ import torch
 from fixtures_study import plan_in, recorded
 from fixtures_study_command import parts, refused
 
-from analysis.study.command import study
-from analysis.study.files import read_plan
+from analysis.reading.replication import StudyPlan, read_plan
+from analysis.reports.study import study
 from experiments.__main__ import main
 from trial.model import build_model
 
@@ -35,7 +35,7 @@ def test_what_teachers_and_students_start_from_is_checked_before_hours_of_teachi
 
     monkeypatch.setattr("experiments.study._run", lambda part, watching: 3)
     assert main(["study", *words, *given, "--weights", files["resnet18"]]) == 3
-    assert read_plan(tmp_path / "out").teacher.fields["weights"] == files["resnet50"]
+    assert read_plan(tmp_path / "out", StudyPlan).teacher.fields["weights"] == files["resnet50"]
 
 
 @pytest.mark.parametrize(

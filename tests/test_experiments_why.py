@@ -7,11 +7,11 @@ import os
 
 import pytest
 from conftest import run_module
+from experiments.errors import ExperimentError
+from experiments.signatures import explain
 from fixtures_analysis import Recorder, final
 
 from experiments import manager_log
-from experiments.errors import ExperimentError
-from experiments.signatures import explain
 from experiments.why import why
 
 STAMP = "[2026-11-24 04:00:00]"

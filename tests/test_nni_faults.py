@@ -85,11 +85,12 @@ nvmlDeviceGetComputeRunningProcesses_v3 = nvmlDeviceGetGraphicsRunningProcesses_
 @pytest.fixture(scope="module")
 def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, float]:
     """All of them at once, watched to their end: {name: (id, state)}, what was said, and when the watching began."""
+    from experiments.finish import Watching, finish
+    from experiments.manager import start
+
     from experiments import processes
     from experiments.config import Overrides, read_experiment
     from experiments.diagnose import Limits
-    from experiments.finish import Watching, finish
-    from experiments.manager import start
 
     folder = tmp_path_factory.mktemp("bad")
     (folder / "one_gpu").mkdir()

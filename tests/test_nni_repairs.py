@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import run_module
-from fixtures_nni import DEFAULTS, EVOLUTION, TRIAL, Run, other_address
-
 from experiments.nnictl import NNICTL
 from experiments.ports import find_port
+from fixtures_nni import DEFAULTS, EVOLUTION, TRIAL, Run, other_address
+
 from experiments.repairs import SWITCH, with_repairs
 
 pytestmark = pytest.mark.nni

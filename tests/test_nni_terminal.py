@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from conftest import run_module
-
 from experiments.ports import find_port
 
 pytestmark = pytest.mark.nni
@@ -102,6 +101,6 @@ def test_a_finished_search_that_minimises_plain_numbers(nni_env, tmp_path):
     trials = load_experiment(found["folder"].split("/environments")[0]).trials
     scores = [trial.parameters["x"] for trial in trials if trial.state == "SUCCEEDED"]
     assert found["score"] == found["parameters"]["x"] == min(scores) and found["retrain"] is None
-    assert "minimize" in shown and "layer {_name" in shown and "TPE draws the first 2 at random" in shown
+    assert "minimize" in shown and "layer {_name" in shown and "TPE samples the first 2 at random" in shown
     failed = sum(trial.state == "FAILED" for trial in trials)
     assert (f"{failed} of 4 trials  failed: too small x" in shown) == (failed > 0)

@@ -26,7 +26,7 @@ from fixtures_confirm import confirming, plan_of, search, train
 from fixtures_study import part_of, plan_in, recorded
 
 from analysis.__main__ import main as analysis
-from analysis.confirm.files import write_plan
+from analysis.reading.replication import write_plan
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "numbers.json"

@@ -17,12 +17,12 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
+from experiments.nnictl import NNICTL
+from experiments.ports import find_port
 from fixtures_analysis import Recorder, final
 
 from analysis.reading.reader import load_experiment
 from experiments import check, nni_start
-from experiments.nnictl import NNICTL
-from experiments.ports import find_port
 from experiments.repairs import NAME_OF_LINE, PRELOAD, SWITCH, install, missing_in_nnictl, missing_repairs, with_repairs
 
 NNI_NODE = Path(importlib.util.find_spec("nni_node").submodule_search_locations[0])

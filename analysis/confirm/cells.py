@@ -9,64 +9,14 @@ import itertools
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..reading.locate import AnalysisError
-from ..reading.records import Experiment, Trial
-from ..render.formats import validation_n
+from ..reading.records import Experiment, Trial, validation_n
+from ..reading.replication import Configuration, key_of, typed
 from ..stats.best_of_n import optimism_of
 
 DEFAULT = "default"
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """`parameters` are the searched hyperparameters, every one of them. `promises`: a search that had it among its top,
-    with the validation accuracy it found, [{experiment, trial, rank, val_accuracy}]; empty for a default that no search had."""
-
-    name: str
-    parameters: dict[str, Any]
-    promises: tuple[dict[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that is retrained, fixed before the first training. `searches` are facts of each search, `notes` what a reader
-    should know."""
-
-    request: dict[str, Any]  # experiments, top, seeds: as asked for
-    configurations: tuple[Configuration, ...]  # the default last
-    seeds: tuple[int, ...]
-    settings: dict[str, Any]  # NNI's, but for tuner, search space and limits
-    fields: dict[str, dict[str, Any]]  # of the trial
-    searches: tuple[dict[str, Any], ...]
-    notes: tuple[str, ...]
-
-    @property
-    def cells(self) -> list[dict[str, Any]]:
-        """The parameters of each cell, as a trial receives them: seed by seed, so that an interrupted confirmation has
-        whole pairs."""
-        return [
-            {**configuration.parameters, "seed": seed}
-            for seed, configuration in itertools.product(self.seeds, self.configurations)
-        ]
-
-
-def typed(parameters: dict[str, Any], fields: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """32.0 for a whole-number field is 32 and 1 for a fraction 1.0, as the trial itself reads them."""
-    return {name: _typed(value, fields.get(name, {}).get("type")) for name, value in parameters.items()}
-
-
-def _typed(value: Any, kind: str | None) -> Any:
-    if kind == "int" and isinstance(value, float) and value.is_integer():
-        return int(value)
-    return float(value) if kind == "float" and type(value) is int else value
-
-
-def key_of(parameters: dict[str, Any]) -> str:
-    """Equal for equal parameters, whatever their order."""
-    return json.dumps(parameters, sort_keys=True)
 
 
 def choose_configurations(

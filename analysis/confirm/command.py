@@ -15,15 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..reading.locate import AnalysisError, is_running, registry
-from ..reading.reader import load_experiment
+from ..reading.locate import is_running, registry
+from ..reading.replication import Cell, ConfirmationPlan, cells_of, known_ids, load_readable
+from ..reports.confirmation import confirmation_result, write_confirmation
 from . import files
-from .cells import Plan
-from .page import write_result
 from .plan import Request, plan_of, size_text
-from .result import result_of
-from .statement import judge
-from .trained import Cell, cells_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FORWARD_S = 5.0  # a terminal's Ctrl-C reaches the launcher too; where only this process got it, it is passed on
@@ -55,30 +51,23 @@ def confirm(request: Request) -> Outcome:
             cells = _cells(folder, plan)
     if any(cell.state == "missing" for cell in cells):
         return Outcome(_say_missing(request, folder, plan, cells, code), None, None)
-    result = result_of(plan, cells)
-    result["verdict"], result["statement"] = judge(result)
-    return Outcome(0, result, write_result(folder, result, cells, plan.settings))
+    result = confirmation_result(plan, cells)
+    return Outcome(0, result, write_confirmation(folder, result, cells, plan.settings))
 
 
-def _cells(folder: Path, plan: Plan) -> list[Cell]:
+def _cells(folder: Path, plan: ConfirmationPlan) -> list[Cell]:
     """An experiment that cannot be read (deleted, or NNI is just starting it) is told and trains nothing."""
-    found = []
-    for known in files.known_experiments(folder, plan):
-        try:
-            found.append(load_experiment(known))
-        except AnalysisError as error:
-            _say(f"note: {error}")
-    return cells_of(plan, found)
+    return cells_of(plan, load_readable(known_ids(plan, folder), lambda error: _say(f"note: {error}")))
 
 
-def _running(folder: Path, plan: Plan) -> list[str]:
+def _running(folder: Path, plan: ConfirmationPlan) -> list[str]:
     """Ids of this plan's experiments whose manager is alive, also where it has only its page left; not one that a person
     looks at with `nnictl view`."""
-    entries, known = registry(), files.known_experiments(folder, plan)
+    entries, known = registry(), known_ids(plan, folder)
     return [i for i in known if i in entries and entries[i].get("status") != "VIEWED" and is_running(entries[i])]
 
 
-def _write_missing(folder: Path, plan: Plan, cells: Sequence[Cell]) -> Path:
+def _write_missing(folder: Path, plan: ConfirmationPlan, cells: Sequence[Cell]) -> Path:
     missing = [{**cell.configuration.parameters, "seed": cell.seed} for cell in cells if cell.state == "missing"]
     if len(missing) < len(cells):
         _say(f"{len(cells) - len(missing)} of {len(cells)} have ended before; the other {len(missing)} are trained now")
@@ -99,7 +88,7 @@ def _experiments(words: list[str]) -> int:
             interrupted = False
 
 
-def _say_missing(request: Request, folder: Path, plan: Plan, cells: Sequence[Cell], code: int) -> int:
+def _say_missing(request: Request, folder: Path, plan: ConfirmationPlan, cells: Sequence[Cell], code: int) -> int:
     """What is missing, and the command that goes on with it."""
     ended, running = sum(cell.state != "missing" for cell in cells), _running(folder, plan)
     again = f"python -m analysis confirm {' '.join(map(shlex.quote, request.ids))} --top {request.top} --seeds {request.seeds}"

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from ..reading.locate import AnalysisError
 from ..reading.reader import load_experiment
 from ..reading.records import Experiment
+from ..reading.replication import ConfirmationPlan, confirmation_folder, read_plan, write_plan
 from ..render.formats import seconds_text
 from ..stats.paired import MOST_PAIRS
-from .cells import Plan, choose_configurations, fresh_seeds, search_facts
-from .files import default_folder, read_plan, write_plan
+from .cells import choose_configurations, fresh_seeds, search_facts
 from .settings import common_flags, describe, flags_of, settings_of
 
 
@@ -25,7 +25,7 @@ class Request(NamedTuple):
     launch: bool
 
 
-def plan_of(request: Request) -> tuple[Path, Plan]:
+def plan_of(request: Request) -> tuple[Path, ConfirmationPlan]:
     """The folder and its plan; made and written where there is none yet. Raises AnalysisError."""
     if request.top < 1 or not 2 <= request.seeds <= MOST_PAIRS:
         raise AnalysisError(
@@ -34,16 +34,26 @@ def plan_of(request: Request) -> tuple[Path, Plan]:
         )
     searches = [load_experiment(name) for name in request.ids]
     ids = [search.id for search in searches]
-    folder = (request.folder or default_folder(ids)).resolve()
+    folder = (request.folder or confirmation_folder(ids)).resolve()
     asked = {"experiments": ids, "top": request.top, "seeds": request.seeds}
-    plan = read_plan(folder, asked)
+    plan = read_plan(folder, ConfirmationPlan)
     if plan is None:
         plan = _new_plan(searches, asked)
         write_plan(folder, plan)
+    refuse_another(folder, plan, asked)
     return folder, plan
 
 
-def _new_plan(searches: list[Experiment], asked: dict[str, Any]) -> Plan:
+def refuse_another(folder: Path, plan: ConfirmationPlan, request: dict[str, Any]) -> None:
+    """Raises AnalysisError for the plan of another request."""
+    if plan.request != request:
+        known = "{} --top {top} --seeds {seeds}".format(" ".join(plan.request["experiments"]), **plan.request)
+        raise AnalysisError(
+            f"{folder} holds the confirmation of {known}; repeat that, or name another folder with --out"
+        )
+
+
+def _new_plan(searches: list[Experiment], asked: dict[str, Any]) -> ConfirmationPlan:
     for search in searches:
         if asked["experiments"].count(search.id) > 1:
             raise AnalysisError(f"experiment {search.id} was named twice; name each search once")
@@ -59,7 +69,7 @@ def _new_plan(searches: list[Experiment], asked: dict[str, Any]) -> Plan:
     fields = [describe(search, flags) for search in searches][0]
     configurations, notes = choose_configurations(searches, asked["top"], fields)
     fixed = [int(flags_of(search).get("seed", fields["seed"]["default"])) for search in searches]
-    return Plan(
+    return ConfirmationPlan(
         request=asked,
         configurations=tuple(configurations),
         seeds=tuple(fresh_seeds(searches, asked["seeds"], fixed)),
@@ -70,7 +80,7 @@ def _new_plan(searches: list[Experiment], asked: dict[str, Any]) -> Plan:
     )
 
 
-def size_text(plan: Plan) -> str:
+def size_text(plan: ConfirmationPlan) -> str:
     """How much there is to train, and about how long that takes."""
     size = f"{len(plan.cells)} trainings: {len(plan.configurations)} configurations with {len(plan.seeds)} seeds"
     medians = [search["median_trial_s"] for search in plan.searches if search["median_trial_s"]]

@@ -1,13 +1,15 @@
-"""Reads the rows of an NNI database without ever disturbing the manager that writes it.
+"""Reads the rows of an NNI database without ever disturbing the manager that writes it, and holds them to NNI's types.
 
 Schema: `nni_node/core/sqlDatabase.js`. The journal mode is `delete`, and the manager gives up after one
 second on a locked file and then stops the experiment; so a read lock must be short. Every SELECT here
-takes a chunk by rowid and is fetched at once. All three tables only ever grow.
+takes a chunk by rowid and is fetched at once. All three tables only ever grow. SQLite keeps anything in any column: a
+cell of another type than NNI writes means a damaged file.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 import sqlite3
 import tempfile
@@ -15,11 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from . import startup
 from .locate import AnalysisError
-from .rows import Rows, event_row, metric_row
-from .values import load_json
+from .values import load_json, read_metric
 
 CHUNK_ROWS = 1000  # about 2 ms of read lock
 _EVENTS = "timestamp, trialJobId, event, data, logPath, sequenceId, environmentId, message"
@@ -136,3 +138,138 @@ def _newest_profile(connection: sqlite3.Connection) -> dict[str, Any] | None:
 
 def _whole(revision: Any) -> bool:
     return revision is None or isinstance(revision, int)
+
+
+_TEXT = (str, type(None))
+LAST_MS = 253_402_300_799_000  # the year 9999
+
+
+class Event(NamedTuple):
+    """A row of TrialJobEvent; `time` in ms since 1970, `data` JSON text on a trial's first row."""
+
+    time: int
+    trial_id: str
+    event: str
+    data: str | None
+    log_path: str | None
+    sequence: int | None
+    environment: str | None
+    message: str | None  # why the repaired manager calls a trial failed; plain NNI writes none for local trials
+
+
+class Metric(NamedTuple):
+    """A row of MetricData; `time` (ms) is its arrival at the manager, `value` the decoded data, `faults` what is wrong
+    with it."""
+
+    time: int
+    trial_id: str
+    parameter_id: str | None
+    type: str
+    sequence: int | None
+    value: Any
+    faults: tuple[str, ...]
+
+
+class Rows(NamedTuple):
+    """All that is needed of a database; `profile` is the newest revision, its `params` already decoded."""
+
+    profile: dict[str, Any]
+    events: list[Event]
+    metrics: list[Metric]
+
+
+def is_time(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LAST_MS
+
+
+def event_row(row: tuple[Any, ...]) -> Event:
+    """Raises AnalysisError for a cell of another type."""
+    time, trial_id, event, data, log_path, sequence, environment, message = row
+    texts = all(type(cell) in _TEXT for cell in (trial_id, data, log_path, environment, message))
+    if not (texts and is_time(time) and type(event) is str and _is_count(sequence)):
+        raise _damaged("TrialJobEvent", Event(*row))
+    return Event(*row)
+
+
+def metric_row(row: tuple[Any, ...], same: dict[Any, Any]) -> Metric:
+    """Decodes the row's data. `same` keeps one text for all rows of the same id or type. Raises AnalysisError for a
+    cell of another type."""
+    time, trial_id, parameter_id, kind, sequence, data = row
+    texts = type(trial_id) in _TEXT and type(parameter_id) in _TEXT and type(data) in _TEXT
+    if not (texts and is_time(time) and type(kind) is str and _is_count(sequence)):
+        raise _damaged("MetricData", Metric(*row, ()))
+    names = (same.setdefault(text, text) for text in (trial_id, parameter_id, kind))
+    return Metric(time, *names, sequence, *read_metric(data))
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or (type(value) is int and -(2**53) < value < 2**53)
+
+
+def _damaged(table: str, row: Event | Metric) -> AnalysisError:
+    cells = ", ".join(
+        f"{name} {value!r:.30}" for name, value in row._asdict().items() if name not in ("data", "value", "faults")
+    )
+    return AnalysisError(f"{table} has a row that NNI cannot have written ({cells}): the database is damaged")
+
+
+_FIELDS = {
+    "experimentName": str,
+    "searchSpace": dict,
+    "trialCommand": str,
+    "trialCodeDirectory": str,
+    "trialConcurrency": int,
+    "maxTrialNumber": int,
+    "tuner": dict,
+    "advisor": dict,
+}
+_TUNER = {"name": str, "className": str, "classArgs": dict}
+_WORDS = {str: "a text", int: "a whole number", dict: "an object", list: "a list", float: "a number"}
+
+
+def check_profile(profile: dict[str, Any]) -> None:
+    """`profile`: the row of ExperimentProfile, its `params` decoded. Raises AnalysisError naming the field; a field that
+    is absent or null is left to the reader."""
+    name, params = profile.get("id"), profile["params"]
+    if not isinstance(name, str) or not name:
+        raise AnalysisError(f"the experiment's profile has the id {_short(name)}, expected a text: it is damaged")
+    if not isinstance(params, dict):
+        _check(name, "", {"params": params}, {"params": dict})
+        raise AnalysisError(f"experiment {name}: the profile in its database is empty: it is damaged")
+    if profile["startTime"] is not None and not is_time(profile["startTime"]):
+        raise AnalysisError(f"experiment {name}: it started at {_short(profile['startTime'])}, which is no time in ms")
+    _check(name, "", params, _FIELDS)
+    for key in ("tuner", "advisor"):
+        tuner = params.get(key) or {}
+        _check(name, f"{key}.", tuner, _TUNER)
+        _check_arguments(name, f"{key}.classArgs.", tuner)
+
+
+def _check_arguments(name: str, place: str, tuner: dict[str, Any]) -> None:
+    """Those that `startup` counts by; another tuner's may be anything."""
+    kind = startup.key_of(str(tuner.get("name") or tuner.get("className") or ""))
+    arguments = tuner.get("classArgs") or {}
+    if kind in startup.SEEDED:
+        _check(name, place, arguments, {"first": list, "initial": float, "initial_seed": float})
+    if kind in startup.TPES:
+        _check(name, place, arguments, {"tpe_args": dict})
+        _check(name, f"{place}tpe_args.", arguments.get("tpe_args") or {}, {"n_startup_jobs": float})
+    if kind in startup.EVOLUTIONS:
+        _check(name, place, arguments, {"population_size": float})
+
+
+def _check(name: str, place: str, found: dict[str, Any], types: dict[str, type]) -> None:
+    for key, kind in types.items():
+        value = found.get(key)
+        accepted = (int, float) if kind is float else kind
+        odd = isinstance(value, bool) or not isinstance(value, accepted)
+        if value is not None and (odd or (isinstance(value, float) and not math.isfinite(value))):
+            raise AnalysisError(
+                f"experiment {name}: the profile in its database has {place}{key} = {_short(value)}, expected "
+                f"{_WORDS[kind]}: it is damaged, or not NNI 3.0's"
+            )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

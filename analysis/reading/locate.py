@@ -61,27 +61,27 @@ def registry(place: Path | None = None) -> dict[str, dict[str, Any]]:
 def find(id_or_path: str | os.PathLike[str]) -> Path:
     """The folder of an experiment, from its id, its folder, or its nni.sqlite file.
 
-    Raises AnalysisError with what was asked, where it was looked for, and the ids that exist.
+    Raises AnalysisError with what was named, where it was looked for, and the ids that exist.
     """
     return source(id_or_path).folder
 
 
 def source(id_or_path: str | os.PathLike[str]) -> Source:
     """As `find`, with the database file beside the folder."""
-    asked = os.fspath(id_or_path)
-    entry = registry().get(asked)
-    folders = [Path(entry["logDir"]) / asked] if entry and entry.get("logDir") else []
-    path = Path(asked).expanduser()
+    requested = os.fspath(id_or_path)
+    entry = registry().get(requested)
+    folders = [Path(entry["logDir"]) / requested] if entry and entry.get("logDir") else []
+    path = Path(requested).expanduser()
     if path.is_file():
         path = path.resolve()
         return Source(path.parent.parent if path.parent.name == "db" else path.parent, path)
-    folders += [path.resolve(), home() / asked]
+    folders += [path.resolve(), home() / requested]
     for folder in folders:
         for database in (folder / "db" / "nni.sqlite", folder / "nni.sqlite"):
             if os.path.isfile(database):
                 return Source(folder, database)
     looked = " and ".join(dict.fromkeys(str(folder) for folder in folders))
-    raise AnalysisError(f"no experiment {asked!r}: no db/nni.sqlite in {looked}; {_known()}")
+    raise AnalysisError(f"no experiment {requested!r}: no db/nni.sqlite in {looked}; {_known()}")
 
 
 def known_ids() -> list[str]:
@@ -113,9 +113,11 @@ def entry_of(experiment_id: str, folder: Path) -> dict[str, Any] | None:
 
 def _folder(experiment_id: str, entry: dict[str, Any], place: Path) -> Path:
     """Where the registry says; of a registry copied from another machine, beside it."""
-    told = Path(entry.get("logDir") or place) / experiment_id
+    registered = Path(entry.get("logDir") or place) / experiment_id
     beside = place / experiment_id
-    return beside if not os.path.isdir(told) and os.path.isdir(beside) else told  # unlike pathlib's, never an OSError
+    return (
+        beside if not os.path.isdir(registered) and os.path.isdir(beside) else registered
+    )  # unlike pathlib's, never an OSError
 
 
 def _is_path(value: Any, key: str) -> bool:

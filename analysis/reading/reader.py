@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from . import database, locate
-from .profile import check_profile
+from .database import check_profile
 from .records import ENDED, Experiment
 from .replay import replay
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import startup
-from .chosen import chosen
 from .values import score
 
 ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED")
@@ -40,7 +39,7 @@ class Trial:
     trial_id: str
     sequence: int | None
     state: str  # NNI's word: WAITING, RUNNING, SUCCEEDED, FAILED, USER_CANCELED, EARLY_STOPPED, ...
-    proposed: int  # ms, when the tuner was asked for it; before its start, as NNI keeps a queue
+    proposed: int  # ms, when of NNI's request to the tuner; before its start, as NNI keeps a queue
     start: int | None  # ms, last RUNNING event
     end: int | None  # ms, end of the last attempt; None while running or where the manager died first
     parameters: dict[str, Any]
@@ -98,7 +97,7 @@ class Experiment:
 
     @property
     def optimise_mode(self) -> str:
-        """ "maximize" or "minimize"; NNI's TPE minimises unless told otherwise, all others maximise."""
+        """ "maximize" or "minimize"; NNI's TPE minimises by default, all others maximise."""
         default = "minimize" if startup.label(self.tuner) == "TPE" else "maximize"
         return str(self.class_args.get("optimize_mode") or default)
 
@@ -128,7 +127,7 @@ class Experiment:
         """For each trial whether the tuner chose the hyperparameters that it ran with.
 
         None where the tuner is not known."""
-        flags = chosen(self.tuner, self.class_args, self.trials)
+        flags = startup.chosen(self.tuner, self.class_args, self.trials)
         if flags is None:
             return None
         proposals = {trial.trial_id: flag for trial, flag in zip(self.trials, flags, strict=True)}
@@ -140,7 +139,7 @@ class Experiment:
         return startup.design(self.tuner, self.class_args)
 
     def was_given(self, trial: Trial) -> bool:
-        """Whether the experiment file names these hyperparameters: neither a random draw nor the tuner's choice."""
+        """Whether the experiment file names these hyperparameters: neither sampled at random nor the tuner's choice."""
         return trial.parameters in self.design.given
 
     @property

@@ -7,17 +7,39 @@ and parameter ids can repeat after a resume; only the trial id is unique.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .parameters import Proposal, by_parameter_id, parameter_fields, proposals_of
+from .database import Event, Metric, Rows
 from .records import ENDED, Intermediate, Trial
-from .rows import Event, Metric, Rows
-from .sessions import sessions_of, with_proposal_times
-from .values import score
+from .values import Unreadable, load_json, read_event, score
 
 _STATES = {"USER_TO_CANCEL": "USER_CANCELED", "ADD_RESUMED": "WAITING", "ADD_CUSTOMIZED": "WAITING"}
+
+
+class Proposal(NamedTuple):
+    """A parameter set as NNI recorded it, with its id (text) and the time of its event row (ms)."""
+
+    time: int
+    trial_id: str  # the trial that it was meant for
+    parameter_id: str
+    parameters: dict[str, Any]
+    customised: bool
+    kinds: list[str]  # serialised objects that were in it
+
+
+class _Own(NamedTuple):
+    """What belongs to one trial: its rows in their order, its output folder, its first and last session."""
+
+    events: list[Event]
+    metrics: list[Metric]
+    proposals: list[Proposal]
+    folder: Path | None
+    sessions: tuple[int, int]
 
 
 def replay(rows: Rows, folder: Path) -> tuple[list[Trial], list[str]]:
@@ -33,60 +55,52 @@ def replay(rows: Rows, folder: Path) -> tuple[list[Trial], list[str]]:
     for metric in rows.metrics:
         metrics[metric.trial_id].append(metric)
     rows.metrics.clear()
-    proposals = {trial_id: proposals_of(own) for trial_id, own in events.items()}
-    by_id = by_parameter_id(proposals.values())
-    sessions, begins = sessions_of(rows.events)
-    folders = _trial_folders(folder)
+    proposals = {trial_id: _proposals(own) for trial_id, own in events.items()}
+    by_id = _by_parameter_id(proposals.values())
+    sessions, begins = _sessions(rows.events)
+    # <experiment>/environments/<environment>/trials/<trial id>; right for a moved experiment too
+    folders = {path.name: path for path in folder.glob("environments/*/trials/*")}
     trials = []
     for trial_id, own in events.items():
         place = folders.get(trial_id) or _local(own[-1].log_path)
-        trials.append(_trial(own, metrics.pop(trial_id, []), (proposals[trial_id], by_id), (place, sessions[trial_id])))
+        trials.append(
+            _trial(_Own(own, metrics.pop(trial_id, []), proposals[trial_id], place, sessions[trial_id]), by_id)
+        )
     strays = sum(map(len, metrics.values()))
     concurrency = int(rows.profile["params"].get("trialConcurrency") or 1)
-    return with_proposal_times(trials, begins, concurrency), _warnings(trials, strays)
+    return _with_proposal_times(trials, begins, concurrency), _warnings(trials, strays)
 
 
-def _trial(
-    own: list[Event],
-    metrics: list[Metric],
-    proposals: tuple[list[Proposal], dict[str, list[Proposal]]],
-    place: tuple[Path | None, tuple[int, int]],
-) -> Trial:
-    """One trial from its rows; `proposals` are its own and those of all trials by id, `place` its output
-    folder and its first and last session."""
+def _trial(own: _Own, by_id: dict[str, list[Proposal]]) -> Trial:
+    """`by_id`: the proposals of all trials."""
     warnings: list[str] = []
-    starts = [event.time for event in own if event.event == "RUNNING"]
+    events = own.events
+    starts = [event.time for event in events if event.event == "RUNNING"]
     if len(starts) > 1:  # run again after a crash: the rows of the broken attempt stay in the database
-        metrics = [metric for metric in metrics if metric.time >= starts[-1]] or [
-            metric for metric in metrics if metric.type == "FINAL"
-        ]
-    state = _state(own)
-    final, result_time = _final(metrics, state, warnings)
-    facts = parameter_fields(metrics, proposals, place[0], warnings)
+        again = [metric for metric in own.metrics if metric.time >= starts[-1]]
+        own = own._replace(metrics=again or [metric for metric in own.metrics if metric.type == "FINAL"])
+    state = _STATES.get(events[-1].event, events[-1].event)  # NNI's `getJobStatusByLatestEvent`: the last in row order
+    final, result_time = _final(own.metrics, state, warnings)
+    parameters = _parameter_fields(own, by_id, warnings)
     return Trial(
-        trial_id=own[0].trial_id,
-        sequence=next((event.sequence for event in own if event.sequence is not None), None),
+        trial_id=events[0].trial_id,
+        sequence=next((event.sequence for event in events if event.sequence is not None), None),
         state=state,
-        proposed=own[0].time,
+        proposed=events[0].time,
         start=starts[-1] if starts else None,
-        end=_end(own, starts, state),
-        intermediates=_intermediates(metrics, warnings),
+        end=_end(events, starts, state),
+        intermediates=_intermediates(own.metrics, warnings),
         final=final,
         result_time=result_time,
-        session=place[1][0],
-        last_session=place[1][1],
+        session=own.sessions[0],
+        last_session=own.sessions[1],
         attempts=len(starts),
-        folder=place[0],
+        folder=own.folder,
         warnings=tuple(warnings),
-        message=next((event.message for event in reversed(own) if event.message), ""),
-        cancel_asked=any(event.event == "USER_TO_CANCEL" for event in own),
-        **facts,
+        message=next((event.message for event in reversed(events) if event.message), ""),
+        cancel_asked=any(event.event == "USER_TO_CANCEL" for event in events),
+        **parameters,
     )
-
-
-def _state(own: list[Event]) -> str:
-    """NNI's `getJobStatusByLatestEvent`: the last event in row order."""
-    return _STATES.get(own[-1].event, own[-1].event)
 
 
 def _end(own: list[Event], starts: list[int], state: str) -> int | None:
@@ -117,26 +131,21 @@ def _final(metrics: list[Metric], state: str, warnings: list[str]) -> tuple[Any,
 
 def _intermediates(metrics: list[Metric], warnings: list[str]) -> tuple[Intermediate, ...]:
     """By NNI's position, not by row: rows of one trial arrive out of order."""
-    found: dict[int, Intermediate] = {}
+    results: dict[int, Intermediate] = {}
     for metric in metrics:
         if metric.type == "PERIODICAL":
-            position = len(found) if metric.sequence is None else metric.sequence
-            if position in found:
+            position = len(results) if metric.sequence is None else metric.sequence
+            if position in results:
                 warnings.append(f"intermediate result {position} came twice; the first counts")
                 continue
             value = _value(metric, f"intermediate result {position}", warnings)
-            found[position] = Intermediate(position, metric.time, value)
-    return tuple(found[position] for position in sorted(found))
+            results[position] = Intermediate(position, metric.time, value)
+    return tuple(results[position] for position in sorted(results))
 
 
 def _value(metric: Metric, what: str, warnings: list[str]) -> Any:
     warnings.extend(f"{what} {fault}" for fault in metric.faults)
     return metric.value
-
-
-def _trial_folders(folder: Path) -> dict[str, Path]:
-    """`<experiment>/environments/<environment>/trials/<trial id>`; works for a moved experiment too."""
-    return {path.name: path for path in folder.glob("environments/*/trials/*")}
 
 
 def _local(log_path: str | None) -> Path | None:
@@ -145,26 +154,169 @@ def _local(log_path: str | None) -> Path | None:
 
 
 def _warnings(trials: list[Trial], strays: int) -> list[str]:
-    n, found = len(trials), []
+    n, warnings = len(trials), []
     swapped = sum(trial.parameters_mismatch for trial in trials)
     unknown = sum(trial.parameters_source == "event" and trial.attempts > 0 for trial in trials)
     sets = {json.dumps(trial.parameters, sort_keys=True) for trial in trials}
     repeated = n - len(sets) if any(trial.parameters for trial in trials) else 0
     sessions = 1 + max((trial.last_session for trial in trials), default=0)
     if swapped:
-        found.append(f"{swapped} of {n} trials ran with other parameters than NNI shows; the true ones are used here")
+        warnings.append(
+            f"{swapped} of {n} trials ran with other parameters than NNI shows; the true ones are used here"
+        )
     if unknown:
-        found.append(f"{unknown} of {n} trials reported nothing: their parameters are NNI's record, which may be wrong")
+        warnings.append(
+            f"{unknown} of {n} trials reported nothing: their parameters are NNI's record, which may be wrong"
+        )
     if sessions > 1:
         times = "once" if sessions == 2 else f"{sessions - 1} times"
-        found.append(f"resumed {times}: trial numbers may repeat, Evolution forgets and a seeded TPE repeats itself")
+        warnings.append(f"resumed {times}: trial numbers may repeat, Evolution forgets and a seeded TPE repeats itself")
     if repeated:
-        found.append(f"{repeated} of {n} trials repeat the hyperparameters of an earlier trial")
+        warnings.append(f"{repeated} of {n} trials repeat the hyperparameters of an earlier trial")
     if strays:
-        found.append(f"{strays} results belong to no trial of this experiment")
-    return found
+        warnings.append(f"{strays} results belong to no trial of this experiment")
+    return warnings
 
 
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _proposals(events: list[Event]) -> list[Proposal]:
+    proposals = []
+    for event in events:
+        if not event.data or not event.data.strip():
+            continue
+        try:
+            data, kinds = read_event(event.data)
+        except Unreadable:
+            continue
+        if isinstance(data, dict) and isinstance(data.get("parameters"), dict):
+            parameter_id, customised = str(data.get("parameter_id")), data.get("parameter_source") == "customized"
+            proposals.append(Proposal(event.time, event.trial_id, parameter_id, data["parameters"], customised, kinds))
+    return proposals
+
+
+def _by_parameter_id(proposals: Iterable[list[Proposal]]) -> dict[str, list[Proposal]]:
+    index: dict[str, list[Proposal]] = defaultdict(list)
+    for proposal in sorted((item for own in proposals for item in own), key=lambda item: item.time):
+        index[proposal.parameter_id].append(proposal)
+    return index
+
+
+def _parameter_fields(own: _Own, by_id: dict[str, list[Proposal]], warnings: list[str]) -> dict[str, Any]:
+    """The fields of Trial that say which hyperparameters it ran with, and how that is known.
+
+    NNI 3.0 keeps one queue of parameters per experiment, and whichever trial asks first gets the oldest entry,
+    so the event row of a trial may show another trial's parameters. The parameter id in the trial's own
+    metrics is right, and so is the hyperparameters.json that our trial writes.
+    """
+    metrics = own.metrics
+    recorded = own.proposals[-1] if own.proposals else Proposal(0, "", "", {}, False, [])
+    actual, source = recorded, "event"
+    if metrics and metrics[-1].parameter_id is not None:
+        actual, source = _resolve(metrics[-1], by_id, warnings) or recorded, "metric"
+    elif metrics and recorded.parameter_id == "None":
+        source = "metric"  # added by a person: NNI gives such a set no id, and the metric shows none
+    if len({metric.parameter_id for metric in metrics}) > 1:
+        warnings.append("its results name several parameter ids; the last counts")
+    warnings.extend(f"parameters carry a serialised object ({kind}): not read" for kind in actual.kinds)
+    parameters, file = actual.parameters, _parameters_file(own.folder, warnings)
+    mismatch = actual.parameter_id != recorded.parameter_id
+    received = file.get("received")
+    if isinstance(received, dict) and received != parameters:
+        if source == "metric":
+            warnings.append("hyperparameters.json differs from the set its results name; the file counts")
+        parameters, source, mismatch = received, "file", received != recorded.parameters
+    if mismatch:
+        warnings.append("ran with other parameters than NNI shows for it")
+    effective = file.get("effective")
+    return {
+        "parameters": parameters,
+        "recorded": recorded.parameters,
+        "proposed_for": actual.trial_id,
+        "parameters_source": source,
+        "parameters_mismatch": mismatch,
+        "parameters_confirmed": isinstance(received, dict) and received == actual.parameters,
+        "effective": effective if isinstance(effective, dict) else {},
+        "customised": recorded.customised,
+    }
+
+
+def _resolve(metric: Metric, by_id: dict[str, list[Proposal]], warnings: list[str]) -> Proposal | None:
+    """The latest proposal of that id not later than the metric: ids start again after a resume."""
+    proposals = by_id.get(str(metric.parameter_id), [])
+    if not proposals:
+        warnings.append(f"its results name parameter id {metric.parameter_id}, which is not in the database")
+        return None
+    return proposals[max(0, bisect_right([proposal.time for proposal in proposals], metric.time) - 1)]
+
+
+def _parameters_file(folder: Path | None, warnings: list[str]) -> dict[str, Any]:
+    """What the trial itself wrote about its parameters: `received` from NNI, and `effective`."""
+    try:
+        content = load_json((folder / "hyperparameters.json").read_text(encoding="utf-8")) if folder else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        warnings.append(f"hyperparameters.json cannot be read ({type(error).__name__})")
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _sessions(events: list[Event]) -> tuple[dict[str, tuple[int, int]], list[int]]:
+    """Session (0, 1, ...) of each trial's first and of its last event, and when each session began (ms).
+
+    A resume shows as ADD_RESUMED rows, or, with nothing in flight, as a trial number given out again.
+    """
+    sessions: dict[str, tuple[int, int]] = {}
+    begins: list[int] = []
+    numbers: set[int] = set()
+    previous = ""
+    for event in events:
+        if not event.trial_id:
+            continue
+        new = event.trial_id not in sessions and event.sequence is not None
+        resumed = event.event == "ADD_RESUMED" and previous != "ADD_RESUMED"
+        if not begins or resumed or (new and event.sequence in numbers):
+            begins.append(event.time)
+            numbers = set()
+        if new:
+            numbers.add(event.sequence)
+        session = len(begins) - 1
+        sessions[event.trial_id] = (sessions.get(event.trial_id, (session,))[0], session)
+        previous = event.event
+    return sessions, begins
+
+
+def _with_proposal_times(trials: list[Trial], begins: list[int], concurrency: int) -> list[Trial]:
+    """The trials with `proposed` set; never later than the trial's first event, where it was set before.
+
+    From `nni_node/core/nnimanager.js`: at the start of a session NNI asks the tuner for as many trials as may
+    run at a time, and for one more at each end of a trial. Trials cut off by a crash go to the head of the
+    queue, so after a resume a trial can be proposed long before it starts.
+    """
+    ends: dict[int, list[int]] = defaultdict(list)
+    for trial in trials:
+        if trial.end is not None:
+            ends[trial.last_session].append(trial.end)
+    for times in ends.values():
+        times.sort()
+    requests: dict[int, int] = defaultdict(int)  # per session
+    dated = []
+    for trial in trials:
+        if trial.customised:
+            dated.append(trial)
+            continue
+        time = _request_time(requests[trial.session] - concurrency, begins[trial.session], ends[trial.session])
+        requests[trial.session] += 1
+        dated.append(trial if time is None or time >= trial.proposed else replace(trial, proposed=time))
+    return dated
+
+
+def _request_time(position: int, begin: int, ends: list[int]) -> int | None:
+    """Time of the request that is `position` places behind the first ones; None where no end is known."""
+    if position < 0:
+        return begin
+    return ends[position] if position < len(ends) else None

@@ -1,17 +1,20 @@
-"""How many of an experiment's trials the tuner chose, and how many it drew at random.
+"""What is known of tuners: how many first trials each samples at random, and which trials it chose from earlier results.
 
-Read from NNI 3.0's own code, `nni/algorithms/hpo`; `chosen` tells it trial by trial. The seeded tuners of
-`experiments/tuners` are known by their class names. Standard library only, so that a check before a launch
-costs nothing.
+Read from NNI 3.0's own code, `nni/algorithms/hpo` (`suggest_parameter` of `tpe_tuner.py`; `_generate_individual` and
+`trial_end` of `evolution_tuner.py`). The seeded tuners of `experiments/tuners` are known by their class names. Standard
+library only, so that a check before a launch costs nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from .values import score
+
 ALL = math.inf
-"""Start-up of a tuner that never learns: every trial is a random draw."""
+"""Start-up of a tuner that never learns: every trial is sampled at random."""
 
 _LABELS = {
     "tpe": "TPE",
@@ -27,7 +30,7 @@ SEEDED = (TPES[1], EVOLUTIONS[1])
 
 
 class Design(NamedTuple):
-    """The first trials that an experiment file sets: those it gives, then a number of draws from a seed of their own."""
+    """The first trials that an experiment file sets: those it gives, then a number sampled at random with a seed of their own."""
 
     given: list[dict[str, Any]]
     drawn: int
@@ -62,10 +65,10 @@ def label(tuner: str) -> str:
 
 
 def startup_trials(tuner: str, class_args: dict[str, Any] | None) -> int | float | None:
-    """Number of first trials that the tuner draws at random, those that the experiment file gives among them.
+    """Number of first trials that the tuner samples at random, those that the experiment file gives among them.
 
     `tuner` is NNI's name (any case), `class_args` the tuner arguments of the experiment file.
-    Returns `ALL` (math.inf) for Random, 0 for GridSearch and Batch (no draw is random, and none learns),
+    Returns `ALL` (math.inf) for Random, 0 for GridSearch and Batch (they sample nothing and learn nothing),
     None for a tuner whose start-up is not known here.
     """
     args = class_args or {}
@@ -92,13 +95,125 @@ def explain(tuner: str, class_args: dict[str, Any] | None, max_trials: int | Non
     if first == ALL:
         return f"0 of {total} trials are chosen by the tuner: {name} never learns"
     given = len(design(tuner, class_args).given)
-    told = f", but for {given} given" if given else ""
+    except_given = f", except {given} given" if given else ""
     if max_trials is None:
-        return f"every trial after the first {first} is chosen by the tuner: {name} draws those at random{told}"
-    return f"{max(0, max_trials - first)} of {total} trials are chosen by the tuner: {name} draws the first {first} at random{told}"
+        return (
+            f"every trial after the first {first} is chosen by the tuner: {name} samples those at random{except_given}"
+        )
+    return f"{max(0, max_trials - first)} of {total} trials are chosen by the tuner: {name} samples the first {first} at random{except_given}"
 
 
 def key_of(tuner: str) -> str:
     """NNI accepts any case, and for some tuners the class name too (`BatchTuner`)."""
     key = tuner.lower()
     return key.removesuffix("tuner")
+
+
+def chosen(tuner: str, class_args: dict[str, Any] | None, trials: Sequence[Any]) -> list[bool] | None:
+    """For each trial, in the order in which they were proposed: did the tuner choose it?
+
+    `trials` are records with `proposed` and `end` (ms, `end` None while running), `result_time` (ms of the
+    first final result, or None), `final` (that result), `state`, `customised`, `session` (0, one more after each
+    `nnictl resume`) and `last_session` (of a trial that was run again after a crash). Returns None for a tuner not known here.
+    A trial that a person added is never chosen, and NNI hides its result from the tuner until a resume.
+    """
+    first, key = startup_trials(tuner, class_args), key_of(tuner)
+    if first is None:
+        return None
+    if key in TPES:
+        tpe_args = (class_args or {}).get("tpe_args") or {}
+        liar = tpe_args.get("constant_liar_type", "best") is not None
+        size = design(tuner, class_args).size if key in SEEDED else None
+        return _chosen_by_tpe(trials, int(tpe_args.get("n_startup_jobs", 20)), liar, size)
+    if key in EVOLUTIONS:
+        return _chosen_by_evolution(trials, int(first), key in SEEDED)
+    return [first == 0 and not trial.customised for trial in trials]
+
+
+def _chosen_by_tpe(trials: Sequence[Any], n_startup: int, liar: bool, design_size: int | None) -> list[bool]:
+    """TPE models a parameter once it has `n_startup` records: earlier results, and with the constant
+    liar also every trial still running. A trial that ended without a result is forgotten.
+
+    A resume replays the results of trials that had succeeded. Trials that were cut off run again, but the
+    new tuner only receives their final results (`msg_dispatcher.py`, `is_created_in_previous_exp`).
+    `design_size` is that of the seeded tuner's design, which continues after a resume; None for NNI's own TPE.
+    """
+    seeded, flags, design_places = design_size is not None, [], {}
+    records, session, running, place = 0, 0, [], 0
+    for index, trial in enumerate(trials):
+        if trial.session != session:
+            session = trial.session
+            records = sum(_replayed(earlier, session, seeded) for earlier in trials[:index])
+            running = [earlier for earlier in trials[:index] if earlier.last_session == session]
+            place = _resume_place(design_places, trials, session)
+        unfinished = []
+        for earlier in running:
+            if _has_result(earlier, seeded) and earlier.result_time <= trial.proposed:
+                records += 1
+            elif earlier.end is None or earlier.end > trial.proposed:
+                unfinished.append(earlier)
+        running = unfinished
+        lies = sum(earlier.session == session for earlier in running) if liar else 0
+        designed = place < (design_size or 0)
+        flags.append(records + lies >= n_startup and not designed and not trial.customised)
+        if not trial.customised:
+            running.append(trial)
+            if designed:
+                design_places[index] = place
+                place += 1
+    return flags
+
+
+def _resume_place(places: dict[int, int], trials: Sequence[Any], session: int) -> int:
+    """Behind the last trial of the design that has a result or runs again; `places` are those handed out so far."""
+    tried = [
+        place
+        for index, place in places.items()
+        if _replayed(trials[index], session, False) or trials[index].last_session >= session
+    ]
+    return max(tried, default=-1) + 1
+
+
+def _has_result(trial: Any, seeded: bool) -> bool:
+    """NNI's own tuners take any number; the seeded ones a finite number alone."""
+    return trial.result_time is not None and (not seeded or score(trial.final) is not None)
+
+
+def _replayed(earlier: Any, session: int, seeded: bool) -> bool:
+    return earlier.last_session < session and earlier.state == "SUCCEEDED" and _has_result(earlier, seeded)
+
+
+def _chosen_by_evolution(trials: Sequence[Any], population_size: int, seeded: bool) -> list[bool]:
+    """Evolution hands out un-scored individuals first, and each that is lost is replaced by a random one (`trial_end`).
+
+    NNI's own starts a resumed experiment with a new population (`import_data` is empty); the seeded one rebuilds it.
+    Assumes of the seeded one that no more trials than `population_size` are out at once.
+    """
+    flags: list[bool] = []
+    unscored, session, lost = population_size, 0, []
+    for index, trial in enumerate(trials):
+        if trial.session != session:
+            session = trial.session
+            unscored, lost = _rebuilt(trials[:index], session, population_size) if seeded else (population_size, [])
+        unscored += sum(end <= trial.proposed for end in lost)
+        lost = [end for end in lost if end > trial.proposed]
+        flags.append(unscored == 0 and not trial.customised)
+        if trial.customised:
+            continue
+        unscored = max(0, unscored - 1)
+        if trial.end is not None and _loses_its_place(trial, seeded):
+            lost.append(trial.end)
+    return flags
+
+
+def _rebuilt(before: Sequence[Any], session: int, population_size: int) -> tuple[int, list[int]]:
+    """The seeded population after a resume: each result and each trial that runs again holds a place. How many places are
+    un-scored, and when (ms) a trial that runs again loses its own."""
+    held = sum(_replayed(trial, session, True) or trial.last_session >= session for trial in before)
+    again = [trial for trial in before if trial.last_session == session and trial.result_time is not None]
+    return max(0, population_size - held), [trial.result_time for trial in again if not _has_result(trial, True)]
+
+
+def _loses_its_place(trial: Any, seeded: bool) -> bool:
+    """NNI's own tuner goes by how a trial ended, the seeded one by whether it left a finite result."""
+    return not _has_result(trial, True) if seeded else trial.state not in ("SUCCEEDED", "RUNNING", "WAITING")

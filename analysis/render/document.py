@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Statement:
-    """What may be said of a result. `verdict` is one of `analysis.stats.verdict`; `headline` one sentence; `details` the
-    sentences after it, in their order; `numbers` what they quote, as plain JSON values."""
+    """What can be concluded from a result. `verdict` is one of `analysis.stats.verdict`; `headline` one sentence; `details` the
+    sentences after it, in their order; `numbers` what they quote, as plain JSON values. Among blocks it is a paragraph of its
+    own, the headline in bold."""
 
     verdict: str
     headline: str
@@ -54,7 +55,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Row:
-    """`label` heads the row; `mark` is "best" or "lost" where it is to be distinct."""
+    """`label` heads the row; `mark` is "best" or "lost" to set it apart."""
 
     label: str
     cells: tuple[str, ...]
@@ -94,7 +95,7 @@ class Details:
     is_open: bool = False
 
 
-Block = Heading | Text | Items | Table | Figure | Details
+Block = Statement | Heading | Text | Items | Table | Figure | Details
 
 
 @dataclass(frozen=True)

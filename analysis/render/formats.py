@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from ..reading.records import arm_names, is_percent, validation_n  # noqa: F401
-
 NONE = "–"
 
 
@@ -27,6 +25,8 @@ ACCURACY = Unit(" %", " points", 100)  # a difference of two accuracies is in po
 SCORE = Unit(digits=".4g")
 SECONDS = Unit(" s", " s")
 EPOCHS = Unit("", " epochs")
+LOSS = Unit(digits=".3f")
+CORRELATION = Unit(digits=".2f")
 
 
 def unit_of(percent: bool) -> Unit:

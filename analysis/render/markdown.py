@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .document import Block, Details, Document, Figure, Heading, Items, Table, Text
+from .document import Block, Details, Document, Figure, Heading, Items, Statement, Table, Text
 from .terminal import clean
 
 _SPECIAL = re.compile(r"[\\`*{}\[\]<>|~&$#!]|(?<!\w)_|_(?!\w)")  # within a word an underscore is one
@@ -15,9 +15,7 @@ _CODE = re.compile(r"`([^`]+)`")
 def render(document: Document) -> str:
     """The whole page."""
     parts = [f"# {text(document.title)}"] if document.title else []
-    if document.statement:
-        details = " ".join(map(inline, document.statement.details))
-        parts.append(f"**{inline(document.statement.headline)}** {details}".rstrip())
+    parts += [_statement(document.statement)] if document.statement else []
     parts += [_items(document.notes)] if document.notes else []
     return "\n\n".join([*parts, *_blocks(document.blocks)]) + "\n"
 
@@ -59,6 +57,8 @@ def _blocks(blocks: Sequence[Block]) -> list[str]:
 
 def _block(block: Block) -> list[str]:
     match block:
+        case Statement():
+            return [_statement(block)]
         case Heading():
             return [f"{'#' * block.level} {inline(block.text)}"]
         case Text():
@@ -72,6 +72,10 @@ def _block(block: Block) -> list[str]:
         case Details():
             return [f"**{inline(block.summary)}**", *_blocks(block.blocks)]
     raise TypeError(f"{type(block).__name__} is no block of a document")
+
+
+def _statement(statement: Statement) -> str:
+    return f"**{inline(statement.headline)}** {' '.join(map(inline, statement.details))}".rstrip()
 
 
 def _items(items: Sequence[str]) -> str:

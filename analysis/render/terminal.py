@@ -13,7 +13,7 @@ from typing import Any
 from prettytable import PrettyTable
 
 from ..reading.values import strict_json
-from .document import Block, Details, Document, Figure, Heading, Items, Row, Table, Text
+from .document import Block, Details, Document, Figure, Heading, Items, Row, Statement, Table, Text
 
 UNLIMITED = 10_000  # columns, where the output is no terminal: one record per line, for grep
 _TURNS = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # turn the writing direction
@@ -24,8 +24,8 @@ _NARROWEST = 20
 
 def clean(text: str) -> str:
     """One line without control characters: an experiment's name must neither move the cursor nor forge a line."""
-    kept = (" " if character in "\n\r\t\u2028\u2029" else character for character in _ESCAPES.sub("", text))
-    return "".join(c for c in kept if unicodedata.category(c) not in ("Cc", "Cs") and c not in _TURNS)
+    characters = (" " if character in "\n\r\t\u2028\u2029" else character for character in _ESCAPES.sub("", text))
+    return "".join(c for c in characters if unicodedata.category(c) not in ("Cc", "Cs") and c not in _TURNS)
 
 
 def show_any_name() -> None:
@@ -69,7 +69,7 @@ def _blocks(blocks: Sequence[Block]) -> str:
 
 def _block(block: Block) -> str:
     match block:
-        case Heading() | Text():
+        case Heading() | Text() | Statement():
             return clean(block.text)
         case Items():
             return "\n".join([*filter(None, [clean(block.label)]), *(f"- {clean(item)}" for item in block.items)])
@@ -107,21 +107,6 @@ def _wrapped_last(lines: list[list[str]]) -> list[list[str]]:
 
 def _aligned(lines: list[list[str]]) -> str:
     """Columns two blanks apart, as wide as a terminal draws their characters."""
-    aligned = PrettyTable(border=False, header=False, align="l", left_padding_width=0, right_padding_width=1)
-    aligned.add_rows(lines)
-    return "\n".join(line[1:].rstrip() for line in aligned.get_string().split("\n"))  # each begins with a blank
-
-
-def columns(rows: list[tuple[str, list[str]]]) -> str:
-    """A label, and a cell per experiment or arm."""
-    (_, heads), *facts = rows if rows[0][0] == "" else [("", [""] * len(rows[0][1])), *rows]
-    return _table(Table(tuple(heads), tuple(Row(label, tuple(cells)) for label, cells in facts)))
-
-
-def grid(heads: list[str], rows: list[list[str]]) -> str:
-    return _table(Table(tuple(heads), tuple(Row("", tuple(cells)) for cells in rows)))
-
-
-def indented(text: str) -> str:
-    """A remark below a row."""
-    return textwrap.fill(clean(text), UNLIMITED, initial_indent="    ", subsequent_indent="    ")
+    table = PrettyTable(border=False, header=False, align="l", left_padding_width=0, right_padding_width=1)
+    table.add_rows(lines)
+    return "\n".join(line[1:].rstrip() for line in table.get_string().split("\n"))  # each begins with a blank

@@ -1,1 +1,0 @@
-"""docs/report.md: the lab report's questions again, one section a study, its numbers beside ours."""

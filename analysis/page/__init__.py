@@ -1,1 +1,0 @@
-"""The page of a comparison, and what all pages share: figures, tables, templates, style."""

@@ -1,0 +1,305 @@
+"""The comparison of two or more experiments as a document and as files: report.html, summary.json, trials.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from ..export.files import write_table
+from ..reading import startup
+from ..reading.locate import AnalysisError
+from ..reading.provenance import provenance
+from ..reading.records import Experiment, arm_names, is_percent
+from ..reading.tables import trials_table
+from ..reading.values import strict_json
+from ..render import formats, html
+from ..render.document import Block, Details, Document, Figure, Heading, Items, Row, Table, Text
+from ..stats.best_of_n import best_of_k, pooled_startup
+from ..stats.compare import evaluation
+from ..stats.importance import importances
+from ..stats.statement import statement_of
+from . import facts, figures, series
+from .figures import Style
+
+PAIR_COLUMNS = ("Difference of means", "95 % (Welch t)", "p (exact)", "P(better), 95 %", "Verdict")
+MOST_ROWS = 1000  # of the table of all trials
+MOST_WARNINGS = 200
+OPEN_UP_TO = 40  # trials
+
+
+def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out: Path) -> Path:
+    """The path of the page, written into the folder `out` beside summary.json and trials.csv. Raises AnalysisError."""
+    page = html.render(comparison(experiments, summary))
+    tables = []
+    for experiment in experiments:
+        table = trials_table(experiment)
+        table.insert(0, "experiment_id", experiment.id)
+        table.insert(1, "tuner", startup.label(experiment.tuner))
+        tables.append(table)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in (("summary.json", strict_json(summary, indent=2) + "\n"), ("report.html", page)):
+            (out / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        reason = error.strerror or error
+        raise AnalysisError(f"cannot write to {out}: {reason}; name another folder with --out") from None
+    write_table(pd.concat(tables, ignore_index=True), "csv", out / "trials.csv")
+    return out / "report.html"
+
+
+def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
+    """The whole page; `summary` is what `stats.compare` says of these experiments."""
+    styles = _styles(experiments, summary)
+    names, colours = tuple(arm_names(experiments)), tuple(style.colour for style in styles)
+    percent = is_percent(experiments)
+    blocks: list[Block] = [*_arms(summary, percent), *_experiments(experiments, colours)]
+    for section in (
+        _best(experiments, styles),
+        _time(experiments, styles),
+        _curves(experiments, styles),
+        _best_of_k(experiments),
+        _parallel(experiments, styles),
+        _importance(experiments),
+        _over_parameter(experiments, styles),
+        _table("Evaluation accuracy by class", facts.class_rows(experiments), names, colours, CLASSES),
+        _table("Early stopping", facts.stopping_rows(experiments, percent), names, colours, STOPPING),
+        _failures(experiments, names, colours),
+    ):
+        blocks += section
+    blocks += [Heading("All trials"), *(_trials(experiment, name) for experiment, name in zip(experiments, names))]
+    blocks += [Heading("Warnings"), *(_warnings(*arm) for arm in zip(experiments, names, colours))]
+    blocks += _table(
+        "Provenance", [Row(label, tuple(cells)) for label, cells in provenance(experiments)], names, colours
+    )
+    title = " against ".join(arm["name"] for arm in summary["arms"])
+    return _document(title, summary, blocks)
+
+
+def short_comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
+    """The statement and the table that it rests on, for a terminal."""
+    blocks = _arms(summary, is_percent(experiments)) or _experiments(experiments, ())
+    return _document("", summary, [block for block in blocks if not isinstance(block, Text)])
+
+
+def _document(title: str, summary: dict[str, Any], blocks: Sequence[Block]) -> Document:
+    result = summary["comparison"]
+    return Document(title, statement_of(result), tuple(result["notes"]), tuple(blocks))
+
+
+def _styles(experiments: list[Experiment], summary: dict[str, Any]) -> list[Style]:
+    """One for each experiment: that of its arm."""
+    arms = summary["arms"]
+    members = {key: index for index, arm in enumerate(arms) for key in arm["experiments"]}
+    places = [members[experiment.id] for experiment in experiments]
+    return [Style(arms[k]["name"], figures.COLOURS[k % len(figures.COLOURS)]) for k in places]
+
+
+def _arms(summary: dict[str, Any], percent: bool) -> list[Block]:
+    """The arms and each pair of them; nothing where every arm is one experiment and there are two."""
+    arms = summary["arms"]
+    if len(arms) == 2 and all(len(arm["experiments"]) == 1 for arm in arms):
+        return []
+    pairs = [_pair_row(pair, percent) for pair in summary["comparisons"]]
+    return [
+        Heading("The arms"),
+        Table(tuple(arm["name"] for arm in arms), _arm_rows(arms, percent)),
+        Text(
+            "An arm is one tuner with its arguments, the seed aside, or the experiments of one --group.", caption=True
+        ),
+        Heading("Arm against arm"),
+        Table(PAIR_COLUMNS, tuple(pairs)),
+        Text(
+            "The verdict rests on p, which is multiplied by the number of pairs. The intervals are for each pair alone.",
+            caption=True,
+        ),
+    ]
+
+
+def _arm_rows(arms: list[dict[str, Any]], percent: bool) -> tuple[Row, ...]:
+    def row(label: str, text: Any) -> Row:
+        return Row(label, tuple(map(text, arms)))
+
+    return (
+        row("Experiments", lambda arm: f"{len(arm['experiments'])}: {', '.join(arm['experiments'])}"),
+        row("Best of each", lambda arm: ", ".join(formats.score_text(best, percent) for best in arm["bests"])),
+        row("Mean of the bests", lambda arm: formats.score_text(arm["mean"], percent)),
+        row("Their standard deviation", lambda arm: _deviation(arm, percent)),
+        row("Chosen by the tuner", lambda arm: f"{formats.optional(arm['chosen_by_tuner'])} of {arm['trials']} trials"),
+    )
+
+
+def _deviation(arm: dict[str, Any], percent: bool) -> str:
+    n = len(arm["bests"])
+    return f"none of n = {n}" if arm["sd"] is None else f"{formats.difference_text(arm['sd'], percent)} (n = {n})"
+
+
+def _pair_row(pair: dict[str, Any], percent: bool) -> Row:
+    unit, chance = formats.unit_of(percent), pair.get("probability_of_improvement")
+    better = formats.NONE
+    if chance is not None:
+        better = f"{chance:.2f} ({' to '.join(f'{end:.2f}' for end in pair['probability_interval'])})"
+    difference, interval = formats.signed_text(pair["difference"], unit), formats.range_text(pair["interval"], unit)
+    cells = (difference, interval, formats.p_text(pair["p_value"]), better, pair["verdict"].replace("_", " "))
+    return Row(f"{pair['arms'][1]} less {pair['arms'][0]}", cells)
+
+
+def _experiments(experiments: list[Experiment], colours: tuple[str, ...]) -> list[Block]:
+    if is_percent(experiments):
+        caption = (
+            "The best trial is the one with the best validation accuracy, so this accuracy is optimistic (selection bias); its "
+            "interval covers the sampling of images only. The evaluation split was not used for any choice."
+        )
+    else:
+        caption = "The best trial is the one with the best score, so this score is optimistic (selection bias)."
+    table = Table(tuple(arm_names(experiments)), facts.experiment_rows(experiments), colours=colours)
+    return [Heading("The experiments"), table, Text(caption, caption=True)]
+
+
+def _section(title: str, figure: go.Figure | None, caption: str) -> list[Block]:
+    """Without a figure, the caption says why."""
+    return [Heading(title), *([] if figure is None else [Figure(figure)]), Text(caption, caption=True)]
+
+
+def _best(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
+    names = arm_names(experiments)
+    counts = " and ".join(f"{len(e.trials)} trials of {name}" for e, name in zip(experiments, names, strict=True))
+    if len(experiments) > 3:
+        counts = f"{sum(len(e.trials) for e in experiments)} trials of {len(experiments)} experiments"
+    caption = (
+        f"{counts}. Line: best of the trials so far. Dot: one trial. Cross: a trial without a result. "
+        "Dashed: end of the tuner's random start-up; all trials left of it are sampled at random."
+    )
+    return _section("Best so far", figures.best_figure(experiments, styles), caption)
+
+
+def _time(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
+    caption = (
+        "The same against wall clock, at the end of each trial, failed ones included; pauses before a resume are left out. "
+        "Each line is one run, which also depends on other load on the machine and on the number of trials at a time."
+    )
+    return _section("Best so far against wall clock", figures.time_figure(experiments, styles), caption)
+
+
+def _curves(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
+    curves = [curve for experiment in experiments for curve in series.learning_curves(experiment)]
+    total = sum(bool(trial.intermediates) for experiment in experiments for trial in experiment.trials)
+    if not curves:
+        return []
+    caption = (
+        f"{len(curves)} of {total} trials with intermediate results; thick: the best trial of each experiment. Cross: early "
+        f"stopping ended the trial there ({sum(curve.stopped_early for curve in curves)} trials)."
+    )
+    return _section("Learning curves", figures.curves_figure(experiments, styles), caption)
+
+
+def _best_of_k(experiments: list[Experiment]) -> list[Block]:
+    title = "Expected best of k random trials"
+    scores, refusal = pooled_startup(experiments)
+    if refusal:
+        return _section(title, None, f"Not shown: {refusal}. The curve holds for independent trials only.")
+    curve = best_of_k(scores, experiments[0].optimise_mode == "maximize")
+    unscored = sum(score is None for score in scores)
+    caption = (
+        f"Over the {curve.n} trials of all experiments ({unscored} without a result count as worst), up to half of them; unbiased "
+        "(Tang 2020). It holds because every trial here was sampled independently at random; once a tuner chooses, it does not. "
+        "The band is where 95 % of single searches of k of these trials end, not how well the mean is known."
+    )
+    return _section(title, figures.best_of_k_figure(curve, is_percent(experiments)), caption)
+
+
+def _parallel(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
+    table = series.parallel(experiments)
+    if table is None:
+        return []
+    more = f" of {table.total}, evenly over the ranking" if table.total > len(table.trials) else ""
+    caption = f"n = {len(table.trials)} trials with a result{more}. A line is a trial; thick: the best tenth."
+    return _section("Hyperparameters together", figures.parallel_figure(experiments, styles), caption)
+
+
+def _importance(experiments: list[Experiment]) -> list[Block]:
+    title, estimates = "Importance of each hyperparameter", importances(experiments)
+    if not estimates:
+        return []
+    reasons = "; ".join(f"{one.name}: {one.reason}" for one in estimates if one.reason)
+    refusal = f"Not shown: {reasons}." if reasons else ""
+    figure = figures.importance_figure(estimates)
+    if figure is None:
+        return _section(title, None, refusal)
+    values = "; ".join(
+        f"{one.name} {one.share:.2f} ({one.interval[0]:.2f} to {one.interval[1]:.2f}, p = {one.p:.2g}, n = {one.n} trials "
+        f"in {one.parts} groups)"
+        for one in estimates
+        if one.share is not None
+    )
+    caption = (
+        "Share of the variance of the trials' ranks that each hyperparameter explains by itself, about 0 where it has no "
+        f"effect, with its 95 % interval: {values}. Only trials sampled at random; numbers of many values are cut into thirds. "
+        f"Interactions of hyperparameters are not included. {refusal}"
+    )
+    return _section(title, figure, caption.rstrip())
+
+
+def _over_parameter(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
+    parameter = series.numeric_parameter(experiments)
+    if parameter is None:
+        return []
+    n = sum(len(series.over_parameter(experiment, parameter).trial) for experiment in experiments)
+    figure = figures.parameter_figure(experiments, parameter, styles)
+    return _section(f"Trials over {parameter}", figure, f"n = {n} trials with a result.")
+
+
+CLASSES = "The best trial of each experiment: correct / n images of the class."
+STOPPING = (
+    "What each patience would have used and lost on these curves. A shorter one is an exact prefix of what ran; a longer one is "
+    "known only where every trial ran long enough. Lost: best accuracy of the whole curve less that of the prefix."
+)
+
+
+def _table(
+    title: str, rows: Sequence[Row], names: tuple[str, ...], colours: tuple[str, ...], caption: str = ""
+) -> list[Block]:
+    """Nothing where there are no rows."""
+    if not rows:
+        return []
+    table = Table(names, tuple(rows), colours=colours)
+    return [Heading(title), table, *([Text(caption, caption=True)] if caption else [])]
+
+
+def _failures(experiments: list[Experiment], names: tuple[str, ...], colours: tuple[str, ...]) -> list[Block]:
+    caption = "The last line of each trial's log. Failed trials are included in every count above."
+    rows = facts.failure_rows(experiments)
+    none = [Heading("Failures"), Text("No trial ended without success.", caption=True)]
+    return _table("Failures", rows, names, colours, caption) or none
+
+
+def _trials(experiment: Experiment, name: str) -> Details:
+    percent, total = is_percent([experiment]), len(experiment.trials)
+    parameters = list(dict.fromkeys(name for trial in experiment.trials for name in trial.parameters))
+    rows = []
+    for trial, origin in list(zip(experiment.trials, series.origins(experiment)))[:MOST_ROWS]:
+        accuracy = evaluation(trial)
+        cells = [
+            formats.optional(trial.sequence),
+            trial.trial_id,
+            trial.state.lower().replace("_", " "),
+            formats.score_text(trial.score, percent),
+            formats.score_text(accuracy["top1"] if accuracy else None, True),
+            formats.NONE if trial.duration_s is None else f"{trial.duration_s:.1f}",
+            origin,
+        ]
+        values = [formats.value_text(trial.parameters.get(key, formats.NONE)) for key in parameters]
+        mark = "best" if trial is experiment.best else "lost" if trial.score is None else ""
+        rows.append(Row("", (*cells, *values), mark))
+    head = ("No.", "Id", "State", "Accuracy" if percent else "Score", "Evaluation", "Seconds", "Chosen by", *parameters)
+    more = f", the first {MOST_ROWS} here, all of them in trials.csv" if total > MOST_ROWS else ""
+    return Details(f"{name}: {total} trials{more}", (Table(head, tuple(rows)),), total <= OPEN_UP_TO)
+
+
+def _warnings(experiment: Experiment, name: str, colour: str) -> Items:
+    texts = facts.warnings_of(experiment)
+    more = [f"and {len(texts) - MOST_WARNINGS} more"] if len(texts) > MOST_WARNINGS else []
+    return Items((*texts[:MOST_WARNINGS], *more), f"{name}: {len(texts) or 'none'}", colour)

@@ -1,1 +1,0 @@
-"""A study, a grid times seeds: its plan on disk, the numbers of its arms, the sentences, the page."""
