@@ -133,7 +133,7 @@ def run_compare(options: argparse.Namespace) -> int:
 
 
 def run_export(options: argparse.Namespace) -> int:
-    from .export.files import export
+    from .export.tables import export
     from .reading.reader import load_experiment
 
     for path, rows in export(load_experiment(options.experiment), options.format, options.out, options.epochs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,8 @@ def test_no_outputs_are_stored(name):
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
     assert max(len(cell.source.splitlines()) for cell in code) <= 13
     assert sum(cell.cell_type == "markdown" for cell in book.cells) >= 8
+    imported = {line for cell in code for line in cell.source.splitlines() if re.match("(import|from) analysis", line)}
+    assert imported == {"import analysis"}, "notebooks use the public functions alone"
 
 
 def test_one_experiment_from_the_notebooks_folder(tmp_path):
@@ -72,7 +75,7 @@ def test_one_experiment_from_the_notebooks_folder(tmp_path):
     text = printed(book)
     assert "<experiment s2rvjeu5 'resnet18_food11_tpe': TPE, DONE, 15 trials>" in text
     assert "0 of 15 trials" in text and "Noodles/Pasta" in text
-    assert len(drawn(book)) == 3
+    assert len(drawn(book)) == 4
     assert len(pd.read_csv(tmp_path / "trials.csv")) == 15
     assert len(pd.read_csv(tmp_path / "epochs.csv")) == 90
 
@@ -80,7 +83,7 @@ def test_one_experiment_from_the_notebooks_folder(tmp_path):
 def test_the_pair_from_the_repositorys_root(tmp_path):
     book = run("tpe_vs_evolution", ROOT, tmp_path)
     text = printed(book)
-    assert "no_difference_shown" in text and "Too good by that choice" in text and "0 of 15 trials" in text
+    assert "no_difference_shown" in text and "Selection bias, about" in text and "0 of 15 trials" in text
     assert len(drawn(book)) == 5
     assert (tmp_path / "report.html").is_file()
     assert {len(pd.read_csv(tmp_path / f"{name}.csv")) for name in ("s2rvjeu5", "v036zipn")} == {15}

@@ -17,8 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from analysis.__main__ import main
-from analysis.export.optuna_space import distributions, flat
-from analysis.export.optuna_trials import frozen_trials
+from analysis.export.optuna import distributions, flat, frozen_trials
 from analysis.reading.reader import load_experiment
 
 NAN, INF = float("nan"), float("inf")
@@ -223,7 +222,7 @@ def test_an_existing_file_and_epochs_are_refused(recorder, tmp_path, capsys):
     )
     assert out.read_text() == "mine"
     assert main([*words, "--epochs", str(tmp_path / "epochs")]) == 1
-    assert capsys.readouterr().err == "error: an Optuna study holds the epochs itself; leave --epochs away\n"
+    assert capsys.readouterr().err == "error: an Optuna study holds the epochs itself; remove --epochs\n"
     words[-1] = str(out / "below" / "study.db")
     assert main(words) == 1
     assert "cannot write" in capsys.readouterr().err

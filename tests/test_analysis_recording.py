@@ -14,7 +14,7 @@ from conftest import ROOT
 from fixtures_analysis import Recorder, final
 
 from analysis.__main__ import main
-from analysis.export.neutral import Neutral
+from analysis.export.recording import Neutral
 from analysis.reading.logs import failure_reason, tuner_errors
 from analysis.reading.reader import load_experiment
 from analysis.reading.tables import epochs_table, trials_table

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..export.files import write_table
+from ..export.tables import write_table
 from ..reading import startup
 from ..reading.locate import AnalysisError
 from ..reading.provenance import provenance
@@ -53,7 +53,7 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
 
 def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The whole page; `summary` is what `stats.compare` says of these experiments."""
-    styles = _styles(experiments, summary)
+    styles = arm_styles(experiments, summary)
     names, colours = tuple(arm_names(experiments)), tuple(style.colour for style in styles)
     percent = is_percent(experiments)
     blocks: list[Block] = [*_arms(summary, percent), *_experiments(experiments, colours)]
@@ -90,7 +90,7 @@ def _document(title: str, summary: dict[str, Any], blocks: Sequence[Block]) -> D
     return Document(title, statement_of(result), tuple(result["notes"]), tuple(blocks))
 
 
-def _styles(experiments: list[Experiment], summary: dict[str, Any]) -> list[Style]:
+def arm_styles(experiments: list[Experiment], summary: dict[str, Any]) -> list[Style]:
     """One for each experiment: that of its arm."""
     arms = summary["arms"]
     members = {key: index for index, arm in enumerate(arms) for key in arm["experiments"]}
@@ -103,7 +103,7 @@ def _arms(summary: dict[str, Any], percent: bool) -> list[Block]:
     arms = summary["arms"]
     if len(arms) == 2 and all(len(arm["experiments"]) == 1 for arm in arms):
         return []
-    pairs = [_pair_row(pair, percent) for pair in summary["comparisons"]]
+    pairs = [pair_row(pair, percent) for pair in summary["comparisons"]]
     return [
         Heading("The arms"),
         Table(tuple(arm["name"] for arm in arms), _arm_rows(arms, percent)),
@@ -137,7 +137,7 @@ def _deviation(arm: dict[str, Any], percent: bool) -> str:
     return f"none of n = {n}" if arm["sd"] is None else f"{formats.difference_text(arm['sd'], percent)} (n = {n})"
 
 
-def _pair_row(pair: dict[str, Any], percent: bool) -> Row:
+def pair_row(pair: dict[str, Any], percent: bool) -> Row:
     unit, chance = formats.unit_of(percent), pair.get("probability_of_improvement")
     better = formats.NONE
     if chance is not None:

@@ -25,10 +25,16 @@ def export(
     holds the epochs itself.
     """
     if file_format == "optuna":
-        from .optuna_study import write_study
-
         if epochs_out is not None:
-            raise AnalysisError("an Optuna study holds the epochs itself; leave --epochs away")
+            raise AnalysisError("an Optuna study holds the epochs itself; remove --epochs")
+        try:
+            from .optuna import write_study
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "optuna":
+                raise
+            raise AnalysisError(
+                "the format optuna needs Optuna, which is not installed here: pip install optuna"
+            ) from None
         return [(out, write_study(experiment, out))]
     written = [write_table(trials_table(experiment), file_format, out)]
     if epochs_out is not None:
@@ -52,7 +58,7 @@ def write_table(table: pd.DataFrame, file_format: str, out: Path) -> tuple[Path,
 
 
 def _json_rows(table: pd.DataFrame) -> str:
-    """A row a line."""
+    """A row per line."""
     names = list(table.columns)
     columns = [map(_plain, table[name].tolist()) for name in names]
     rows = (dict(zip(names, cells)) for cells in zip(*columns))
