@@ -8,7 +8,7 @@ STUDIES := early_stopping learning_rate step_size balance distill pretrained
 SEEDS := 3
 WEIGHTS :=
 
-.PHONY: help demo studies report test test-fast reference calibrate bench profile bench-analysis gpu-check lint format clean
+.PHONY: help demo studies report test test-fast calibrate bench profile bench-analysis gpu-check lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -37,9 +37,6 @@ test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
 test-fast: .venv/test-ready  ## without the tests that start NNI
 	$(BIN)/python -m pytest -m "not nni"
 
-reference: .venv/test-ready  ## the generated parts of README.md and docs/reference.md
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_docs.py -k "code_s or demo_s"
-
 calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 3 minutes
 	$(BIN)/python -m analysis.calibrate
 
@@ -64,6 +61,10 @@ lint: .venv/test-ready  ## style, without changing anything
 format: .venv/test-ready  ## bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+.PHONY: reference
+reference: .venv/test-ready  ## the generated parts of README.md and docs/reference.md
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_docs.py -k "code_s or demo_s"
 
 clean:  ## remove what demo and test made, except downloads and experiments
 	rm -rf runs data/sample_photos data/sample_cache .pytest_cache .ruff_cache
