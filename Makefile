@@ -21,7 +21,7 @@ demo: .venv/ready  ## two real NNI experiments of 15 trials each on a generated 
 	  code=$$?; cat runs/demo/experiments.txt; exit $$code
 	$(BIN)/python -m analysis compare $$(awk '/^experiment / {print $$3}' runs/demo/experiments.txt) --out runs/demo
 
-studies: .venv/ready  ## all six studies on the generated sample, 3 seeds each, then make report; the same command goes on
+studies: .venv/ready  ## all six studies on the generated sample, 3 seeds each, then make report; run it again to continue
 	$(BIN)/python -m data sample data/sample_photos
 	$(BIN)/python -m data prepare data/sample_photos --cache data/sample_cache --image-px 96
 	$(BIN)/python -m experiments study $(STUDIES) --demo --seeds $(SEEDS) $(if $(WEIGHTS),--weights $(WEIGHTS))

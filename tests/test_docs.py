@@ -240,6 +240,31 @@ def test_the_hyperparameters_of_the_reference_are_the_code_s(fields):
     check_generated("docs/reference.md", "hyperparameters", text)
 
 
+def test_the_python_names_of_the_reference_are_the_code_s():
+    import analysis
+    from analysis.experiment import Comparison, LoadedExperiment
+
+    functions = [value for value in vars(analysis).values() if getattr(value, "__module__", "") == "analysis"]
+    text = table("name", "returns") + "".join(row(f"`analysis.{f.__name__}()`", sentence(f)) for f in functions)
+    members: dict[str, tuple[Any, list[str]]] = {}
+    for kind, whose in ((LoadedExperiment, "experiment"), (Comparison, "comparison")):
+        for name, value in [pair for base in reversed(kind.__mro__) for pair in vars(base).items()]:
+            if not name.startswith("_") and sentence(value):
+                members.setdefault(name, (value, []))[1].append(whose)
+    rows = [
+        row(f"`.{name}{'()' * callable(value)}`", ", ".join(of), sentence(value))
+        for name, (value, of) in members.items()
+    ]
+    text += f"\n{table('name', 'of', 'meaning')}{''.join(rows)}"
+    check_generated("docs/reference.md", "python", text)
+
+
+def sentence(value: Any) -> str:
+    """The first sentence of a docstring, in one line."""
+    text = " ".join((value.__doc__ or "").split()) if isinstance(value, property) or hasattr(value, "__doc__") else ""
+    return re.split(r"(?<=[^.])\. ", text)[0].removesuffix(".")
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory) -> tuple[str, Path]:
     """What `compare` prints of the recorded pair, and the folder that it writes."""
@@ -365,6 +390,14 @@ def prepared(home: Path) -> None:
     words = ("prepare", str(home / "photos"), "--cache", str(home / "cache"), "--image-px", "24", "--split", "60,20,20")
     done = run_module("data", *words, "--skip-unreadable")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_guide_s_python_runs(monkeypatch, tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGES["docs/guide.md"], re.DOTALL)
+    (tmp_path / "analysis").symlink_to(ROOT / "analysis")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "guide.md", "exec"), {})
+    assert {"best_so_far.html", "comparison.html"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_the_tutorial_s_python_runs(home, monkeypatch, capsys):
