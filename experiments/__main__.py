@@ -1,4 +1,4 @@
-"""python -m experiments launch | study | watch | resume | why | check | doctor"""
+"""python -m experiments launch | study | confirm | watch | resume | why | check | doctor"""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from analysis.render.terminal import show_any_name
+from analysis.reading.locate import AnalysisError
+from analysis.render.terminal import clean, show_any_name
 from experiments.findings import ExperimentError
 from experiments.studies import STUDIES
 
@@ -22,6 +23,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     launch = add("launch", "check experiment files, start them and watch them to their end")
     check = add("check", "check experiment files before anything runs")
     study = add("study", "train a grid of configurations, several seeds each")
+    confirm = add(
+        "confirm", "retrain the best configurations of searches and the default with fresh seeds, and judge them"
+    )
     watch = add("watch", "watch running experiments again")
     resume = add("resume", "continue an experiment after a stop, a crash or a restart")
     why = add("why", "explain why an experiment or a trial failed, ended or is stuck")
@@ -34,6 +38,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         _add_trial_flags(command)
     launch.add_argument("--parallel", action="store_true", help="run all files at once instead of one after another")
     _add_study_flags(study)
+    _add_confirm_flags(confirm)
     watch.add_argument("ids", nargs="*", metavar="ID", help="default: all that are running")
     resume.add_argument("id", metavar="ID")
     resume.add_argument("--max-trials", type=_positive, metavar="N", help="continue to N trials in all")
@@ -65,6 +70,17 @@ def _add_study_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--teacher-weights", metavar="FILE", help=text)
     text = "the study's folder, or DIR/NAME of several; default: runs/studies/NAME"
     command.add_argument("--out", type=Path, metavar="DIR", help=text)
+
+
+def _add_confirm_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("experiments", nargs="+", metavar="ID_OR_PATH", help="NNI experiments, the searches")
+    text = "configurations per search (default: 3)"
+    command.add_argument("--top", type=int, default=3, metavar="N", help=text)
+    text = "trainings per configuration (default: 5)"
+    command.add_argument("--seeds", type=int, default=5, metavar="K", help=text)
+    command.add_argument("--out", type=Path, metavar="DIR", help="default: runs/confirm-IDS")
+    text = "write the experiment and print the command that trains it, in place of training"
+    command.add_argument("--no-launch", action="store_true", help=text)
 
 
 def _add_watch_flags(command: argparse.ArgumentParser) -> None:
@@ -104,8 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"error: {error} in this Python; activate the environment: . .venv/bin/activate", file=sys.stderr)
         return 1
-    except ExperimentError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ExperimentError, AnalysisError) as error:
+        print(f"error: {clean(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted before anything was started", file=sys.stderr)
@@ -125,6 +141,10 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     if args.command == "study":
         return _study(args)
+    if args.command == "confirm":
+        from experiments.confirm import ConfirmRequest, confirm
+
+        return confirm(ConfirmRequest(args.experiments, args.top, args.seeds, args.out, not args.no_launch))
     from experiments.launch import Options, launch, resume, run_check, watch_running
 
     if args.command == "check":
@@ -137,14 +157,14 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _study(args: argparse.Namespace) -> int:
-    from experiments.study import Asked, studies
+    from experiments.studies import StudyRequest, run_studies
 
     fields = _overrides(args).fields
     names = list(dict.fromkeys(args.names))
     folders = [args.out / name if args.out and len(names) > 1 else args.out for name in names]
     weights = (args.weights, args.teacher_weights)
-    requests = [Asked(n, args.seeds, fields, *weights, args.demo, f) for n, f in zip(names, folders)]
-    return studies(requests, _watch_settings(args))
+    requests = [StudyRequest(n, args.seeds, fields, *weights, args.demo, f) for n, f in zip(names, folders)]
+    return run_studies(requests, _watch_settings(args))
 
 
 def _watch_settings(args: argparse.Namespace):

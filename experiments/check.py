@@ -63,7 +63,7 @@ def repair_findings() -> list[Finding]:
 
 def describe_trial(experiment: Experiment) -> dict:
     """Our trial's description of itself under this experiment's flags; {"problems": [...]} where it refuses them."""
-    searched = json.dumps(searched_values(experiment.config.get("searchSpace")))
+    searched = json.dumps(searched_values(experiment.config.get("searchSpace"), experiment.tuner[0]))
     return _run_trial(experiment, "--describe", "--searched", searched)
 
 
@@ -175,7 +175,7 @@ def _limit_findings(config: dict) -> list[Finding]:
 
 def _trial_mib(experiment: Experiment, described: dict | None) -> int:
     """Of the largest network that a trial may train; another program's trial counts as our smallest."""
-    searched = searched_values(experiment.config.get("searchSpace")) if described else {}
+    searched = searched_values(experiment.config.get("searchSpace"), experiment.tuner[0]) if described else {}
     archs = searched.get("arch") or [(described or {}).get("given", {}).get("arch")]
     return max(TRIAL_MIB.get(str(arch), min(TRIAL_MIB.values())) for arch in archs)
 

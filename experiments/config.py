@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from nni.experiment.config import ExperimentConfig
-from nni.experiment.config.utils import unset_base_path
 
 from experiments.findings import ExperimentError, KeyPath
+
+if TYPE_CHECKING:
+    from nni.experiment.config import ExperimentConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 OUR_TRIAL = ["python", "-m", "trial"]
@@ -36,9 +38,7 @@ class Overrides:
         """`--set` as flags of the trial; what a person sets wins over the demo's scale."""
         cache = {"cache": str(DEMO_CACHE)} if self.demo else {}
         values = {**(DEMO_FIELDS if self.demo else {}), **cache, **self.fields}
-        return [
-            part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", absolute(name, value))
-        ]
+        return flag_words({name: absolute(name, value) for name, value in values.items()})
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,27 @@ def parse_set(pairs: list[str]) -> dict[str, str]:
     return fields
 
 
+def flag_words(fields: Mapping[str, str]) -> list[str]:
+    """{"image_px": "32"} -> ["--image-px", "32"], as the trial takes them."""
+    return [part for name, value in fields.items() for part in (f"--{name.replace('_', '-')}", value)]
+
+
+def parse_flags(words: Sequence[str], owner: str) -> dict[str, str]:
+    """["--image-px", "32"] or ["--image-px=32"] -> {"image_px": "32"}. Raises ExperimentError, which names their owner."""
+    fields, rest = {}, iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if not name.startswith("--"):
+            raise ExperimentError(f"{owner}: {word!r} in its trialCommand is not a flag of the trial")
+        fields[name[2:].replace("-", "_")] = value if equals else next(rest, "")
+    return fields
+
+
 def read_experiment(file: Path, overrides: Overrides) -> Experiment:
     """Read with NNI's own loader and schema, then apply the overrides. Raises ExperimentError in one line."""
+    from nni.experiment.config import ExperimentConfig
+    from nni.experiment.config.utils import unset_base_path
+
     raw = read_yaml(file)
     if "trainingServicePlatform" in raw:
         raise ExperimentError(

@@ -44,8 +44,11 @@ def space_findings(space: Any, fields: dict[str, dict] | None, max_trials: int |
     return findings
 
 
-def searched_values(space: Any) -> dict[str, list]:
-    """{field: all options of a choice, or the bounds of a range}; faulty and nested entries are left to `space_findings`."""
+def searched_values(space: Any, tuner: str = "") -> dict[str, list]:
+    """{field: all options of a choice, or the bounds of a range}; faulty and nested entries are left to `space_findings`. Of a batch,
+    all values of its sets."""
+    if is_batch(tuner):
+        return _batch_values(batch_sets(space) or [])
     sound = {name: spec for name, spec in space.items() if not _entry_findings((name,), spec)} if space else {}
     return {
         name: spec["_value"] if spec["_type"] == "choice" else spec["_value"][:2]
@@ -86,6 +89,14 @@ def batch_sets(space: Any) -> list[dict] | None:
     sets = specs[0].get("_value")
     whole = isinstance(sets, list) and sets and all(isinstance(entry, dict) and entry for entry in sets)
     return sets if whole else None
+
+
+def _batch_values(sets: list[dict]) -> dict[str, list]:
+    values: dict[str, list] = {}
+    for name, value in (item for entry in sets for item in entry.items()):
+        if value not in values.setdefault(name, []):
+            values[name].append(value)
+    return values
 
 
 def batch_findings(space: Any, fields: dict[str, dict] | None, max_trials: int | None) -> list[Finding]:

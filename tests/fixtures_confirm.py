@@ -8,11 +8,10 @@ from typing import Any
 
 from fixtures_analysis import Recorder, final
 
-from analysis.confirm.cells import choose_configurations, fresh_seeds, search_facts
-from analysis.confirm.settings import common_flags, settings_of
 from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment
 from analysis.reading.replication import ConfirmationPlan
+from experiments import confirm
 from trial.hyperparameters import describe_fields
 
 SPACE = {
@@ -40,18 +39,9 @@ def search(folder: Path, name: str, *trials: tuple[float | None, float], **confi
 
 
 def plan_of(*searches: Experiment, top: int = 2, seeds: int = 3) -> ConfirmationPlan:
-    """As `confirm` makes it, with the trial's fields known without asking it."""
-    flags = common_flags(searches)
-    configurations, notes = choose_configurations(searches, top, FIELDS)
-    return ConfirmationPlan(
-        {"experiments": [s.id for s in searches], "top": top, "seeds": seeds},
-        tuple(configurations),
-        tuple(fresh_seeds(searches, seeds, [0] * len(searches))),
-        settings_of(searches[0], flags),
-        FIELDS,
-        tuple(search_facts(s) for s in searches),
-        tuple(notes),
-    )
+    """As `confirm` makes it, with the trial's fields known without running it."""
+    request = {"experiments": [search.id for search in searches], "top": top, "seeds": seeds}
+    return confirm.plan_of(searches, request, confirm.common_flags(searches), FIELDS)
 
 
 def confirming(folder: Path, plan: ConfirmationPlan, name: str = "conf0001", **config: Any) -> Recorder:

@@ -1,4 +1,4 @@
-"""`analysis confirm` with real NNI and real training: interrupted, returned to, read, and not trained again."""
+"""`experiments confirm` with real NNI and real training: interrupted, returned to, read, and not trained again."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ def test_confirm_is_interrupted_returns_and_ends_with_a_verdict(nni_env, tiny_ca
     out = tmp_path / "confirmed"
     words = ["confirm", "searched", "--top", "1", "--seeds", "2", "--out", str(out)]
 
-    code, said = interrupted_at("1 of 4 trials", "analysis", *words, env=nni_env)
+    code, said = interrupted_at("1 of 4 trials", "experiments", *words, env=nni_env)
     assert code == 130, "".join(said)
-    assert "goes on. Continue with the same command: python -m analysis confirm searched --top 1" in said[-1]
+    assert (
+        "is still running. Continue with the same command: python -m experiments confirm searched --top 1" in said[-1]
+    )
     assert "Traceback" not in "".join(said) and not (out / "confirm.json").exists()
 
-    done = run_module("analysis", *words, env=nni_env, timeout=200)
+    done = run_module("experiments", *words, env=nni_env, timeout=200)
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "confirm.json").read_text())
     assert done.stdout.startswith(f"verdict: {result['verdict']}\n") and f"report: {out / 'report.html'}" in done.stdout
@@ -46,6 +48,6 @@ def test_confirm_is_interrupted_returns_and_ends_with_a_verdict(nni_env, tiny_ca
     ]
     assert all(recorded.items() <= used.items() and used["epochs"] == 1 for recorded, used in ran)
 
-    again = run_module("analysis", *words, env=nni_env)
+    again = run_module("experiments", *words, env=nni_env)
     assert again.returncode == 0 and again.stdout == done.stdout
     assert json.loads((out / "experiments.json").read_text()) == result["experiments"]

@@ -27,6 +27,7 @@ from fixtures_study import part_of, plan_in, recorded
 
 from analysis.__main__ import main as analysis
 from analysis.reading.replication import write_plan
+from experiments.__main__ import main as experiments
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "numbers.json"
@@ -35,7 +36,7 @@ CURVES = {seed: [0.2, 0.5 + 0.01 * seed, 0.6 + 0.02 * seed, 0.6, 0.55, 0.58] for
 
 
 def confirm(*words: str) -> int:
-    return analysis(["confirm", *words])
+    return experiments(["confirm", *words])
 
 
 def recorded_pair(home: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from golden import golden
 from scipy.stats import rankdata, spearmanr
 
 from analysis.__main__ import main
-from analysis.reading.replication import load_readable, registered
+from analysis.reading.replication import known_ids, load_readable
 from analysis.render import markdown
 from analysis.reports.lab_numbers import lab_gains, lab_numbers, same_classes
 from analysis.reports.study import class_blocks, study, study_document
@@ -54,7 +54,7 @@ def studied(home):
 
 
 def records_of(part):
-    return load_readable([entry["id"] for entry in registered(part)])
+    return load_readable(known_ids(part))
 
 
 FULL = {seed: [0.2, 0.5 + 0.01 * seed, 0.6 + 0.02 * seed, 0.6, 0.55, 0.58] for seed in range(4)}

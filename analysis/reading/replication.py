@@ -185,21 +185,20 @@ def read_plan(folder: Path, kind: type[AnyPlan]) -> AnyPlan | None:
         raise AnalysisError(f"{folder / PLAN} cannot be read ({error}); name another folder with --out") from None
 
 
-def registered(grid: Grid) -> list[dict[str, Any]]:
-    """The entries of NNI's registry for this grid's experiments, oldest first: more than one where a run was continued, or
-    NNI did not answer in time and was started again."""
-    entries = [e for e in registry().values() if e.get("experimentName") == grid.experiment and e.get("id")]
-    return sorted(entries, key=lambda entry: entry.get("startTime") or 0)
-
-
-def known_ids(grid: Grid, folder: Path) -> list[str]:
-    """Ids of this grid's experiments, oldest first: those noted in `folder`, then those that NNI's registry knows by name,
-    which are noted too."""
+def known_ids(grid: Grid, folder: Path | None = None) -> list[str]:
+    """Ids of this grid's experiments, oldest first: those noted in `folder`, if given, then those that NNI's registry knows by
+    their name, which are noted too. More than one where a run was continued, or NNI was started again."""
+    named = [
+        entry for entry in registry().values() if entry.get("experimentName") == grid.experiment and entry.get("id")
+    ]
+    ids = [entry["id"] for entry in sorted(named, key=lambda entry: entry.get("startTime") or 0)]
+    if folder is None:
+        return ids
     try:
         noted = json.loads((folder / EXPERIMENTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         noted = []
-    ids = list(dict.fromkeys([*noted, *(entry["id"] for entry in registered(grid))]))
+    ids = list(dict.fromkeys([*noted, *ids]))
     if ids != noted:
         write_text(folder / EXPERIMENTS, json.dumps(ids) + "\n")
     return ids

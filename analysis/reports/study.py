@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from ..reading.locate import AnalysisError
 from ..reading.provenance import shared_photos
-from ..reading.replication import StudyPlan, load_readable, read_plan, registered, study_folder, write_text
+from ..reading.replication import StudyPlan, known_ids, load_readable, read_plan, study_folder, write_text
 from ..reading.values import load_json, strict_json
 from ..render import html, terminal
 from ..render.document import Block, Document, Figure, Heading, Statement, Table, Text
@@ -69,7 +69,7 @@ def study(name: str, out: Path | None) -> tuple[Result, Path]:
         result |= {"verdict": statement.verdict, "headline": statement.headline}
         result["can"], result["cannot"] = statement.details
         return result, write_study(folder, result)
-    kept = None if any(map(registered, plan.parts)) else read_result(folder, name)
+    kept = None if any(map(known_ids, plan.parts)) else read_result(folder, name)
     if kept is None:
         raise AnalysisError(f"{folder}: no training has a result yet; continue with: {run}")
     print(f"NNI's experiments of it are not known here: the page is made from {folder / RESULT}", file=sys.stderr)
@@ -78,7 +78,7 @@ def study(name: str, out: Path | None) -> tuple[Result, Path]:
 
 def _arms(plan: StudyPlan, name: str) -> list[StudyArm]:
     part = getattr(plan, name)
-    return arms_of(part, load_readable([entry["id"] for entry in registered(part)])) if part else []
+    return arms_of(part, load_readable(known_ids(part))) if part else []
 
 
 def print_study(name: str, out: Path | None) -> None:

@@ -10,14 +10,20 @@ import yaml
 from fixtures_analysis import final
 from fixtures_confirm import FIELDS, SPACE, confirming, plan_of, search, train
 
-from analysis.__main__ import main
-from analysis.confirm.cells import choose_configurations, fresh_seeds
-from analysis.confirm.files import write_experiment
-from analysis.confirm.plan import refuse_another
-from analysis.confirm.settings import common_flags, flags_of, settings_of
 from analysis.reading.locate import AnalysisError
 from analysis.reading.reader import load_experiment
 from analysis.reading.replication import ConfirmationPlan, cells_of, read_plan, typed, write_plan
+from experiments.__main__ import main
+from experiments.confirm import (
+    choose_configurations,
+    common_flags,
+    flags_of,
+    fresh_seeds,
+    refuse_another,
+    settings_of,
+    write_experiment,
+)
+from experiments.findings import ExperimentError
 
 EVIL = "<script>alert(1)</script>"
 
@@ -78,7 +84,7 @@ def test_a_default_among_the_top_is_trained_once_and_alone_is_nothing_to_confirm
     configurations, _ = choose_configurations([found], 1, FIELDS | {"lr": {"type": "float", "default": 0.5}})
     assert configurations[1].parameters == {"lr": 0.5, "momentum": 0.9}
     same = FIELDS | {"lr": {"type": "float", "default": 0.02}, "momentum": {"type": "float", "default": 0.1}}
-    with pytest.raises(AnalysisError, match="nothing to confirm"):
+    with pytest.raises(ExperimentError, match="nothing to confirm"):
         choose_configurations([found], 1, same)
     both, notes = choose_configurations([search(nni, "search02", (0.8, 0.02), (0.7, 0.03))], 2, same)
     assert [c.name for c in both] == ["rank 2", "default"] and both[1].promises[0]["rank"] == 1
@@ -121,7 +127,7 @@ def test_searches_of_other_settings_and_other_trials_are_refused_in_one_line(nni
     search(nni, "search01", (0.8, 0.01), trialCommand="python -m trial --epochs 5 --threads 1")
     search(nni, "search02", (0.8, 0.01), trialCommand="python -m trial --epochs 6 --threads 2")
     foreign = search(nni, "search03", (0.8, 0.01), trialCommand="python train.py")
-    with pytest.raises(AnalysisError, match="no flag of the trial|not a flag"):
+    with pytest.raises(ExperimentError, match="no flag of the trial|not a flag"):
         flags_of(search(nni, "search04", (0.8, 0.01), trialCommand="python -m trial epochs"))
     assert main(["confirm", "search01", "search02"]) == 1
     assert "search01 and search02 fixed epochs differently (epochs: 5 and 6)" in capsys.readouterr().err
@@ -160,7 +166,7 @@ def test_the_plan_comes_back_from_its_file_and_belongs_to_one_request(plan, tmp_
     write_plan(tmp_path, plan)
     assert read_plan(tmp_path, ConfirmationPlan) == plan
     assert read_plan(tmp_path / "other", ConfirmationPlan) is None
-    with pytest.raises(AnalysisError, match="holds the confirmation of search01 --top 2 --seeds 3"):
+    with pytest.raises(ExperimentError, match="holds the confirmation of search01 --top 2 --seeds 3"):
         refuse_another(tmp_path, plan, plan.request | {"top": 3})
     (tmp_path / "plan.json").write_text('{"request"')
     with pytest.raises(AnalysisError, match="cannot be read"):
@@ -214,17 +220,17 @@ def test_the_command_goes_on_where_it_was_cut_off(plan, nni, capsys):
     assert main(words) == 0
     said = capsys.readouterr()
     assert said.out == f"python -m experiments launch {folder / 'confirm.yml'}\n"
-    assert "0 of 9 trainings have ended" in said.err and "python -m analysis confirm search01 --top 2" in said.err
+    assert "0 of 9 trainings have ended" in said.err and "python -m experiments confirm search01 --top 2" in said.err
     first = confirming(nni, plan)
     train(first, plan, dict(list(SCORES.items())[:4]))
     assert main(words) == 0
-    assert "4 of 9 have ended before; the other 5 are trained now" in capsys.readouterr().err
+    assert "4 of 9 trainings have ended" in capsys.readouterr().err
     left = json.loads((folder / "confirm_space.json").read_text())["combine_params"]["_value"]
     assert left == plan.cells[4:]
     second = confirming(nni, plan, "conf0002")
     train(second, plan, dict(list(SCORES.items())[4:]))
     (nni / ".experiment").unlink()  # NNI forgets: the folder knows the first, which it has seen, and not the second
-    assert main(words) == 0 and "4 of 9 have ended before" in capsys.readouterr().err
+    assert main(words) == 0 and "4 of 9 trainings have ended" in capsys.readouterr().err
     assert json.loads((folder / "experiments.json").read_text()) == ["conf0001"]
     shutil.rmtree(first.folder)
     assert main(words) == 0
