@@ -23,7 +23,7 @@ import yaml
 from analysis.reading.locate import registry
 from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment as Record
-from analysis.reading.records import Trial
+from analysis.reading.records import Trial, validation_n
 from analysis.reading.replication import (
     Configuration,
     ConfirmationPlan,
@@ -34,11 +34,11 @@ from analysis.reading.replication import (
     write_plan,
     write_text,
 )
-from analysis.render.formats import seconds_text, validation_n
+from analysis.render.formats import seconds_text
 from analysis.render.terminal import render
 from analysis.reports.confirmation import confirmation_result, confirmation_summary, write_confirmation
+from analysis.stats.best_of_n import optimism_of
 from analysis.stats.paired import MOST_PAIRS
-from analysis.stats.selection import optimism_of
 from experiments.check import describe_trial
 from experiments.config import OUR_TRIAL, Experiment, Overrides, flag_words, parse_flags, read_experiment
 from experiments.findings import ExperimentError

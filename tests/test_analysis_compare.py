@@ -1,19 +1,18 @@
-"""The numbers of a comparison, against brute force and scipy, and the words that may be said about them."""
+"""A comparison of experiments: single ones, repeats and several arms; its numbers, verdicts and what may be said."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import random
 
 import pytest
 from fixtures_analysis import Recorder, final
-from scipy import stats
 
+from analysis.__main__ import main
 from analysis.reading.locate import AnalysisError
 from analysis.reading.reader import load_experiment
 from analysis.reading.values import strict_json
-from analysis.stats import two_sample
+from analysis.stats import best_of_n
+from analysis.stats.arms import group
 from analysis.stats.compare import compare
 
 
@@ -30,76 +29,6 @@ def arm(tmp_path, experiment_id, finals, tuner="TPE", arguments=None, **config):
     for sequence, value in enumerate(finals):
         recorder.trial(sequence, value, state="FAILED" if value is None else "SUCCEEDED")
     return load_experiment(recorder.folder)
-
-
-def brute_force(first, second, maximise):
-    """Every way of dealing the labels: sorted differences of the bests."""
-    best, pool = (max if maximise else min), first + second
-    differences = []
-    for chosen in itertools.combinations(range(len(pool)), len(first)):
-        a = [pool[i] for i in chosen if pool[i] is not None]
-        b = [pool[i] for i in range(len(pool)) if i not in chosen and pool[i] is not None]
-        if a and b:
-            differences.append(best(b) - best(a))
-    return sorted(differences)
-
-
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("maximise", [True, False])
-def test_the_null_band_equals_brute_force(seed, maximise):
-    rng = random.Random(seed)
-    first = [round(rng.random(), 1 + seed % 3) if rng.random() < 0.8 else None for _ in range(5)] + [0.5]
-    second = [round(rng.random(), 1 + seed % 3) if rng.random() < 0.8 else None for _ in range(6)] + [0.4]
-    band = two_sample.null_band(first, second, maximise)
-    differences = brute_force(first, second, maximise)
-    best = max if maximise else min
-    observed = abs(best(x for x in second if x is not None) - best(x for x in first if x is not None))
-
-    def quantile(level):
-        return next(d for rank, d in enumerate(differences, start=1) if rank / len(differences) >= level - 1e-12)
-
-    assert band.low == pytest.approx(quantile(0.025), abs=1e-12)
-    assert band.high == pytest.approx(quantile(0.975), abs=1e-12)
-    at_least = sum(abs(d) >= observed - 1e-12 for d in differences)
-    assert band.share == pytest.approx(at_least / len(differences), abs=1e-9)
-    assert (band.n_first, band.n_second) == (6, 7)
-
-
-def test_permuted_differences_by_hand():
-    """Two trials an arm, scores 4 3 2 1. The best two in one arm: 2/6 of the deals, a difference of 2."""
-    values, weights = two_sample.permuted_differences(2, 2, [4.0, 3.0, 2.0, 1.0], maximise=True)
-    total = {value: sum(w for v, w in zip(values, weights, strict=True) if v == value) for value in set(values)}
-    assert total == pytest.approx({-1.0: 2 / 6, 1.0: 2 / 6, -2.0: 1 / 6, 2.0: 1 / 6})
-
-
-def test_failed_trials_take_part_in_the_permutation():
-    scores = [0.9, 0.8, 0.7, 0.6]
-    failed = [*scores, *[None] * 12]
-    values, weights = two_sample.permuted_differences(16, 4, scores + scores, maximise=True)
-    deals = brute_force(failed, scores, maximise=True)
-    for sign in (-1, 1):
-        expected = sum(sign * deal > 0.15 for deal in deals) / len(deals)
-        found = sum(w for v, w in zip(values, weights, strict=True) if sign * v > 0.15)
-        assert found == pytest.approx(expected, abs=1e-12)
-    assert two_sample.null_band(failed, scores, True).low < two_sample.null_band(scores, scores, True).low
-    assert two_sample.null_band([None, None], scores, True) is None
-
-
-@pytest.mark.parametrize(("correct", "n"), [(0, 10), (10, 10), (45, 50), (171, 200), (3087, 3430)])
-def test_wilson_equals_scipy(correct, n):
-    expected = stats.binomtest(correct, n).proportion_ci(method="wilson")
-    assert two_sample.wilson(correct / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-@pytest.mark.parametrize("repeats", [2, 3, 4, 5])
-def test_the_smallest_p_equals_scipy(repeats):
-    low, high = list(range(repeats)), list(range(10, 10 + repeats))
-    assert two_sample.smallest_p(repeats) == pytest.approx(stats.mannwhitneyu(low, high, method="exact").pvalue)
-
-
-def test_four_repeats_are_the_fewest():
-    assert two_sample.repeats_needed() == 4
-    assert two_sample.smallest_p(4) == pytest.approx(2 / 70)
 
 
 def test_two_arms_in_start_up_show_no_difference(tmp_path):
@@ -178,3 +107,143 @@ def test_summary_is_strict_json(tmp_path):
         raise AssertionError(name)
 
     assert json.loads(text, parse_constant=refuse)["experiments"][0]["best"]["params"]["lr"] is None
+
+
+GUIDED = {"tpe_args": {"n_startup_jobs": 1}}
+
+
+def experiment(tmp_path, name, best, tuner="TPE", **arguments):
+    """Three trials that end at `best`; TPE with one start-up trial, Evolution with a population of one."""
+    arguments = {"optimize_mode": "maximize"} | arguments
+    arguments |= GUIDED if tuner == "TPE" else {"population_size": 1}
+    recorder = Recorder(tmp_path, name, tuner={"name": tuner, "classArgs": arguments}, experimentName=name)
+    for sequence, accuracy in enumerate((best - 0.1, best - 0.05, best)):
+        recorder.trial(sequence, final(accuracy))
+    return load_experiment(recorder.folder)
+
+
+def repeats(tmp_path, first, second):
+    return [experiment(tmp_path, f"tpe{k}", best, seed=k) for k, best in enumerate(first)] + [
+        experiment(tmp_path, f"evo{k}", best, "Evolution") for k, best in enumerate(second)
+    ]
+
+
+def test_repeats_are_grouped_by_tuner_and_arguments_but_not_by_seed(tmp_path):
+    found = group(repeats(tmp_path, (0.8, 0.81), (0.7,)))
+    assert [(arm.name, arm.bests) for arm in found] == [("TPE", [0.8, 0.81]), ("evo0", [0.7])]
+
+
+def test_two_experiments_are_two_arms_even_of_one_configuration(tmp_path):
+    found = group([experiment(tmp_path, "a", 0.8), experiment(tmp_path, "b", 0.9)])
+    assert [arm.name for arm in found] == ["a", "b"]
+
+
+def test_group_overrides_and_its_mistakes_are_told(tmp_path):
+    experiments = repeats(tmp_path, (0.8, 0.81, 0.82), ())
+    found = group(experiments, ["old=tpe0,tpe2"])
+    assert [(arm.name, len(arm.experiments)) for arm in found] == [("old", 2), ("tpe1", 1)]
+    for named, message in (
+        ([], "are one arm"),
+        (["old"], "not of the form NAME=ID,ID"),
+        (["old=nothere"], "'nothere' is not compared here"),
+        (["old=tpe0", "new=tpe0"], "in two groups"),
+    ):
+        with pytest.raises(AnalysisError, match=message):
+            group(experiments, named)
+
+
+def test_four_repeats_show_a_difference(tmp_path):
+    summary = compare(*repeats(tmp_path, (0.80, 0.81, 0.82, 0.83), (0.90, 0.91, 0.92, 0.93)))
+    found = summary["comparison"]
+    assert (found["verdict"], found["difference"]) == ("difference_shown", pytest.approx(0.1))
+    assert found["p_value"] == pytest.approx(2 / 70)
+    assert found["interval"][0] < 0.1 < found["interval"][1]
+    assert (found["probability_of_improvement"], found["repeats"]) == (1.0, [4, 4])
+    assert found["headline"].startswith(
+        "A difference is shown: Evolution's best trials have higher validation accuracy"
+    )
+    assert found["statement"] == " ".join([found["headline"], *found["details"]])
+    assert [arm["experiments"] for arm in summary["arms"]] == [
+        [f"{arm}{k}" for k in range(4)] for arm in ("tpe", "evo")
+    ]
+    assert (summary["arms"][0]["mean"], summary["arms"][0]["trials"]) == (pytest.approx(0.815), 12)
+
+
+def test_four_repeats_that_overlap_show_none(tmp_path):
+    found = compare(*repeats(tmp_path, (0.80, 0.82, 0.84, 0.86), (0.81, 0.83, 0.85, 0.87)))["comparison"]
+    assert found["verdict"] == "no_difference_shown"
+    assert found["interval"][0] < 0 < found["interval"][1]
+
+
+def test_unequal_numbers_of_trials_are_named_beside_the_difference(tmp_path):
+    experiments = repeats(tmp_path, (), (0.90, 0.91, 0.92, 0.93))
+    experiments += [load_experiment(lone_trial(tmp_path, f"r{k}", "Random", 0.7).folder) for k in range(4)]
+    details = compare(*experiments)["comparison"]["details"]
+    assert any("3 and 1 trials per experiment" in sentence for sentence in details)
+
+
+def test_three_repeats_cannot_be_estimated_however_far_apart(tmp_path):
+    found = compare(*repeats(tmp_path, (0.5, 0.51, 0.52), (0.9, 0.91, 0.92)))["comparison"]
+    assert (found["verdict"], found["interval"], found["p_value"]) == ("not_estimable", None, None)
+    assert found["repeats_needed"] == 4 and "too few" in found["statement"]
+
+
+def test_a_difference_between_random_draws_is_never_claimed(tmp_path):
+    experiments = [
+        load_experiment(lone_trial(tmp_path, f"{name}{k}", name, best + k / 1000).folder)
+        for name, best in (("Random", 0.8), ("TPE", 0.9))
+        for k in range(4)
+    ]
+    found = compare(*experiments)["comparison"]
+    assert found["p_value"] < 0.05 and found["verdict"] == "no_difference_shown"
+    assert not any("trials per experiment" in sentence for sentence in found["details"])
+    assert "due to chance" in found["details"][0]
+
+
+def lone_trial(tmp_path, name, tuner, best):
+    recorder = Recorder(tmp_path, name, tuner={"name": tuner, "classArgs": {"optimize_mode": "maximize"}})
+    recorder.trial(0, final(best))
+    return recorder
+
+
+def test_three_arms_are_compared_in_pairs_and_p_pays_for_it(tmp_path):
+    experiments = repeats(tmp_path, (0.80, 0.81, 0.82, 0.83), (0.90, 0.91, 0.92, 0.93))
+    random_arm = [load_experiment(lone_trial(tmp_path, f"r{k}", "Random", 0.7 + k / 100).folder) for k in range(4)]
+    summary = compare(*experiments, *random_arm)
+    assert [pair["arms"] for pair in summary["comparisons"]] == [
+        ["TPE", "Evolution"],
+        ["TPE", "Random"],
+        ["Evolution", "Random"],
+    ]
+    assert [pair["p_value"] for pair in summary["comparisons"]] == pytest.approx([6 / 70] * 3)
+    assert (summary["comparison"]["verdict"], summary["comparison"]["repeats_needed"]) == ("not_estimable", 5)
+    assert "that all pairs share" in summary["comparison"]["statement"]
+
+
+def test_five_repeats_of_three_arms_are_enough(tmp_path):
+    experiments = repeats(tmp_path, [0.80 + k / 100 for k in range(5)], [0.90 + k / 100 for k in range(5)])
+    experiments += [load_experiment(lone_trial(tmp_path, f"r{k}", "Random", 0.7 + k / 100).folder) for k in range(5)]
+    found = compare(*experiments)["comparison"]
+    assert found["verdict"] == "difference_shown" and found["headline"].startswith("A difference is shown among the 3")
+
+
+def test_the_page_and_the_terminal_of_repeats(tmp_path, capsys):
+    experiments = repeats(tmp_path, (0.80, 0.81, 0.82, 0.83), (0.90, 0.91, 0.92, 0.93))
+    folders = [str(e.folder) for e in experiments]
+    assert main(["compare", *folders, "--group", "old=tpe0,tpe1,tpe2,tpe3", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "verdict: difference_shown" in printed and "81.5 %" in printed and "Evolution less old" in printed
+    page = (tmp_path / "out" / "report.html").read_text()
+    for text in ("Arm against arm", "difference shown", "old against Evolution", "the tuner chose 16 of the trials"):
+        assert text in page
+    assert main(["compare", folders[0], "--out", str(tmp_path / "out")]) == 1
+    assert "two or more experiments" in capsys.readouterr().err
+
+
+def test_optimism_needs_a_number_of_images(tmp_path):
+    summary = compare(experiment(tmp_path, "a", 0.8), experiment(tmp_path, "b", 0.9, "Evolution"))
+    assert summary["experiments"][0]["optimism"]["n_images"] == 200
+    plain = Recorder(tmp_path, "plain")
+    for sequence in range(3):
+        plain.trial(sequence, 0.5 + sequence / 10)
+    assert best_of_n.optimism_of(load_experiment(plain.folder)) is None

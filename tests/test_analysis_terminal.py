@@ -317,6 +317,10 @@ def test_the_words_of_show_and_best_of_the_recorded_pair(monkeypatch, capsys):
     golden("experiment.txt", "\n".join(said(capsys, command, folder) for command in ("show", "best")))
 
 
+def test_confirm_names_the_command_that_it_is_now(capsys):
+    assert "python -m experiments confirm abc --top 3" in said(capsys, "confirm", "abc", "--top", "3", code=1)
+
+
 def test_best_without_a_result_is_one_line(place, capsys):
     Recorder(place, "fail0001").trial(0, None, state="FAILED")
     line = said(capsys, "best", "fail0001", code=1)

@@ -14,7 +14,8 @@ from fixtures_analysis import Recorder, final
 from fixtures_study import part_of, plan_in, recorded
 
 from analysis.__main__ import main
-from analysis.render.markdown import code, plain_table, text
+from analysis.render.document import Document, Row, Table
+from analysis.render.markdown import code, render, text
 
 
 @pytest.fixture
@@ -359,7 +360,8 @@ def test_food_11_itself_is_not_called_other_data():
 def test_text_means_nothing_to_markdown():
     assert text("a|b *c* <i> _d_ e_f `g`\n# h") == r"a\|b \*c\* \<i\> \_d\_ e_f \`g\` \# h"
     assert code("a`b") == "`a'b`"
-    assert plain_table(["", "x|y"], [("a", ["b"])]) == "|  | x\\|y |\n| --- | --- |\n| a | b |"
+    table = Table(("x|y",), (Row("a", ("b",)),))
+    assert render(Document("", None, (), (table,))) == "|  | x\\|y |\n| --- | --- |\n| a | b |\n"
     assert grouped({"one": "a", "two_three": "a"}) == "a" and grouped({"one": "a", "two_three": None}) == (
         "a (one); – (two three)"
     )

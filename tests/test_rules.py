@@ -35,6 +35,17 @@ def test_packages_import_only_what_they_may(package):
         assert not found & FORBIDDEN.get(package, set()), file
 
 
+STARTS_OR_WRITES = re.compile(r"os\.(exec|fork|popen|posix_spawn|spawn|system)\w*|yaml\.(safe_)?dump(_all)?")
+
+
+def test_the_analysis_starts_no_process_and_writes_no_experiment_file():
+    """It is offline: what trains is `experiments`."""
+    for file in (ROOT / "analysis").rglob("*.py"):
+        assert not imports(file) & {"subprocess", "multiprocessing"}, file
+        calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        assert not list(filter(STARTS_OR_WRITES.fullmatch, calls)), file
+
+
 def test_the_tuners_shadow_no_module_and_import_nothing_of_ours():
     """NNI's dispatcher puts their folder on its import path."""
     files = list((ROOT / "experiments" / "tuners").glob("*.py"))

@@ -80,10 +80,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A Plotly figure; `alternative` is the text in its place on a terminal and in Markdown."""
+    """A Plotly figure; a terminal and Markdown leave it out."""
 
     figure: go.Figure
-    alternative: str = ""
 
 
 @dataclass(frozen=True)

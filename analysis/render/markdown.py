@@ -38,19 +38,6 @@ def inline(words: str, in_table: bool = False) -> str:
     return "".join(code(part) if k % 2 else text(part) for k, part in enumerate(parts))
 
 
-def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """A row a label and its cells, all of them Markdown already: pass names through `text`."""
-    lines = [[*head], ["---"] * len(head), *([label, *cells] for label, cells in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def plain_table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """A table whose labels and cells are plain text."""
-    return table(
-        [text(cell) for cell in head], [(text(label), [text(cell) for cell in cells]) for label, cells in rows]
-    )
-
-
 def _blocks(blocks: Sequence[Block]) -> list[str]:
     return [part for block in blocks for part in _block(block) if part]
 
@@ -68,7 +55,7 @@ def _block(block: Block) -> list[str]:
         case Table():
             return [_table(block)]
         case Figure():
-            return [inline(block.alternative)]
+            return []
         case Details():
             return [f"**{inline(block.summary)}**", *_blocks(block.blocks)]
     raise TypeError(f"{type(block).__name__} is no block of a document")

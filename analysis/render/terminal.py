@@ -47,7 +47,7 @@ def safe_json(value: Any) -> str:
 
 
 def render(document: Document) -> str:
-    """The whole document; of its figures only what they have as `alternative`."""
+    """The whole document without its figures."""
     parts = [clean(document.title)] if document.title else []
     if document.statement:
         parts.append(f"verdict: {document.statement.verdict}\n{clean(document.statement.text)}")
@@ -76,7 +76,7 @@ def _block(block: Block) -> str:
         case Table():
             return _table(block)
         case Figure():
-            return clean(block.alternative)
+            return ""
         case Details():
             return f"{clean(block.summary)}\n{_blocks(block.blocks)}"
     raise TypeError(f"{type(block).__name__} is no block of a document")

@@ -27,8 +27,10 @@ def compare(*experiments: Experiment, named: Sequence[str] = ()) -> dict[str, An
     each pair of arms. `named` are the texts of --group.
 
     Scores are as reported (accuracies are fractions); `difference` is the second arm's best less the first's. What
-    cannot be estimated is None. Raises AnalysisError for an experiment compared with itself.
+    cannot be estimated is None. Raises AnalysisError for fewer than two and for an experiment compared with itself.
     """
+    if len(experiments) < 2:
+        raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
     for first, second in itertools.combinations(experiments, 2):
         if first.id == second.id and first.folder == second.folder:
             raise AnalysisError(f"experiment {first.id} was named twice; name two different experiments")
