@@ -1,19 +1,22 @@
-"""Confirming: what is retrained, which trials count, the numbers by hand, the words, the page, and going on after a stop."""
+"""Replication: which trials count for which cell, what is missing and trained next; what a confirmation retrains and refuses."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
-from fixtures_analysis import final
+from fixtures_analysis import Recorder, final
 from fixtures_confirm import FIELDS, SPACE, confirming, plan_of, search, train
+from fixtures_study import part_of
 
 from analysis.reading.locate import AnalysisError
 from analysis.reading.reader import load_experiment
 from analysis.reading.replication import ConfirmationPlan, cells_of, read_plan, typed, write_plan
 from experiments.__main__ import main
+from experiments.config import Experiment
 from experiments.confirm import (
     choose_configurations,
     common_flags,
@@ -24,6 +27,9 @@ from experiments.confirm import (
     write_experiment,
 )
 from experiments.findings import ExperimentError
+from experiments.replicate import batch_settings, replicate
+from experiments.space import batch_sets
+from experiments.watch import WatchSettings
 
 EVIL = "<script>alert(1)</script>"
 
@@ -250,3 +256,90 @@ def test_the_command_ends_with_verdict_table_and_files(plan, nni, capsys):
     result = json.loads((folder / "confirm.json").read_text())
     assert result["verdict"] == "difference_shown" and result["experiments"] == ["conf0001"]
     assert result["headline"] in (folder / "report.html").read_text() and (folder / "cells.csv").exists()
+
+
+class Nni:
+    """In place of NNI: every start trains the cells of its batch that `trains` lets through, in an experiment of its own."""
+
+    def __init__(self, home, monkeypatch):
+        self.home, self.batches, self.watched = home, [], []
+        self.trains, self.code = (lambda cell: True), 0
+        monkeypatch.setattr("experiments.replicate.start", self.start)
+        monkeypatch.setattr("experiments.replicate.watch_to_end", lambda managers, settings: self.code)
+        monkeypatch.setattr("experiments.replicate.watch_running", self.watch)
+        monkeypatch.setattr("experiments.replicate.is_running", lambda entry: entry["status"] == "RUNNING")
+        monkeypatch.setattr("experiments.replicate.forget_dead", lambda: None)
+
+    def record(self, grid, cells, tuner="Batch", status="STOPPED"):
+        name = f"nni{len(self.entries()):05d}"
+        recorder = Recorder(self.home, name, experimentName=grid.experiment, tuner={"name": tuner})
+        for sequence, cell in enumerate(cells):
+            recorder.trial(sequence, final(0.5), **cell)
+        entry = {"id": name, "experimentName": grid.experiment, "logDir": str(self.home), "startTime": int(name[3:])}
+        content = {**self.entries(), name: {**entry, "status": status, "pid": 0}}
+        (self.home / ".experiment").write_text(json.dumps(content))
+        return name
+
+    def entries(self):
+        file = self.home / ".experiment"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def start(self, experiment):
+        cells = batch_sets(experiment.config["searchSpace"])
+        self.batches.append(cells)
+        self.record(self.grid, filter(self.trains, cells))
+
+    def watch(self, ids, settings):
+        """A running experiment that trains nothing more."""
+        self.watched += ids
+        content = {i: entry | {"status": "STOPPED"} for i, entry in self.entries().items()}
+        (self.home / ".experiment").write_text(json.dumps(content))
+        return self.code
+
+    def replicate(self, grid):
+        self.grid = grid
+
+        def prepare(status):
+            return Experiment(Path("study.yml"), batch_settings(grid, status.missing, "2h"))
+
+        return replicate(grid, prepare, WatchSettings())
+
+
+@pytest.fixture
+def pretended(nni, monkeypatch):
+    return Nni(nni, monkeypatch)
+
+
+def test_what_a_grid_search_left_of_a_study_is_trained_as_a_batch(pretended):
+    """Studies were trained by GridSearch before."""
+    part = part_of("step_size", 2)
+    pretended.record(part, part.cells[:3], tuner="GridSearch")
+    assert pretended.replicate(part) == 0 and pretended.batches == [part.cells[3:]]
+    assert pretended.replicate(part) == 0 and len(pretended.batches) == 1
+
+
+def test_a_running_experiment_is_returned_to_before_another_is_started(pretended):
+    part = part_of("balance", 2)
+    running = pretended.record(part, part.cells[:4], status="RUNNING")
+    assert pretended.replicate(part) == 0
+    assert pretended.watched == [running] and pretended.batches == [part.cells[4:]]
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 1), (1, 1), (130, 130)])
+def test_it_stops_where_nothing_more_is_trained(pretended, code, expected):
+    part = part_of("balance", 2)
+    pretended.trains, pretended.code = (lambda cell: False), code
+    assert pretended.replicate(part) == expected and pretended.batches == [part.cells]
+
+
+def test_a_second_batch_has_what_the_first_left_out(pretended):
+    part = part_of("balance", 2)
+    pretended.trains = lambda cell: cell["seed"] == 0 or len(pretended.batches) > 1
+    assert pretended.replicate(part) == 0
+    assert pretended.batches == [part.cells, [cell for cell in part.cells if cell["seed"] == 1]]
+
+
+@pytest.mark.parametrize(("limit", "cells", "duration"), [("2h", 3, "21600s"), (600, 2, "1200s"), (None, 2, "172800s")])
+def test_the_time_of_a_batch_is_that_of_its_trials(limit, cells, duration):
+    part = part_of("balance", 2)
+    assert batch_settings(part, part.cells[:cells], limit)["maxExperimentDuration"] == duration
