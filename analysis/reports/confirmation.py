@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..reading.provenance import best_result, shared_photos
+from ..reading.records import validation_n
 from ..reading.replication import Cell, Configuration, ConfirmationPlan, write_text
 from ..reading.values import strict_json
 from ..render import html
@@ -25,7 +26,6 @@ from ..render.formats import (
     range_text,
     signed_text,
     spread_text,
-    validation_n,
 )
 from ..stats import verdict
 from ..stats.compare import evaluation
