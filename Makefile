@@ -13,7 +13,7 @@ WEIGHTS :=
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-demo: .venv/ready  ## two real NNI experiments of 15 trials each on a generated sample, compared: under 10 minutes
+demo: .venv/ready  ## two real NNI experiments of 15 trials each on a generated sample, compared: 6 to 10 minutes on 2 cores
 	$(BIN)/python -m data sample data/sample_photos
 	$(BIN)/python -m data prepare data/sample_photos --cache data/sample_cache --image-px 96
 	@mkdir -p runs/demo
