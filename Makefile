@@ -64,7 +64,7 @@ format: .venv/test-ready  ## bring the code into shape
 
 .PHONY: reference
 reference: .venv/test-ready  ## the generated parts of README.md and docs/reference.md
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_docs.py -k "code_s or demo_s"
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_docs.py -k generated
 
 clean:  ## remove what demo and test made, except downloads and experiments
 	rm -rf runs data/sample_photos data/sample_cache .pytest_cache .ruff_cache

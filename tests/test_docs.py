@@ -1,6 +1,7 @@
 """What README.md, CONTRIBUTING.md and docs/ promise: commands, targets, paths, links, generated parts and the files' keys.
 
-`make reference` (UPDATE_GOLDEN=1) writes the generated parts again: the tables of commands and hyperparameters, the demo's output.
+`make reference` (UPDATE_GOLDEN=1) writes the generated parts again: the tables of commands,
+hyperparameters and Python names, and the demo's output.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Parsed(BaseException):
     """Ends a command when its arguments have been parsed."""
 
 
-def takes(package: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
+def is_taken(package: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the parser of `python -m PACKAGE` takes the words; SystemExit where it refuses them."""
     parse = argparse.ArgumentParser.parse_args
 
@@ -71,9 +72,9 @@ def bare_parser_of(package: str, monkeypatch: pytest.MonkeyPatch) -> argparse.Ar
         raise Parsed(self)
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", end)
-    with pytest.raises(Parsed) as ended:
+    with pytest.raises(Parsed) as caught:
         importlib.import_module(f"{package}.__main__").main([])
-    return ended.value.args[0]
+    return caught.value.args[0]
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, tuple[argparse.ArgumentParser, str]]:
@@ -91,7 +92,7 @@ def test_a_command_is_one_that_its_parser_takes(page, command, monkeypatch):
     if module in PACKAGES and len(words) == 1:  # a command's name alone
         assert words[0] in subcommands(bare_parser_of(module, monkeypatch)), page
     elif module in (*PACKAGES, "benchmarks"):
-        assert takes(module, words, monkeypatch)
+        assert is_taken(module, words, monkeypatch)
     else:
         assert importlib.util.find_spec(module), f"{page}: {module}"
 
@@ -171,7 +172,7 @@ def arguments_of(parser: argparse.ArgumentParser, flags: bool) -> list[argparse.
     return [action for action in actions if bool(action.option_strings) == flags]
 
 
-def shown(action: argparse.Action) -> str:
+def label_of(action: argparse.Action) -> str:
     """`--flag VALUE`, `NAME`, `[NAME]` where it may be absent, `NAME ...` where there may be several."""
     value = str(action.metavar or (",".join(map(str, action.choices)) if action.choices else action.dest.upper()))
     if action.option_strings:
@@ -199,12 +200,12 @@ def commands_section(package: str, parser: argparse.ArgumentParser, without: fro
     commands = subcommands(parser) or {"": (parser, "")}
     text, flags = table("command", "takes", "meaning"), {}
     for name, (command, what) in commands.items():
-        takes = [(shown(action), meaning(command, action)) for action in arguments_of(command, flags=False)]
+        takes = [(label_of(action), meaning(command, action)) for action in arguments_of(command, flags=False)]
         words = f"`{' '.join([name, *(word for word, _ in takes)])}`"
         text += row(words, "; ".join(help for _, help in takes if help), what)
         for action in arguments_of(command, flags=True):
             if action.dest not in without:
-                cells = (f"`{shown(action)}`", default_of(action), meaning(command, action))
+                cells = (f"`{label_of(action)}`", default_of(action), meaning(command, action))
                 flags.setdefault(cells, []).append(name)
     if len(commands) == 1:
         rows = [row(*cells) for cells in flags]
@@ -220,7 +221,7 @@ def fields() -> dict[str, dict[str, Any]]:
     return json.loads(done.stdout)["fields"]
 
 
-def test_the_commands_of_the_reference_are_the_code_s(fields, monkeypatch):
+def test_generated_commands(fields, monkeypatch):
     text = ""
     for package in PACKAGES:
         with monkeypatch.context() as patch:
@@ -229,7 +230,7 @@ def test_the_commands_of_the_reference_are_the_code_s(fields, monkeypatch):
     check_generated("docs/reference.md", "commands", text)
 
 
-def test_the_hyperparameters_of_the_reference_are_the_code_s(fields):
+def test_generated_hyperparameters(fields):
     text = table("field", "type", "default", "legal", "meaning")
     for name, field in fields.items():
         legal = ", ".join(f"`{choice}`" for choice in field.get("choices", ()))
@@ -240,7 +241,7 @@ def test_the_hyperparameters_of_the_reference_are_the_code_s(fields):
     check_generated("docs/reference.md", "hyperparameters", text)
 
 
-def test_the_python_names_of_the_reference_are_the_code_s():
+def test_generated_python_names():
     import analysis
     from analysis.experiment import Comparison, LoadedExperiment
 
@@ -266,23 +267,23 @@ def sentence(value: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory) -> tuple[str, Path]:
+def recorded_comparison(tmp_path_factory) -> tuple[str, Path]:
     """What `compare` prints of the recorded pair, and the folder that it writes."""
     from analysis.__main__ import main
 
     pair = [str(ROOT / "analysis" / "recorded" / name) for name in ("tpe", "evolution")]
-    folder, printed = tmp_path_factory.mktemp("compared"), io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    folder, output = tmp_path_factory.mktemp("recorded_comparison"), io.StringIO()
+    with contextlib.redirect_stdout(output):
         assert main(["compare", *pair, "--out", str(folder)]) == 0
-    return printed.getvalue(), folder
+    return output.getvalue(), folder
 
 
-def test_the_demo_s_output_is_what_compare_prints(compared):
-    (verdict, statement), (_, *rows) = (part.splitlines() for part in compared[0].split("\n\n")[:2])
+def test_generated_demo_output(recorded_comparison):
+    (verdict, statement), (_, *rows) = (part.splitlines() for part in recorded_comparison[0].split("\n\n")[:2])
     sentences = re.split(r"(?<=\.) (?=[A-Z])", statement)
     lines = textwrap.wrap(" ".join(sentences[:2]), 128)
-    printed = [verdict, *lines, "...", *rows[:4], "...", "report: runs/demo/report.html"]
-    text = "\n".join(line.rstrip() for line in printed)
+    lines_kept = [verdict, *lines, "...", *rows[:4], "...", "report: runs/demo/report.html"]
+    text = "\n".join(line.rstrip() for line in lines_kept)
     check_generated("README.md", "demo", f"```text\n{text}\n```\n")
 
 
@@ -294,7 +295,7 @@ FILES = ("manifest.json", "result.json", "summary.json", "study.json", "confirm.
 Key = tuple[str, ...]
 
 
-def documented(section: str) -> list[tuple[Key, str | None, bool]]:
+def rows_of(section: str) -> list[tuple[Key, str | None, bool]]:
     """(path of the key, shared object that its value is, whether only some runs write it) of a section's table."""
     match = re.search(rf"^###+ {re.escape(section)}\n(.*?)(?=^#|\Z)", REFERENCE, re.DOTALL | re.MULTILINE)
     assert match, section
@@ -312,14 +313,14 @@ def documented(section: str) -> list[tuple[Key, str | None, bool]]:
     return keys
 
 
-def expanded(section: str) -> dict[Key, tuple[Key, str]]:
+def keys_with_shared(section: str) -> dict[Key, tuple[Key, str]]:
     """{path of each key of a file: (the row's own path, its section)}, with the keys of shared objects."""
     shared = {name.lower().replace(" ", "-"): name for name in SHARED}
     paths = {}
-    for key, link, _ in documented(section):
+    for key, link, _ in rows_of(section):
         paths[key] = (key, section)
         if link in shared:
-            paths |= {(*key, *inner): origin for inner, origin in expanded(shared[link]).items()}
+            paths |= {(*key, *inner): origin for inner, origin in keys_with_shared(shared[link]).items()}
     return paths
 
 
@@ -361,28 +362,28 @@ def home(tmp_path_factory, tiny_cache) -> Path:
     for name in ("repeats", "confirmation", "early_stopping"):
         (home / name).mkdir()
         in_home(SCENARIOS[name], home / name)
-    trained(home, tiny_cache)
-    prepared(home)
+    train_teacher_and_student(home, tiny_cache)
+    prepare_cache(home)
     return home
 
 
 @pytest.fixture(scope="module")
-def written(home, compared, tiny_cache) -> dict[str, list[Any]]:
+def real_files(home, recorded_comparison, tiny_cache) -> dict[str, list[Any]]:
     """{name: contents of all real files of that name}, with those of the repository."""
-    roots = (home, compared[1], ROOT / "analysis" / "recorded", ROOT / "docs" / "studies", tiny_cache)
+    roots = (home, recorded_comparison[1], ROOT / "analysis" / "recorded", ROOT / "docs" / "studies", tiny_cache)
     paths = {name: [path for root in roots for path in root.rglob(name)] for name in FILES}
-    return {name: [json.loads(path.read_text("utf-8")) for path in found] for name, found in paths.items()}
+    return {name: [json.loads(path.read_text("utf-8")) for path in files] for name, files in paths.items()}
 
 
-def trained(home: Path, cache: Path) -> None:
+def train_teacher_and_student(home: Path, cache: Path) -> None:
     """A teacher, and what learns from it."""
     flags = ("--cache", str(cache), "--weights", "none", "--image-px", "32", "--epochs", "1", "--threads", "1")
-    taught = ("--teacher", str(home / "teacher/best.pt"), "--distill-weight", "0.5")
-    for name, own in (("teacher", ()), ("student", taught)):
+    distillation = ("--teacher", str(home / "teacher/best.pt"), "--distill-weight", "0.5")
+    for name, own in (("teacher", ()), ("student", distillation)):
         assert run_module("trial", *flags, *own, "--output", str(home / name)).returncode == 0
 
 
-def prepared(home: Path) -> None:
+def prepare_cache(home: Path) -> None:
     """A cache with all that only some have: divided class folders, a broken photo, one that is in two splits."""
     files = class_folders("pho", "bibimbap")
     copies = {f"pho/copy{n}.jpg": next(iter(files.values())) for n in range(12)}
@@ -392,7 +393,7 @@ def prepared(home: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_guide_s_python_runs(monkeypatch, tmp_path):
+def test_the_guides_python_runs(monkeypatch, tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", PAGES["docs/guide.md"], re.DOTALL)
     (tmp_path / "analysis").symlink_to(ROOT / "analysis")
     monkeypatch.chdir(tmp_path)
@@ -400,27 +401,29 @@ def test_the_guide_s_python_runs(monkeypatch, tmp_path):
     assert {"best_so_far.html", "comparison.html"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_the_tutorial_s_python_runs(home, monkeypatch, capsys):
+def test_the_tutorials_python_runs(home, monkeypatch, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", PAGES["docs/tutorial.md"], re.DOTALL)
     monkeypatch.chdir(home / "teacher")  # beside its best.pt
-    next((home / "photos").rglob("*.jpg")).rename("photo.jpg")
+    (home / "photos" / "bibimbap" / "0.jpg").rename("photo.jpg")
     exec(compile(code, "tutorial.md", "exec"), {})
     assert re.fullmatch(r"\D+ \d+%\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_key_of_the_files_is_documented(file, written):
-    assert written[file]
-    patterns = set(expanded(file))
-    unknown = {key for content in written[file] for key in keys_of(content) if not is_documented(key, patterns)}
+def test_every_key_of_the_files_is_documented(file, real_files):
+    assert real_files[file]
+    patterns = set(keys_with_shared(file))
+    unknown = {key for content in real_files[file] for key in keys_of(content) if not is_documented(key, patterns)}
     assert not unknown
 
 
-def test_every_documented_key_exists(written):
+def test_every_documented_key_exists(real_files):
     """In a real file; of what only some runs write, at least in the code."""
-    patterns = {file: expanded(file) for file in FILES}
-    real = {file: {bare(key) for content in written[file] for key in prefixes_of(keys_of(content))} for file in FILES}
-    met = {
+    patterns = {file: keys_with_shared(file) for file in FILES}
+    real = {
+        file: {bare(key) for content in real_files[file] for key in prefixes_of(keys_of(content))} for file in FILES
+    }
+    existing = {
         origin
         for file in FILES
         for pattern, origin in patterns[file].items()
@@ -428,9 +431,9 @@ def test_every_documented_key_exists(written):
     }
     code = "\n".join(path.read_text("utf-8") for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
     for section in (*FILES, *SHARED):
-        for key, _, is_some in documented(section):
+        for key, _, is_some in rows_of(section):
             name = key[-1].replace("[]", "")
-            assert (key, section) in met or (is_some and f'"{name}"' in code), f"{section}: {'.'.join(key)}"
+            assert (key, section) in existing or (is_some and f'"{name}"' in code), f"{section}: {'.'.join(key)}"
 
 
 def prefixes_of(keys: Iterator[Key]) -> Iterator[Key]:
