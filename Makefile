@@ -37,7 +37,7 @@ test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
 test-fast: .venv/test-ready  ## without the tests that start NNI
 	$(BIN)/python -m pytest -m "not nni"
 
-calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 3 minutes
+calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 6 minutes
 	$(BIN)/python -m analysis.calibrate
 
 bench: .venv/ready  ## the figures of docs/performance.md, measured here: 1 to 2 hours on 2 cores

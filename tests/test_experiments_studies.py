@@ -15,7 +15,7 @@ from fixtures_study import part_of, plan_in, recorded
 from nni.algorithms.hpo.batch_tuner import BatchTuner
 
 from analysis.reading.replication import Part, StudyPlan, read_plan
-from analysis.reports.study import TITLES, study
+from analysis.reports.study import TITLES, study_page
 from experiments.__main__ import main, parse
 from experiments.check import check
 from experiments.replicate import batch_settings
@@ -273,7 +273,7 @@ def test_the_best_teacher_that_ended_with_its_weights_teaches(teaching, tmp_path
     assert (why in said and said.count("\n") == 2) if why else "is the teacher" not in said
 
     recorded(tmp_path, students, lambda value, seed: {"curve": [0.4, 0.5], "right": (5,) * 5})
-    page = study("distill", tmp_path / "out")[0]
+    page = study_page("distill", tmp_path / "out")[0]
     left = 3 - len({*cut, *lost})
     assert page["teacher"]["validation"] == TEACHERS[seed] and page["teacher"]["of"] == left
     words = {3: "the best on validation of 3, ", 1: "the only one of 3 that ended with a best.pt, "}

@@ -18,7 +18,7 @@ from analysis.__main__ import main
 from analysis.reading.replication import known_ids, load_readable
 from analysis.render import markdown
 from analysis.reports.lab_numbers import lab_gains, lab_numbers, same_classes
-from analysis.reports.study import class_blocks, study, study_document
+from analysis.reports.study import class_blocks, study_document, study_page
 from analysis.reports.study_classes import class_rows, permutation_p, rare_gain_most
 from analysis.reports.study_result import arms_of, epoch_95
 from analysis.stats.paired import holm, paired
@@ -47,7 +47,7 @@ def studied(home):
             recorded(home, parts[0], teacher)
         plan_in(home / "out", name, *parts)
         recorded(home, part, result)
-        content, page = study(name, home / "out")
+        content, page = study_page(name, home / "out")
         return content, page.read_text()
 
     return make
@@ -402,7 +402,7 @@ def test_names_are_escaped_on_the_page(home):
     part = replace(part, space=space)
     plan_in(home / "out", "pretrained", part)
     recorded(home, part, pretrained)
-    assert "<script>alert" not in study("pretrained", home / "out")[1].read_text()
+    assert "<script>alert" not in study_page("pretrained", home / "out")[1].read_text()
 
 
 def test_what_is_not_there_is_refused_in_one_line(home, capsys):
@@ -444,5 +444,5 @@ def test_an_older_study_json_still_gives_its_page(studied, home):
     for arm in old["arms"]:
         del arm["diverged"]
     file.write_text(json.dumps(old))
-    content, page = study("pretrained", home / "out")
+    content, page = study_page("pretrained", home / "out")
     assert content["headline"] in page.read_text() and f"class 4 {CLASSES[4]}" in page.read_text()

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from . import database, locate
-from .database import check_profile
-from .records import ENDED, Experiment
+from .records import ENDED, Experiment, Trial
 from .replay import replay
 
 
@@ -21,16 +20,15 @@ def load_experiment(id_or_path: str | os.PathLike[str], finals_only: bool = Fals
     source = locate.source(id_or_path)
     with _no_collections():
         rows = database.read(source.database, finals_only)
-        check_profile(rows.profile)
+        database.check_profile(rows.profile)
         trials, warnings = replay(rows, source.folder)
-    profile = rows.profile
-    ended = sum(trial.state in ENDED for trial in trials)
+    profile, config = rows.profile, rows.profile["params"]
     return Experiment(
         id=str(profile["id"]),
-        name=str(profile["params"].get("experimentName") or ""),
-        state=_state(str(profile["id"]), source.folder, profile["params"].get("maxTrialNumber"), (ended, len(trials))),
+        name=str(config.get("experimentName") or ""),
+        state=_state(str(profile["id"]), source.folder, config.get("maxTrialNumber"), trials),
         folder=source.folder,
-        config=profile["params"],
+        config=config,
         started=profile["startTime"],
         trials=tuple(trials),
         warnings=tuple(warnings),
@@ -49,11 +47,11 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _state(experiment_id: str, folder: Path, max_trials: int | None, ended_of: tuple[int, int]) -> str:
-    """`ended_of` counts ended and all trials. A copy of a running experiment elsewhere does not run."""
-    ended, known = ended_of
+def _state(experiment_id: str, folder: Path, max_trials: int | None, trials: list[Trial]) -> str:
+    """A copy of a running experiment elsewhere does not run."""
+    ended = sum(trial.state in ENDED for trial in trials)
     entry = locate.entry_of(experiment_id, folder)
-    outstanding = ended < known or max_trials is None or ended < max_trials
+    outstanding = ended < len(trials) or max_trials is None or ended < max_trials
     if entry and outstanding and entry.get("status") in locate.ACTIVE and locate.is_running(entry):
         return "RUNNING"
     return "DONE" if max_trials is not None and ended >= max_trials else "STOPPED"

@@ -13,20 +13,8 @@ from ..reading.provenance import best_result, shared_photos
 from ..reading.records import validation_n
 from ..reading.replication import Cell, Configuration, ConfirmationPlan, write_text
 from ..reading.values import strict_json
-from ..render import html
+from ..render import formats, html
 from ..render.document import Block, Document, Figure, Heading, Statement, Table
-from ..render.formats import (
-    NONE,
-    difference_text,
-    mean_text,
-    number_text,
-    p_text,
-    paired_text,
-    params_text,
-    range_text,
-    signed_text,
-    spread_text,
-)
 from ..stats import verdict
 from ..stats.compare import evaluation
 from ..stats.paired import by_seed, holm, mean_interval, paired, seeds_needed, smallest_flip_p, spread
@@ -144,17 +132,17 @@ def _adjust(differences: list[dict[str, Any] | None]) -> None:
     """Holm over the comparisons that have a p; adds `p_t_adjusted` and `p_flip_adjusted`."""
     for key in ("p_t", "p_flip"):
         present = [difference for difference in differences if difference is not None]
-        tested = [difference for difference in present if difference[key] is not None]
+        with_p = [difference for difference in present if difference[key] is not None]
         for difference in present:
             difference[f"{key}_adjusted"] = None
-        for difference, p in zip(tested, holm([difference[key] for difference in tested]), strict=True):
+        for difference, p in zip(with_p, holm([difference[key] for difference in with_p]), strict=True):
             difference[f"{key}_adjusted"] = p
 
 
 def _choose(rows: list[dict[str, Any]]) -> str | None:
     """The earliest, that is the best ranked, among equals."""
-    trained = [row for row in rows if row["n"]]
-    best = max(trained, key=lambda row: (row["n"] == row["planned"], row["validation"]["mean"]), default=None)
+    candidates = [row for row in rows if row["n"]]
+    best = max(candidates, key=lambda row: (row["n"] == row["planned"], row["validation"]["mean"]), default=None)
     return None if best is None else best["name"]
 
 
@@ -210,19 +198,19 @@ def _headline(word: str, pairs: dict[str, Any]) -> str:
 
 def _choice(chosen: dict[str, Any], comparisons: int) -> str:
     how = f"chosen of {comparisons} by its mean validation accuracy" if comparisons > 1 else "the only one"
-    return f"Tuned is {chosen['name']} ({params_text(chosen['parameters'])}), {how}."
+    return f"Tuned is {chosen['name']} ({formats.params_text(chosen['parameters'])}), {how}."
 
 
 def _evaluation(chosen: dict[str, Any], default: dict[str, Any], pairs: dict[str, Any], comparisons: int) -> str:
-    own, other = (mean_text(row["evaluation"]) for row in (chosen, default))
-    difference = f"{signed_text(pairs['mean'])} over {pairs['n']} paired seeds"
+    own, other = (formats.mean_text(row["evaluation"]) for row in (chosen, default))
+    difference = f"{formats.signed_text(pairs['mean'])} over {pairs['n']} paired seeds"
     text = f"On the evaluation split it has {own}, the default {other}: {difference}"
     if pairs["low"] is None:
         return text + ("; all differences are equal, so that they have no interval." if pairs["n"] > 1 else ".")
     together = f", wide enough for all {comparisons} configurations together" if comparisons > 1 else ""
     multiplied = f", multiplied by the {comparisons}" if comparisons > 1 else ""
-    interval = f"95 % {range_text((pairs['low'], pairs['high']))}, paired t, df = {pairs['df']}{together}"
-    return f"{text} ({interval}; p = {p_text(pairs['p_t_adjusted'])}{multiplied})."
+    interval = f"95 % {formats.range_text((pairs['low'], pairs['high']))}, paired t, df = {pairs['df']}{together}"
+    return f"{text} ({interval}; p = {formats.p_text(pairs['p_t_adjusted'])}{multiplied})."
 
 
 def _more_seeds(pairs: dict[str, Any], comparisons: int) -> list[str]:
@@ -231,13 +219,15 @@ def _more_seeds(pairs: dict[str, Any], comparisons: int) -> list[str]:
         return []
     text = f"At this size and spread it would have taken about {pairs['seeds_needed']} seeds to show it"
     if comparisons > 1 and not pairs["alone"][0] <= 0 <= pairs["alone"][1]:
-        text += f", fewer with --top 1: as the only comparison, its interval would be {range_text(pairs['alone'])}"
+        text += (
+            f", fewer with --top 1: as the only comparison, its interval would be {formats.range_text(pairs['alone'])}"
+        )
     return [f"{text}."]
 
 
 def _sign_flip(pairs: dict[str, Any], comparisons: int) -> str:
     times = f" (times {comparisons})" if comparisons > 1 else ""
-    p = f"p = {p_text(pairs['p_flip_adjusted'])}{times}"
+    p = f"p = {formats.p_text(pairs['p_flip_adjusted'])}{times}"
     text = f"The exact sign-flip test, which does not assume normal differences, gives {p}"
     least = comparisons * smallest_flip_p(pairs["n"])
     if least < 0.05:
@@ -251,10 +241,10 @@ def _selection_bias(chosen: dict[str, Any]) -> list[str]:
     entry = chosen["optimism"][0]
     expected = ""
     if entry["expected"] is not None:
-        expected = f"; expected from the search's own trials: {signed_text(entry['expected'])}"
+        expected = f"; expected from the search's own trials: {formats.signed_text(entry['expected'])}"
     return [
-        f"The search had {number_text(entry['val_accuracy'])} on validation, retrained it has {mean_text(chosen['validation'])}: "
-        f"the realized optimism is {signed_text(entry['realised'])}{expected}."
+        f"The search had {formats.number_text(entry['val_accuracy'])} on validation, retrained it has {formats.mean_text(chosen['validation'])}: "
+        f"the realized optimism is {formats.signed_text(entry['realised'])}{expected}."
     ]
 
 
@@ -272,7 +262,7 @@ def _images_error(default: dict[str, Any]) -> list[str]:
     error = math.sqrt(values["mean"] * (1 - values["mean"]) / values["images"])
     return [
         f"The intervals are over seeds, on these {values['images']} images; a single accuracy on that many images has a standard "
-        f"error of {difference_text(error, True)}, most of which is common to both of a pair."
+        f"error of {formats.difference_text(error, True)}, most of which is common to both of a pair."
     ]
 
 
@@ -291,12 +281,11 @@ def configurations_table(result: Result) -> Table:
     rows = []
     for row in result["configurations"]:
         name = f"{row['name']} (chosen)" if row["name"] == result["chosen"] else row["name"]
-        difference = row["less_default"]
-        less = NONE if difference is None else paired_text(difference, difference["p_t_adjusted"])
-        validation, evaluated = (spread_text(row[split]) for split in SPLITS)
-        rows.append(
-            (name, [params_text(row["parameters"]), validation, less, evaluated, f"{row['n']} of {row['planned']}"])
-        )
+        pairs = row["less_default"]
+        difference = formats.NONE if pairs is None else formats.paired_text(pairs, pairs["p_t_adjusted"])
+        validation, evaluation_text = (formats.spread_text(row[split]) for split in SPLITS)
+        cells = [formats.params_text(row["parameters"]), validation, difference, evaluation_text]
+        rows.append((name, [*cells, f"{row['n']} of {row['planned']}"]))
     columns = ["Hyperparameters", "Validation", "Minus the default, validation", "Evaluation", "Trainings"]
     return per_seed.rows_table(columns, rows, "Configuration")
 
@@ -306,12 +295,12 @@ def optimism_table(result: Result) -> Table:
     rows = []
     for row in result["configurations"]:
         for entry in row["optimism"]:
-            realized = signed_text(entry["realised"])
+            realized = formats.signed_text(entry["realised"])
             if entry["interval"]:
-                realized += f" ({range_text(entry['interval'])}, n = {entry['n']})"
-            values = [number_text(entry["val_accuracy"]), spread_text(row["validation"])]
+                realized += f" ({formats.range_text(entry['interval'])}, n = {entry['n']})"
+            values = [formats.number_text(entry["val_accuracy"]), formats.spread_text(row["validation"])]
             label = f"{row['name']}: rank {entry['rank']} of {entry['experiment']}"
-            rows.append((label, [*values, realized, signed_text(entry["expected"])]))
+            rows.append((label, [*values, realized, formats.signed_text(entry["expected"])]))
     columns = ["Validation in the search", "Retrained", "Realized optimism", "Expected optimism"]
     return per_seed.rows_table(columns, rows, "Configuration")
 
@@ -326,12 +315,7 @@ def difference_rows(result: Result) -> list[per_seed.SeedRow]:
 def accuracy_rows(result: Result) -> tuple[list[per_seed.SeedRow], list[tuple[str, float]]]:
     """Retrained validation accuracies with their 95 % t intervals, and those that the searches had: (label, value)."""
     retrained = [row for row in result["configurations"] if row["validation"]["mean"] is not None]
-    rows = [
-        per_seed.SeedRow(
-            row["name"], row["validation"]["by_seed"], row["validation"]["mean"], row["validation"]["interval"]
-        )
-        for row in retrained
-    ]
+    rows = [per_seed.accuracy_row(row["name"], row["validation"]) for row in retrained]
     return rows, [(row["name"], entry["val_accuracy"]) for row in retrained for entry in row["optimism"]]
 
 
@@ -356,9 +340,9 @@ def training_rows(result: Result, cells: Sequence[Cell]) -> list[dict[str, Any]]
 
 def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[str, Any]) -> Document:
     """The page; `settings` are NNI's, of the plan."""
-    accuracies, searched = accuracy_rows(result)
+    accuracies, in_search = accuracy_rows(result)
     differences = per_seed.difference_figure(difference_rows(result), "minus the default")
-    bias = per_seed.accuracy_figure(accuracies, "validation accuracy", searched, "in the search")
+    bias = per_seed.accuracy_figure(accuracies, "validation accuracy", in_search, "in the search")
     blocks: list[Block] = [
         *per_seed.section(
             "The configurations",

@@ -18,38 +18,13 @@ from ..reading.locate import AnalysisError
 from ..reading.reader import load_experiment
 from ..reading.replication import PLAN, study_folder, write_text
 from ..reading.values import strict_json
-from ..render import markdown
+from ..render import formats, markdown
 from ..render.document import Block, Document, Heading, Items, Table, Text
-from ..render.formats import (
-    NONE,
-    interval_text,
-    listed,
-    number_text,
-    optional,
-    params_text,
-    score_text,
-    seconds_text,
-    signed_text,
-    spread_text,
-)
 from ..stats.compare import compare
 from ..stats.statement import statement_of
+from . import study
 from .lab_numbers import Setting, lab_arm, lab_numbers, lab_setting, settings_of, settings_sentence, settings_table
 from .per_seed import rows_table
-from .study import (
-    RESULT,
-    TITLES,
-    arms_caption,
-    arms_table,
-    class_blocks,
-    compared_arms,
-    differences_caption,
-    differences_table,
-    from_file,
-    lab_cells,
-    read_result,
-    statement_of_study,
-)
 from .study_result import MEASURES, Measure
 
 PARTS = {
@@ -59,7 +34,7 @@ PARTS = {
     "(d) TPE against Evolution": ("tuners",),
     "Beyond the lab report: classes of unequal size": ("balance",),
 }
-QUESTIONS = {**TITLES, "tuners": "Which tuner finds the better hyperparameters?"}
+QUESTIONS = {**study.TITLES, "tuners": "Which tuner finds the better hyperparameters?"}
 RECORDED = Path(__file__).parent.with_name("recorded")
 _FOLDERS = re.compile(r"(?<![\w/.:~])/(?:[^\s'\":;,/]+/)+")  # of an absolute path within a text
 
@@ -84,32 +59,32 @@ def lab_report(studies: Path, pair: Path | None, out: Path, kept_in: Path | None
     if kept_in:
         keep(studies, kept_in)
         studies = kept_in
-    results = {name: result for name in TITLES if (result := read_result(studies / name, name)) is not None}
+    results = {name: result for name in study.TITLES if (result := study.read_result(studies / name, name)) is not None}
     if not results and pair is None:
         raise AnalysisError(
-            f"{studies}: no study with a result there, one of {', '.join(TITLES)}; start one: python -m experiments study "
+            f"{studies}: no study with a result there, one of {', '.join(study.TITLES)}; start one: python -m experiments study "
             "early_stopping, or all of them small: make studies"
         )
-    begun_here = any((studies / name / PLAN).exists() for name in TITLES)  # else they are copies alone
-    folders = {name: studies / name if begun_here else None for name in TITLES}
+    begun_here = any((studies / name / PLAN).exists() for name in study.TITLES)  # else they are copies alone
+    folders = {name: studies / name if begun_here else None for name in study.TITLES}
     sections = {
-        name: from_file(study_section, studies / name / RESULT, result, folders[name])
+        name: study.from_file(study_section, studies / name / study.RESULT, result, folders[name])
         for name, result in results.items()
     }
     summary, source = read_pair(pair, studies.parent / "demo")
-    sections["tuners"] = from_file(tuners_section, source, summary, source)
-    missing = {name: _missing(name, folders[name]) for name in TITLES if name not in sections}
-    notes = from_file(_not_independent, studies, results)
+    sections["tuners"] = study.from_file(tuners_section, source, summary, source)
+    missing = {name: _missing(name, folders[name]) for name in study.TITLES if name not in sections}
+    notes = study.from_file(_not_independent, studies, results)
     write_text(out, markdown.render(_document(sections, missing, notes)))
     return list(missing)
 
 
 def keep(studies: Path, target: Path) -> None:
     """Copies the study.json of each study below `studies` to `target`/NAME. Raises AnalysisError."""
-    for name in TITLES:
-        result = read_result(studies / name, name)
+    for name in study.TITLES:
+        result = study.read_result(studies / name, name)
         if result is not None:
-            write_text(target / name / RESULT, strict_json(without_folders(result), indent=1) + "\n")
+            write_text(target / name / study.RESULT, strict_json(without_folders(result), indent=1) + "\n")
 
 
 def without_folders(value: Any) -> Any:
@@ -166,7 +141,7 @@ def _beginning(sections: dict[str, Section], notes: Sequence[str]) -> list[Block
 
 
 def _answer(section: Section | None) -> list[str]:
-    return ["not run", NONE] if section is None else [section.headline, section.n]
+    return ["not run", formats.NONE] if section is None else [section.headline, section.n]
 
 
 def _drawings(parts: dict[str, Section]) -> list[Block]:
@@ -183,10 +158,18 @@ def _origins(parts: dict[str, Section]) -> Table:
     rows = []
     for name, part in parts.items():
         facts, versions = part.provenance, part.provenance.get("versions")
-        digests = [optional(facts.get(key))[:10] for key in ("revision", "source_digest")]
-        packages = params_text(versions) if isinstance(versions, dict) else NONE
+        digests = [formats.optional(facts.get(key))[:10] for key in ("revision", "source_digest")]
+        packages = formats.params_text(versions) if isinstance(versions, dict) else formats.NONE
         rows.append(
-            (_words(name), [optional(facts.get("compute")), packages, *digests, ", ".join(part.experiments) or NONE])
+            (
+                _words(name),
+                [
+                    formats.optional(facts.get("compute")),
+                    packages,
+                    *digests,
+                    ", ".join(part.experiments) or formats.NONE,
+                ],
+            )
         )
     columns = ["Machine", "Versions", "Commit of the code", "Digest of the photos", "NNI experiments"]
     return rows_table(columns, rows, "Part")
@@ -198,8 +181,8 @@ def _words(name: str) -> str:
 
 def _missing(name: str, folder: Path | None) -> list[Block]:
     """In the place of a study without a result."""
-    begun = folder is not None and (folder / PLAN).exists()
-    state = "Begun, without a result yet; continue with" if begun else "Not run. Start it with"
+    has_plan = folder is not None and (folder / PLAN).exists()
+    state = "Begun, without a result yet; continue with" if has_plan else "Not run. Start it with"
     weights = ", with `--weights FILE` where ImageNet's weights cannot be downloaded" if name == "pretrained" else ""
     run, write = (_command(package, name, folder) for package in ("experiments", "analysis"))
     return [_claim(name), Text(f"{state} {run}{weights}; then {write} and this command again.")]
@@ -223,18 +206,18 @@ def study_section(result: Result, folder: Path | None) -> Section:
     settings = settings_of(name, result["provenance"], {result["field"]: [arm["value"] for arm in arms]})
     blocks: list[Block] = [
         _claim(name),
-        statement_of_study(result),
+        study.statement_of_study(result),
         Text(settings_sentence(settings)),
         *_left_out(result, folder),
-        arms_table(result, lab_cells(result)),
-        Text(arms_caption(result)),
+        study.arms_table(result, study.lab_cells(result)),
+        Text(study.arms_caption(result)),
     ]
-    if compared_arms(result):
-        blocks += [differences_table(result, _lab_differences(result)), Text(differences_caption(result))]
+    if study.compared_arms(result):
+        blocks += [study.differences_table(result, _lab_differences(result)), Text(study.differences_caption(result))]
     for row in result["prefixes"]:
         equal = f"in {row['equal']} of {row['pairs']} pairs ({row['arm']})"
         blocks.append(Text(f"The stopped training is the beginning of the full one, to the last bit, {equal}."))
-    blocks += [*class_blocks(result, level=4), *_rest(result, folder)]
+    blocks += [*study.class_blocks(result, level=4), *_rest(result, folder)]
     n = f"{min(arm['n'] for arm in arms)} seeds per arm"
     return Section(blocks, result["headline"], n, settings, result["provenance"], result["experiments"])
 
@@ -260,18 +243,18 @@ def _left_out(result: Result, folder: Path | None) -> list[Block]:
 
 def _lab_differences(result: Result) -> dict[str, list[str]]:
     """{label: a cell per arm beside the reference} of the lab report's single trainings."""
-    names = compared_arms(result)
+    names = study.compared_arms(result)
     cells = {measure.title: [_lab_difference(result, name, measure) for name in names] for measure in MEASURES}
-    return {label: texts for label, texts in cells.items() if set(texts) != {NONE}}
+    return {label: texts for label, texts in cells.items() if set(texts) != {formats.NONE}}
 
 
 def _lab_difference(result: Result, name: str, measure: Measure) -> str:
     values = {arm["name"]: arm["value"] for arm in result["arms"]}
     numbers = [lab_arm(result["reported"], values[arm]).get(measure.key) for arm in (name, result["reference"])]
     if None in numbers:
-        return NONE
+        return formats.NONE
     own, reference = (number[0] / number[1] if isinstance(number, list) else number for number in numbers)
-    return f"{signed_text(own - reference, measure.unit)} (n = 1, no interval)"
+    return f"{formats.signed_text(own - reference, measure.unit)} (n = 1, no interval)"
 
 
 def _rest(result: Result, folder: Path | None) -> list[Block]:
@@ -281,7 +264,7 @@ def _rest(result: Result, folder: Path | None) -> list[Block]:
         if folder
         else (f"the page that {_command('experiments', name, None)} and then {_command('analysis', name, None)} write")
     )
-    experiments = ", ".join(f"`{experiment}`" for experiment in result["experiments"]) or NONE
+    experiments = ", ".join(f"`{experiment}`" for experiment in result["experiments"]) or formats.NONE
     return [
         *([Items(notes, "On the lab report's numbers:")] if notes else []),
         Text(f"Curves with bands and every training: {page}. NNI experiments: {experiments}."),
@@ -310,8 +293,8 @@ def tuners_section(summary: Result, source: str) -> Section:
     """Part (d), from what `compare` says of the tuners' experiments. Settings and machine are those of the first experiment's
     best trial; where the experiments differ, compare's notes say so."""
     experiments, first, comparison = summary["experiments"], summary["experiments"][0], summary["comparison"]
-    provenance, searched = first.get("made") or {}, (first["best"] or {}).get("params") or {}
-    settings = settings_of("tuners", provenance, dict.fromkeys(searched))
+    provenance, parameters = first.get("made") or {}, (first["best"] or {}).get("params") or {}
+    settings = settings_of("tuners", provenance, dict.fromkeys(parameters))
     statement, pairs = statement_of(comparison), summary.get("comparisons") or []
     blocks: list[Block] = [
         _claim("tuners"),
@@ -337,8 +320,15 @@ def _tuners_table(experiments: list[dict[str, Any]]) -> Table:
     for experiment in experiments:
         trials = experiment["trials"]
         counts = f"{trials['succeeded']} of {sum(trials.values())}"
-        cells = [experiment["tuner"], counts, optional(experiment["chosen_by_tuner"]), *_best(experiment["best"])]
-        rows.append((experiment["name"] or experiment["id"], [*cells, seconds_text(experiment["wall_seconds"])]))
+        cells = [
+            experiment["tuner"],
+            counts,
+            formats.optional(experiment["chosen_by_tuner"]),
+            *_best(experiment["best"]),
+        ]
+        rows.append(
+            (experiment["name"] or experiment["id"], [*cells, formats.seconds_text(experiment["wall_seconds"])])
+        )
     columns = ["Tuner", "Trials with a result", "Chosen by the tuner", "Best on validation, its 95 % interval"]
     return rows_table([*columns, "Evaluation of its weights", "Wall clock"], rows, "Experiment")
 
@@ -346,14 +336,16 @@ def _tuners_table(experiments: list[dict[str, Any]]) -> Table:
 def _best(best: dict[str, Any] | None) -> tuple[str, str]:
     """Validation accuracy with its interval and images, evaluation accuracy with its images."""
     if best is None:
-        return NONE, NONE
+        return formats.NONE, formats.NONE
     n, evaluation = best["validation_n"], best["evaluation"]
-    validation = score_text(best["val_accuracy"], n is not None)
+    validation = formats.score_text(best["val_accuracy"], n is not None)
     if n is not None:
-        validation += f" ({interval_text(best['validation_interval'])}, n = {n})"
+        validation += f" ({formats.interval_text(best['validation_interval'])}, n = {n})"
     return (
         validation,
-        NONE if evaluation is None else f"{number_text(evaluation['top1'])} (n = {optional(evaluation['n'])})",
+        formats.NONE
+        if evaluation is None
+        else f"{formats.number_text(evaluation['top1'])} (n = {formats.optional(evaluation['n'])})",
     )
 
 
@@ -361,7 +353,7 @@ def _repeats_table(arms: list[dict[str, Any]]) -> list[Block]:
     """The means over repeats, where there are any."""
     if all(len(arm["experiments"]) < 2 for arm in arms):
         return []
-    rows = [(arm["name"], [spread_text(arm | {"n": len(arm["bests"])})]) for arm in arms]
+    rows = [(arm["name"], [formats.spread_text(arm | {"n": len(arm["bests"])})]) for arm in arms]
     return [rows_table(["Best on validation, over its experiments"], rows, "Arm")]
 
 
@@ -381,8 +373,8 @@ def _not_independent(results: dict[str, Result]) -> list[str]:
         members = [arm for arm, seeds in arms if set(seeds) & set(common)]
         if members:
             sentences.append(
-                f"Not independent: {listed(members)} are trainings with the same settings, photos and seeds "
-                f"({', '.join(map(str, common))}). All answers that compare with them share whatever chance did to these."
+                f"Not independent: {formats.listed(members)} are trainings with the same settings, photos and seeds "
+                f"({', '.join(map(str, common))}). All comparisons with them share the same random variation."
             )
     return sentences
 

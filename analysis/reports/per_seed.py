@@ -9,9 +9,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ..reading.provenance import made_with
 from ..render.document import Block, Heading, Row, Table, Text
 from ..render.formats import number_text, optional, seconds_text, signed_text
+from .facts import made_with
 from .figures import COLOURS, HOVER, empty_figure
 
 
@@ -23,6 +23,11 @@ class SeedRow:
     by_seed: Mapping[str, float]
     mean: float
     interval: Sequence[float] | None
+
+
+def accuracy_row(label: str, spread: Mapping[str, Any]) -> SeedRow:
+    """Of `stats.paired.spread`."""
+    return SeedRow(label, spread["by_seed"], spread["mean"], spread["interval"])
 
 
 def difference_row(label: str, pairs: Mapping[str, Any]) -> SeedRow:
@@ -107,23 +112,24 @@ def rows_table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
 def trainings_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """One record per training, of rows with the keys `name`, seed, state, val_accuracy and evaluation_top1 (fractions),
     duration_s, experiment, trial, reason, and epochs_run where there are any; what is missing is None."""
-    columns = {
-        name.capitalize(): lambda row: row[name],
-        "Seed": lambda row: str(row["seed"]),
-        "State": lambda row: row["state"],
-        "Validation": lambda row: number_text(row["val_accuracy"]),
-        "Evaluation": lambda row: number_text(row["evaluation_top1"]),
-        "Epochs": lambda row: optional(row["epochs_run"]),
-        "Time": lambda row: seconds_text(row["duration_s"]),
-        "Experiment": lambda row: row["experiment"],
-        "Trial": lambda row: optional(row["trial"]),
-        "Reason": lambda row: row["reason"],
-    }
-    if not any("epochs_run" in row for row in rows):
-        del columns["Epochs"]
-    marks = ["" if row["state"] == "succeeded" else "lost" for row in rows]
-    records = [Row("", tuple(text(row) for text in columns.values()), mark) for row, mark in zip(rows, marks)]
-    return Table(tuple(columns), tuple(records))
+    has_epochs = any("epochs_run" in row for row in rows)
+    records = []
+    for row in rows:
+        accuracies = [number_text(row[key]) for key in ("val_accuracy", "evaluation_top1")]
+        epochs = [optional(row["epochs_run"])] if has_epochs else []
+        cells = [row[name], str(row["seed"]), row["state"], *accuracies, *epochs, seconds_text(row["duration_s"])]
+        mark = "" if row["state"] == "succeeded" else "lost"
+        records.append(Row("", (*cells, row["experiment"], optional(row["trial"]), row["reason"]), mark))
+    columns = [
+        name.capitalize(),
+        "Seed",
+        "State",
+        "Validation",
+        "Evaluation",
+        *(["Epochs"] if has_epochs else []),
+        "Time",
+    ]
+    return Table((*columns, "Experiment", "Trial", "Reason"), tuple(records))
 
 
 def provenance_table(facts: Mapping[str, str], result: Mapping[str, Any]) -> Table:

@@ -14,19 +14,8 @@ from ..reading.locate import AnalysisError
 from ..reading.provenance import shared_photos
 from ..reading.replication import StudyPlan, known_ids, load_readable, read_plan, study_folder, write_text
 from ..reading.values import load_json, strict_json
-from ..render import html, terminal
+from ..render import formats, html, terminal
 from ..render.document import Block, Document, Figure, Heading, Statement, Table, Text
-from ..render.formats import (
-    NONE,
-    Unit,
-    number_text,
-    optional,
-    paired_text,
-    params_text,
-    share_text,
-    signed_text,
-    spread_text,
-)
 from . import per_seed
 from .figures import COLOURS, HOVER, empty_figure, score_axis
 from .lab_numbers import lab_arm, lab_gains, same_classes
@@ -42,7 +31,7 @@ TITLES = {
     "distill": "Distillation: a ResNet50 teaches a ResNet18",
     "balance": "Classes of unequal size: sampling and balanced softmax",
 }
-FINE_POINTS = Unit(" points", factor=100, digits=".2f")
+FINE_POINTS = formats.Unit(" points", factor=100, digits=".2f")
 
 Result = dict[str, Any]
 Rows = list[tuple[str, list[str]]]
@@ -50,7 +39,7 @@ LabCells = dict[str, list[str]]  # {label of a row: the lab report's cells}
 Value = TypeVar("Value")
 
 
-def study(name: str, out: Path | None) -> tuple[Result, Path]:
+def study_page(name: str, out: Path | None) -> tuple[Result, Path]:
     """The content of study.json and the page's path. A folder that came from elsewhere, where NNI knows nothing of it, gives
     the page of its study.json. Raises AnalysisError for a study that was not begun."""
     if name not in TITLES:
@@ -69,11 +58,11 @@ def study(name: str, out: Path | None) -> tuple[Result, Path]:
         result |= {"verdict": statement.verdict, "headline": statement.headline}
         result["can"], result["cannot"] = statement.details
         return result, write_study(folder, result)
-    kept = None if any(map(known_ids, plan.parts)) else read_result(folder, name)
-    if kept is None:
+    stored = None if any(map(known_ids, plan.parts)) else read_result(folder, name)
+    if stored is None:
         raise AnalysisError(f"{folder}: no training has a result yet; continue with: {run}")
     print(f"NNI's experiments of it are not known here: the page is made from {folder / RESULT}", file=sys.stderr)
-    return kept, from_file(write_study, folder / RESULT, folder, kept)
+    return stored, from_file(write_study, folder / RESULT, folder, stored)
 
 
 def _arms(plan: StudyPlan, name: str) -> list[StudyArm]:
@@ -83,7 +72,7 @@ def _arms(plan: StudyPlan, name: str) -> list[StudyArm]:
 
 def print_study(name: str, out: Path | None) -> None:
     """The statement, the table of the arms and where the page is."""
-    result, page = study(name, out)
+    result, page = study_page(name, out)
     missing = sum(row["state"] == "missing" for row in result["trainings"])
     if missing:
         print(f"{missing} of {len(result['trainings'])} trainings are missing: the same study command continues\n")
@@ -139,7 +128,7 @@ def arms_table(result: Result, lab: LabCells | None = None) -> Table:
 def _arm_rows(result: Result) -> Rows:
     rows: Rows = [("Trainings with a result", [_counts(arm) for arm in result["arms"]])]
     for measure in (*MEASURES, *_losses(result)):
-        rows.append((measure.title, [spread_text(arm[measure.key], measure.unit) for arm in result["arms"]]))
+        rows.append((measure.title, [formats.spread_text(arm[measure.key], measure.unit) for arm in result["arms"]]))
     return rows
 
 
@@ -165,11 +154,11 @@ def _with_lab(rows: Rows, lab: LabCells) -> Rows:
 
 def arms_caption(result: Result) -> str:
     balance = result["study"] == "balance"
-    sampled = "; with sampling, of the images sampled, so that arms cannot be compared by it" if balance else ""
+    sampling = "; with sampling, of the images sampled, so that arms cannot be compared by it" if balance else ""
     return (
         "Mean ± standard deviation over the seeds (n). Validation and evaluation are of the weights of the best validation "
         "epoch; the evaluation split was used once per training and steered nothing. Training accuracy is of that epoch's "
-        f"augmented images, while the weights were changing{sampled}. Validation loss is plain cross-entropy, training loss what "
+        f"augmented images, while the weights were changing{sampling}. Validation loss is plain cross-entropy, training loss what "
         "was minimised."
     )
 
@@ -185,7 +174,7 @@ def differences_table(result: Result, lab: LabCells | None = None) -> Table:
     names, rows = compared_arms(result), []
     for measure in MEASURES:
         pairs = [by_name.get((measure.key, name)) for name in names]
-        cells = [paired_text(row, row["p_adjusted"], measure.unit) if row else NONE for row in pairs]
+        cells = [formats.paired_text(row, row["p_adjusted"], measure.unit) if row else formats.NONE for row in pairs]
         rows += [(measure.title, cells)] if any(pairs) else []
     return per_seed.rows_table(names, _with_lab(rows, lab or {}), f"Minus {result['reference']}, same seed")
 
@@ -218,9 +207,9 @@ def class_blocks(result: Result, level: int = 2) -> list[Block]:
 
 def _class_row(row: dict[str, Any], lab: dict[int, float] | None) -> tuple[str, list[str]]:
     """`lab` is {class id: gain}."""
-    counts = [share_text(row[arm]["correct"], row[arm]["total"], digits=0) for arm in ("reference", "arm")]
-    cells = [optional(row["training"]), *counts, signed_text(row["gain"])]
-    lab_cells = [] if lab is None else [signed_text(lab.get(row["id"]))]
+    counts = [formats.share_text(row[arm]["correct"], row[arm]["total"], digits=0) for arm in ("reference", "arm")]
+    cells = [formats.optional(row["training"]), *counts, formats.signed_text(row["gain"])]
+    lab_cells = [] if lab is None else [formats.signed_text(lab.get(row["id"]))]
     return f"class {row['id']} {row['class']}", cells + lab_cells
 
 
@@ -229,14 +218,16 @@ def lab_cells(result: Result) -> LabCells:
     arms = [lab_arm(result["reported"], arm["value"]) for arm in result["arms"]]
     cells = {measure.title: [_lab_text(arm.get(measure.key), measure) for arm in arms] for measure in MEASURES}
     for key, label in (("curve", "Accuracy read off a curve"), ("curve_loss", "Loss read off a curve")):
-        cells[label] = [arm.get(key, NONE) for arm in arms]
-    return {label: texts for label, texts in cells.items() if set(texts) != {NONE}}
+        cells[label] = [arm.get(key, formats.NONE) for arm in arms]
+    return {label: texts for label, texts in cells.items() if set(texts) != {formats.NONE}}
 
 
 def _lab_text(value: Any, measure: Measure) -> str:
     if value is None:
-        return NONE
-    return share_text(*value) if isinstance(value, list) else f"{number_text(value, measure.unit)} (n = 1)"
+        return formats.NONE
+    return (
+        formats.share_text(*value) if isinstance(value, list) else f"{formats.number_text(value, measure.unit)} (n = 1)"
+    )
 
 
 def study_document(result: Result) -> Document:
@@ -315,7 +306,7 @@ def curves_figure(bands: list[dict[str, Any]], metric: str) -> go.Figure:
             line={"color": colour, "width": 2.5},
             marker={"size": 5},
             customdata=[
-                f"{name}, epoch {epoch}: {number_text(mean)} ({number_text(low)} to {number_text(high)}, n = {band['n']})"
+                f"{name}, epoch {epoch}: {formats.number_text(mean)} ({formats.number_text(low)} to {formats.number_text(high)}, n = {band['n']})"
                 for epoch, mean, low, high in zip(band["epoch"], band["mean"], band["low"], band["high"])
             ],
             hovertemplate=HOVER,
@@ -330,7 +321,10 @@ def _prefix_blocks(result: Result) -> list[Block]:
     if not result["prefixes"]:
         return []
     rows = [
-        (row["arm"], [str(row["pairs"]), str(row["equal"]), number_text(row["largest_difference"], FINE_POINTS)])
+        (
+            row["arm"],
+            [str(row["pairs"]), str(row["equal"]), formats.number_text(row["largest_difference"], FINE_POINTS)],
+        )
         for row in result["prefixes"]
     ]
     columns = ["Pairs of one seed", "Equal to the last bit", "Largest difference of validation accuracy"]
@@ -353,9 +347,9 @@ def _provenance(result: Result) -> Table:
     provenance = result["provenance"]
     facts = {
         "Study": f"{result['study']}: {result['field']}, seeds {', '.join(map(str, result['seeds']))}",
-        "NNI experiments": ", ".join(result["experiments"]) or NONE,
-        "Fixed": params_text(result["fields"]),
-        "A training's settings": params_text(provenance["hyperparameters"] or {}),
+        "NNI experiments": ", ".join(result["experiments"]) or formats.NONE,
+        "Fixed": formats.params_text(result["fields"]),
+        "A training's settings": formats.params_text(provenance["hyperparameters"] or {}),
         "Images": result["images"],
     }
     return per_seed.provenance_table(facts, provenance)

@@ -62,7 +62,7 @@ class StudyArm:
 
     def values(self, key: str) -> dict[int, float]:
         """{seed: value} of the trainings that have this measure."""
-        values = {cell.seed: measured(cell.trial, key) for cell in self.complete}
+        values = {cell.seed: measurement(cell.trial, key) for cell in self.complete}
         return {seed: value for seed, value in values.items() if value is not None}
 
 
@@ -89,7 +89,7 @@ def arm_name(part: Part, value: Any) -> str:
     return f"{part.field} {value:g}" if isinstance(value, (int, float)) else f"{part.field} {value}"
 
 
-def measured(trial: Trial, key: str) -> float | None:
+def measurement(trial: Trial, key: str) -> float | None:
     """A finite number, or None where the trial has none."""
     if key == "epoch_95":
         return epoch_95(trial)
@@ -122,8 +122,10 @@ def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | 
     all_arms = [*arms, *([teacher] if teacher else [])]
     results = (best_result(cell.trial) for arm in all_arms for cell in arm.complete)
     provenance = made_of(next(filter(None, results), {}))
-    classes, published, judged = by_class(plan.study, arms), lab_numbers(plan.study), judged_measures(plan.study, arms)
-    same, rows = bool(classes) and same_classes(published, classes[0]["rows"]), differences(arms, plan.study, judged)
+    classes, lab = by_class(plan.study, arms), lab_numbers(plan.study)
+    in_lab = bool(classes) and same_classes(lab, classes[0]["rows"])
+    judged = judged_measures(plan.study, arms)
+    rows = differences(arms, plan.study, judged)
     return {
         "study": plan.study,
         "field": plan.main.field,
@@ -142,8 +144,8 @@ def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | 
         "classes": classes,
         "never_decays": _never_decays(plan, arms, provenance),
         "teacher": teacher_facts(arms, teacher) if plan.study == "distill" else None,
-        "reported": published,
-        "reported_rank": rare_gain_most(lab_gains(published, arms[0].value, arms[1].value)) if same else None,
+        "reported": lab,
+        "reported_rank": rare_gain_most(lab_gains(lab, arms[0].value, arms[1].value)) if in_lab else None,
         "images": _images(provenance),
         "trainings": [_training(arm, cell) for arm in all_arms for cell in arm.cells],
         "provenance": provenance,
@@ -211,10 +213,10 @@ def differences(arms: Sequence[StudyArm], study: str, judged: Sequence[str]) -> 
     with 95 % (Bonferroni over the arms), its p values are Holm's over them; the judged measures are one family.
 
     Of balance there is none of the training accuracy: a sampler draws other images."""
-    compared = [measure.key for measure in MEASURES if study != "balance" or measure.key != TRAINING]
-    families = [list(judged), *([key] for key in compared if key not in judged)]
+    keys = [measure.key for measure in MEASURES if study != "balance" or measure.key != TRAINING]
+    families = [list(judged), *([key] for key in keys if key not in judged)]
     rows = [row for family in families for row in _family(arms, family)]
-    return sorted(rows, key=lambda row: compared.index(row["measure"]))
+    return sorted(rows, key=lambda row: keys.index(row["measure"]))
 
 
 def _family(arms: Sequence[StudyArm], keys: Sequence[str]) -> list[dict[str, Any]]:
@@ -273,14 +275,14 @@ def prefixes(full: StudyArm, stopped: Sequence[StudyArm]) -> list[dict[str, Any]
         pairs = [(trial, others[seed]) for seed, trial in own.items()]
         equal = [_is_prefix(trial.intermediates, other.intermediates) for trial, other in pairs]
         apart = [abs(a - b) for trial, other in pairs for a, b in zip(curve(trial), curve(other))]
-        saved = [len(other.intermediates) - len(trial.intermediates) for trial, other in pairs]
+        shorter_by = [len(other.intermediates) - len(trial.intermediates) for trial, other in pairs]
         entries.append(
             {
                 "arm": arm.name,
                 "pairs": len(pairs),
                 "equal": sum(equal),
                 "largest_difference": max(apart, default=None),
-                "saved_epochs": dict(zip(map(str, own), saved)),
+                "saved_epochs": dict(zip(map(str, own), shorter_by)),
                 "same_weights": sum(is_equal and _same_epoch(*pair) for is_equal, pair in zip(equal, pairs)),
             }
         )
@@ -295,8 +297,8 @@ def _is_prefix(own: Sequence[Any], other: Sequence[Any]) -> bool:
 
 def _same_epoch(own: Trial, other: Trial) -> bool:
     """Whether both kept the weights of the same epoch."""
-    epoch = measured(own, "best_epoch")
-    return epoch is not None and epoch == measured(other, "best_epoch")
+    epoch = measurement(own, "best_epoch")
+    return epoch is not None and epoch == measurement(other, "best_epoch")
 
 
 def teacher_facts(students: Sequence[StudyArm], own_teachers: StudyArm | None) -> dict[str, Any] | None:
@@ -316,7 +318,7 @@ def teacher_facts(students: Sequence[StudyArm], own_teachers: StudyArm | None) -
     facts = records[0] if records else {"arch": own_teachers.value, "same_photos": True}
     accuracies = {"validation": _top1(facts, "validation"), TOP1: _top1(facts, "evaluation")}
     if best is not None and None in accuracies.values():
-        accuracies = {key: measured(best.trial, key) for key in accuracies}
+        accuracies = {key: measurement(best.trial, key) for key in accuracies}
     return {
         "of": len(ended) if own_teachers else None,
         "planned": len(own_teachers.cells) if own_teachers else None,

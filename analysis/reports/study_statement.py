@@ -28,19 +28,19 @@ def study_statement(result: Result) -> Statement:
             "No difference can be estimated without pairs: train more seeds, or fix what failed.",
         )
         return Statement(verdict.NOT_ESTIMABLE, "Nothing can be concluded.", details)
-    shown = [row for row in rows if excludes_zero(row)]
-    can, cannot = [*_own_sentences(result), _conclusion(result, shown)], _open(result, rows)
-    word = verdict.DIFFERENCE if shown else verdict.NO_DIFFERENCE
-    return Statement(word, _headline(result, shown), (" ".join(can), " ".join(cannot)), {"differences": rows})
+    significant = [row for row in rows if excludes_zero(row)]
+    can, cannot = [*_own_sentences(result), _conclusion(result, significant)], _open(result, rows)
+    word = verdict.DIFFERENCE if significant else verdict.NO_DIFFERENCE
+    return Statement(word, _headline(result, significant), (" ".join(can), " ".join(cannot)), {"differences": rows})
 
 
-def _headline(result: Result, shown: list[dict[str, Any]]) -> str:
+def _headline(result: Result, significant: list[dict[str, Any]]) -> str:
     weak = ", with a teacher no better than its student" if _teacher_is_no_better(result) else ""
-    if not shown:
+    if not significant:
         return _sentence(f"no difference in {_judged(result)} is shown{weak}")
     clauses = []
-    for name in dict.fromkeys(row["arm"] for row in shown):
-        own = [row for row in shown if row["arm"] == name]
+    for name in dict.fromkeys(row["arm"] for row in significant):
+        own = [row for row in significant if row["arm"] == name]
         names = {way: listed([MEASURE_NAMES[r["measure"]] for r in own if r["mean"] * way > 0]) for way in (1, -1)}
         sides = [f"{word} {names[way]}" for word, way in (("higher", 1), ("lower", -1)) if names[way]]
         clauses.append(f"{_arm(result, name)} has {listed(sides)}")
@@ -53,21 +53,21 @@ def _judged(result: Result) -> str:
     return "evaluation " + {(TOP1,): "top-1", (TOP1, MACRO): "top-1 or macro"}[tuple(result["judged"])] + " accuracy"
 
 
-def _conclusion(result: Result, shown: list[dict[str, Any]]) -> str:
-    if not shown:
+def _conclusion(result: Result, significant: list[dict[str, Any]]) -> str:
+    if not significant:
         return f"No interval of the paired differences in {_judged(result)} excludes zero."
-    rows = [f"{_difference_name(result, row)}: {_paired(row)}" for row in shown]
+    rows = [f"{_difference_name(result, row)}: {_paired(row)}" for row in significant]
     return f"A difference is shown for {'; '.join(rows)}."
 
 
 def _open(result: Result, rows: list[dict[str, Any]]) -> list[str]:
     """What the intervals leave open, and what this design cannot answer at all."""
-    undecided = [_undecided(result, row) for row in rows if not excludes_zero(row)]
-    sentences = [f"The direction of the difference is not known: {'; '.join(undecided)}."] if undecided else []
-    compared = {result["reference"], *(row["arm"] for row in result["differences"])}  # not the teacher
-    seeds = min(arm["n"] for arm in result["arms"] if arm["name"] in compared)
+    directions = [_undecided(result, row) for row in rows if not excludes_zero(row)]
+    sentences = [f"The direction of the difference is not known: {'; '.join(directions)}."] if directions else []
+    names = {result["reference"], *(row["arm"] for row in result["differences"])}  # not the teacher
+    seeds = min(arm["n"] for arm in result["arms"] if arm["name"] in names)
     sentences.append(
-        f"All of this is of {result['images']} and {seeds} seeds per arm: other images, settings or networks may behave "
+        f"These results are of {result['images']} and {seeds} seeds per arm; other images, settings or networks may behave "
         "differently."
     )
     if few := result["few"]:
@@ -115,12 +115,12 @@ def _own_sentences(result: Result) -> list[str]:
         "distill": lambda result: [*_teacher(result), *_gains(result)],
     }
     sentences = own[result["study"]](result) if result["study"] in own else []
-    diverged = [
+    counts = [
         f"{arm['diverged']} of {arm['n']} trainings of {arm['name']}" for arm in result["arms"] if arm["diverged"]
     ]
-    if diverged:
+    if counts:
         sentences.append(
-            f"{listed(diverged)} diverged: the accuracies include their best epochs, and the epochs that they did not run "
+            f"{listed(counts)} diverged: the accuracies include their best epochs, and the epochs that they did not run "
             "are no saving."
         )
     return sentences
@@ -136,9 +136,9 @@ def _stopping(result: Result) -> list[str]:
         if not n or len(lengths) < 2:
             continue
         if entry["equal"] == n:
-            saved = list(entry["saved_epochs"].values())
-            epochs = f"{', '.join(map(str, saved))} epochs (mean {number_text(statistics.fmean(saved), EPOCHS)})"
-            earlier = f"{arm} stopped earlier in {sum(value > 0 for value in saved)} of {n} pairs"
+            numbers = list(entry["saved_epochs"].values())
+            epochs = f"{', '.join(map(str, numbers))} epochs (mean {number_text(statistics.fmean(numbers), EPOCHS)})"
+            earlier = f"{arm} stopped earlier in {sum(value > 0 for value in numbers)} of {n} pairs"
             sentences.append(_sentence(f"{earlier} and saved {epochs}; time saved: {_paired(_negated(lengths[1]))}"))
         else:
             sentences.append(
