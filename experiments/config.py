@@ -151,7 +151,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ExperimentError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
-        raise ExperimentError(f"{file}: expected a mapping of NNI's keys, got {type(raw).__name__}")
+        raise ExperimentError(f"{file}: expected a mapping of NNI's keys, found {type(raw).__name__}")
     _refuse_duplicates(file)
     return raw
 

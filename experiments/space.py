@@ -123,24 +123,24 @@ def _space_error(key: str, text: str) -> Finding:
 
 def _error(path: KeyPath, key: str, text: str, label: str = "") -> Finding:
     """About an entry or an option of it, which the text begins with."""
-    names = [str(part) for part in path if isinstance(part, str) and part not in ("_value", *SPACE)]
+    names = [str(part) for part in path if isinstance(part, str) and part not in ("_type", "_value", *SPACE)]
     return Finding("error", f"space.{key}", f"{label}{'.'.join(names[-1:] if label else names)}: {text}", path=path)
 
 
 def _entry_findings(path: KeyPath, spec: Any) -> list[Finding]:
     """Faults of one entry against NNI's schema."""
     if not isinstance(spec, dict) or "_type" not in spec or "_value" not in spec:
-        return [_error(path, "entry_form", f"expected {{_type: ..., _value: [...]}}, got {spec!r}")]
+        return [_error(path, "entry_form", f"expected {{_type: ..., _value: [...]}}, found {spec!r}")]
     kind, value = spec["_type"], spec["_value"]
     if kind not in TYPES:
         text = f"unknown _type {kind!r} (TPE would silently take it for uniform); NNI knows {', '.join(TYPES)}"
         return [_error((*path, "_type"), "unknown_type", text)]
     if not isinstance(value, list):
-        return [_error(path, "value_form", f"_value should be a list, got {value!r}")]
+        return [_error(path, "value_form", f"_value should be a list, found {value!r}")]
     if kind == "choice":
         return _choice_findings(path, value)
     if len(value) != TYPES[kind]:
-        return [_error(path, "value_count", f"{kind} takes {TYPES[kind]} numbers, got {value!r}")]
+        return [_error(path, "value_count", f"{kind} takes {TYPES[kind]} numbers, found {value!r}")]
     if wrong := [v for v in value if isinstance(v, bool) or not isinstance(v, (int, float)) or not math.isfinite(v)]:
         hint = "; YAML reads 1e-4 as text: write 0.0001 or 1.0e-4" if isinstance(wrong[0], str) else ""
         return [_error(path, "not_finite", f"{wrong[0]!r} in {kind} {value!r} is not a finite number{hint}")]
@@ -152,17 +152,17 @@ def _range_findings(path: KeyPath, kind: str, value: list[float]) -> list[Findin
     findings = []
     if kind.endswith("normal"):
         if second <= 0:
-            findings.append(_error(path, "sigma", f"{kind} needs a sigma above 0, got {second}"))
+            findings.append(_error(path, "sigma", f"{kind} needs a sigma above 0, found {second}"))
     elif first >= second:
         hint = f"write {[second, first, *value[2:]]}" if first > second else "the bounds must differ"
         text = f"{kind} {value} has its bounds reversed: the tuner would hang with status RUNNING; {hint}"
         findings.append(_error(path, "bounds_reversed", text))
     elif "log" in kind and first <= 0:
-        findings.append(_error(path, "log_of_zero", f"{kind} needs bounds above 0, got {first}"))
+        findings.append(_error(path, "log_of_zero", f"{kind} needs bounds above 0, found {first}"))
     elif kind == "randint" and not all(float(v).is_integer() for v in value):
-        findings.append(_error(path, "randint_fraction", f"randint takes whole numbers, got {value}"))
+        findings.append(_error(path, "randint_fraction", f"randint takes whole numbers, found {value}"))
     if kind.startswith("q") and value[2] <= 0:
-        findings.append(_error(path, "step", f"{kind} needs a step above 0, got {value[2]}"))
+        findings.append(_error(path, "step", f"{kind} needs a step above 0, found {value[2]}"))
     return findings
 
 
@@ -178,7 +178,7 @@ def _choice_findings(path: KeyPath, options: list[Any]) -> list[Finding]:
                 text = f"the option {option!r} is text, not a number; write 0.0001 or 1.0e-4"
                 findings.append(_error(place, "number_as_text", text))
         elif not isinstance(option, dict) or "_name" not in option:
-            findings.append(_error(place, "no_name", f"an option of a nested choice needs a _name, got {option!r}"))
+            findings.append(_error(place, "no_name", f"an option of a nested choice needs a _name, found {option!r}"))
         else:
             for inner, spec in option.items():
                 findings += _entry_findings((*place, inner), spec) if inner != "_name" else []

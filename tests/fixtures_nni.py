@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from experiments.ports import find_port
+from experiments.nni import find_port
 
 # NNI_TEST_MODES: how the trial of each number behaves, comma-separated; later ones are good.
 TRIAL = """

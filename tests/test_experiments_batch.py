@@ -1,15 +1,15 @@
-"""NNI's Batch tuner as `check` sees it, and the experiment that `analysis confirm` writes for it."""
+"""NNI's Batch tuner as `check` sees it, and the experiment that `experiments confirm` writes for it."""
 
 from __future__ import annotations
 
 import pytest
 from conftest import ROOT
-from experiments.batch import batch_problems, is_batch
 from fixtures_confirm import search
 
-from analysis.__main__ import main
+from experiments.__main__ import main
 from experiments.check import check
 from experiments.config import Overrides, read_experiment
+from experiments.space import batch_findings, is_batch, searched_values
 from trial.hyperparameters import describe_fields
 
 SETS = [{"lr": 0.01, "seed": 1}, {"lr": 0.02, "seed": 1}]
@@ -20,25 +20,29 @@ def space(*sets, kind="choice"):
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("faulty", "key", "text"),
     [
-        (space(*SETS, kind="uniform"), "Batch expects one choice of sets"),
-        (space(), "Batch expects one choice of sets"),
-        (space(0.1, 0.2), "Batch expects one choice of sets"),
-        (space(*SETS) | {"lr": {"_type": "choice", "_value": [0.1]}}, "Batch expects one choice of sets"),
-        (space({"_name": "a", "lr": 0.1}, *SETS), "set 1: the trial has no field _name; it knows batch_size, lr"),
-        (space(SETS[0], {"lr": 100.0}), "set 2: lr: 100.0 is outside what the trial accepts"),
-        (space(SETS[0]), "1 sets for 2 trials"),
+        (space(*SETS, kind="uniform"), "space.batch_form", ""),
+        (space(), "space.batch_form", ""),
+        (space(0.1, 0.2), "space.batch_form", ""),
+        (space(*SETS) | {"lr": {"_type": "choice", "_value": [0.1]}}, "space.batch_form", ""),
+        (space({"_name": "a", "lr": 0.1}, *SETS), "space.unknown_field", "set 1: _name: "),
+        (space(SETS[0], {"lr": 100.0}), "space.value_out_of_range", "set 2: lr: 100.0 is outside"),
+        (space(SETS[0]), "space.too_small", "1 sets for 2 trials"),
     ],
 )
-def test_a_faulty_batch_is_one_line(told, message):
-    problems = batch_problems(told, describe_fields(), 2)
-    assert len(problems) == 1 and message in problems[0]
+def test_a_faulty_batch_is_one_finding(faulty, key, text):
+    (finding,) = batch_findings(faulty, describe_fields(), 2)
+    assert (finding.level, finding.key) == ("error", key) and text in finding.text
 
 
 def test_a_sound_batch():
-    assert batch_problems(space(*SETS), describe_fields(), 2) == batch_problems(space({"x": 1}), None, None) == []
+    assert batch_findings(space(*SETS), describe_fields(), 2) == batch_findings(space({"x": 1}), None, None) == []
     assert is_batch("Batch") and is_batch("BatchTuner") and not is_batch("TPE")
+
+
+def test_all_values_of_a_batch_are_searched():
+    assert searched_values(space(*SETS), "Batch") == {"lr": [0.01, 0.02], "seed": [1]}
 
 
 def confirm(folder, cache, out) -> int:
@@ -58,9 +62,7 @@ def test_what_confirm_writes_passes_check_without_a_word_from_nni(tiny_cache, tm
     assert any("4 of 4 trials are set by the tuner: Batch" in finding.text for finding in findings)
     assert "should only contain" not in "".join(capfd.readouterr())
     fixed = check(read_experiment(file, Overrides({"lr": "0.1"})))
-    assert [finding.text for finding in fixed if finding.level == "error"] == [
-        "lr: searched by the search space and fixed by --set; drop one"
-    ]
+    assert [finding.key for finding in fixed if finding.level == "error"] == ["trial.searched_and_fixed"]
 
 
 def test_a_cache_that_is_gone_is_told_before_anything_is_written(tmp_path, monkeypatch, capfd):

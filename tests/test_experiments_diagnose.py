@@ -10,17 +10,15 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from experiments.failures import failure_kind
-from experiments.finish import ENDS, Watching, _put_away
-from experiments.manager import OWNER, attach
-from experiments.ports import find_port
 from fixtures_analysis import START, Recorder
 
 from analysis.reading.logs import lines_since, tuner_death
 from analysis.reading.reader import load_experiment
-from experiments import manager_log
+from experiments import logs
 from experiments.diagnose import Limits, Snapshot, Verdict, judge
-from experiments.watch import Outcome, Watcher, _is_queued, last_sign
+from experiments.logs import failure_kind, is_queued
+from experiments.nni import OWNER, attach, find_port
+from experiments.watch import ENDS, Outcome, Watcher, WatchSettings, _clean_up, last_sign
 
 CALM = Snapshot(
     now=START / 1000 + 100, since=START / 1000, watched_s=100.0, status="RUNNING", errors=(), silent_s=0.0, gone_s=0.0,
@@ -49,8 +47,8 @@ def test_nothing_is_wrong_with_a_calm_experiment():
         ({"status": "ERROR", "errors": ("Tuner did not connect",)}, "ERROR", "did not connect"),
         ({"status": "ERROR", "errors": ("Tuner did not connect",), "tuner_death": "TypeError: seed"}, "DEAD", "TypeError"),
         ({"status": None, "gone_s": 6.0}, "LOST", "without being told"),
-        ({"status": None, "gone_s": 6.0, "stopped_by_hand": True}, "STOPPED", "told to stop"),
-        ({"status": None, "gone_s": 6.0, "stopped_by_hand": True, "cause": "SQLITE_FULL"}, "STOPPED", "SQLITE_FULL; then it was told"),
+        ({"status": None, "gone_s": 6.0, "stopped_by_hand": True}, "STOPPED", "stopped by hand"),
+        ({"status": None, "gone_s": 6.0, "stopped_by_hand": True, "cause": "SQLITE_FULL"}, "STOPPED", "SQLITE_FULL; then it was stopped"),
         ({"status": None, "gone_s": 6.0, "cause": "connect ECONNREFUSED"}, "LOST", "has ended by itself: connect ECONNREFUSED"),
         ({"status": None, "silent_s": 100.0}, "HUNG", "not answered for 100 s"),
         ({"tuner_death": "KeyError: 7"}, "DEAD", "KeyError: 7"),
@@ -143,10 +141,10 @@ def test_the_last_sign_of_life_is_a_result_or_a_written_file(tmp_path):
 
 def test_the_managers_log_tells_whether_a_trial_waits():
     submitted, created = "[t] INFO (NNIManager) submitTrialJob: form: {", "[t] INFO (LocalV3.local) Created trial A"
-    assert not _is_queued([]) and not _is_queued([submitted, created])
-    assert _is_queued([created, submitted])
-    assert _is_queued([created, "[t] WARNING (LocalV3.local) Failed to create trial"])
-    assert _is_queued(
+    assert not is_queued([]) and not is_queued([submitted, created])
+    assert is_queued([created, submitted])
+    assert is_queued([created, "[t] WARNING (LocalV3.local) Failed to create trial"])
+    assert is_queued(
         [submitted, created, "[t] WARNING (V3) Trial 3 waits: no GPU is free for it, or no machine is there"]
     )
 
@@ -220,16 +218,16 @@ UPLOADED = ["INFO (Worker.remote-worker1) Upload success"]
     ],
 )
 def test_while_nni_installs_or_uploads_the_experiment_waits(texts, expected):
-    assert manager_log.is_preparing(stamped(60, *texts)) is expected
-    assert not manager_log.is_preparing(stamped(7200, *texts))  # it hangs
+    assert logs.is_preparing(stamped(60, *texts)) is expected
+    assert not logs.is_preparing(stamped(7200, *texts))  # it hangs
 
 
 def test_a_shutdown_of_the_managers_own_is_no_stop_by_hand():
     stop = "INFO (NNIManager) Stopping experiment, cleaning up ..."
     for reason, by_hand in [("SIGTERM", True), ("REST request", True), ("training service initialize failed", False)]:
         lines = stamped(0, f"INFO (ShutdownManager) Initiate shutdown: {reason}", stop)
-        assert manager_log.told_to_stop(lines) is by_hand and manager_log.ended_itself(lines) is not by_hand
-    assert manager_log.told_to_stop(stamped(0, stop)) and not manager_log.told_to_stop([])
+        assert logs.was_stopped_by_hand(lines) is by_hand and logs.ended_itself(lines) is not by_hand
+    assert logs.was_stopped_by_hand(stamped(0, stop)) and not logs.was_stopped_by_hand([])
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -266,7 +264,7 @@ def served(tmp_path, monkeypatch):
         "startTime": 5,
     }
     (folder / ".experiment").write_text(json.dumps({"exp00001": entry}))
-    for module in ("experiments.manager", "analysis.reading.locate"):
+    for module in ("experiments.nni", "analysis.reading.locate"):
         monkeypatch.setattr(f"{module}.is_running", lambda entry: True)
     yield attach("exp00001")
     server.shutdown()
@@ -290,7 +288,7 @@ def test_any_answer_is_an_answer_and_the_prefix_is_the_registrys(reply, status, 
     watcher = Watcher(served, Limits(), 0)
     watcher._written = time.time()  # the manager writes nothing meanwhile
     watcher._seen["answer"] -= 500
-    look = watcher._look()
+    look = watcher.look()
     assert (look.status, look.silent_s < 1) == (status, True)
 
 
@@ -298,12 +296,12 @@ def test_a_manager_that_writes_is_not_dead_and_one_that_does_neither_hangs(serve
     silent = dataclasses.replace(served, port=find_port(18700))
     watcher = Watcher(silent, Limits(), 0)
     watcher._seen["answer"] -= 500
-    assert watcher._look().silent_s < 1  # first seen
+    assert watcher.look().silent_s < 1  # first seen
     watcher._seen["answer"] -= 500
-    assert watcher._look().silent_s >= 500
+    assert watcher.look().silent_s >= 500
     silent.folder.joinpath("log").mkdir()
     silent.folder.joinpath("log/nnimanager.log").touch()
-    assert watcher._look().silent_s < 1
+    assert watcher.look().silent_s < 1
 
 
 @pytest.mark.parametrize(
@@ -321,11 +319,11 @@ def test_a_manager_that_writes_is_not_dead_and_one_that_does_neither_hangs(serve
 def test_only_launchs_own_living_experiments_are_ended_unasked(state, ours, ends, ended, served, monkeypatch, capsys):
     acts = []
     for name in ("stop", "kill", "end_orphans"):
-        monkeypatch.setattr(f"experiments.finish.{name}", lambda *_, name=name: acts.append(name) or "")
+        monkeypatch.setattr(f"experiments.watch.{name}", lambda *_, name=name: acts.append(name) or "")
     if ours:
         (served.folder / OWNER).write_text("5")
     outcome = Outcome(Verdict(state, "x"), None, 0.0)
-    _put_away(served, outcome, Watching(ends=frozenset(ends)))
+    _clean_up(served, outcome, WatchSettings(ends=frozenset(ends)))
     assert bool(acts) == ended
     assert ("left as it is, since launch did not start it" in capsys.readouterr().err) != ended
 
@@ -336,8 +334,8 @@ def test_a_session_that_somebody_else_resumed_is_not_ours(served):
 
 
 def test_limits_that_are_given_may_end_what_launch_did_not_start():
-    from experiments.__main__ import _watching, parse
+    from experiments.__main__ import _watch_settings, parse
 
-    found = {words: _watching(parse(["watch", *words.split()])) for words in ("", "--stall-minutes 5", "--end")}
-    assert [watching.ends for watching in found.values()] == [frozenset(), {"STALLED"}, ENDS]
+    found = {words: _watch_settings(parse(["watch", *words.split()])) for words in ("", "--stall-minutes 5", "--end")}
+    assert [settings.ends for settings in found.values()] == [frozenset(), {"STALLED"}, ENDS]
     assert found[""].limits == Limits() and found["--stall-minutes 5"].limits.stall_minutes == 5

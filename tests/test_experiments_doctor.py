@@ -1,4 +1,4 @@
-"""`doctor`: what it finds on machines that were spoiled on purpose; and whose processes are ended."""
+"""`doctor`: what it finds on machines with faults made on purpose; and whose processes are ended."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ import psutil
 import pytest
 from conftest import run_module
 
-from experiments import machine, processes
+from experiments import doctor as doctors
+from experiments import nni
+from experiments.findings import Finding
 
 
 def doctor(home: Path, **environment: str):
+    """Its exit code, and {topic: "level: topic: text" with its next step}."""
     done = run_module("experiments", "doctor", "--no-trial", env={**os.environ, "HOME": str(home), **environment})
     assert done.stderr == "" and done.stdout
-    return done.returncode, {line[8:].split(":")[0]: line for line in done.stdout.splitlines()}
+    findings = done.stdout.strip().replace("\n    ", " ").splitlines()
+    return done.returncode, {line.split(": ")[1]: line for line in findings}
 
 
 def test_a_sound_machine_has_a_line_for_each_check(tmp_path):
     code, lines = doctor(tmp_path, http_proxy="", HTTP_PROXY="")
-    assert code == 0 and not any(line.startswith("fault") for line in lines.values())
+    assert code == 0 and not any(line.startswith("error") for line in lines.values())
     assert list(lines)[:5] == ["Python", "packages", "nnictl", "ports", "localhost"]
     assert lines["repairs"].startswith(("ok", "warning")) and "FOOD11" not in lines["repairs"]
-    assert lines["left over"] == "ok      left over: nothing" and "0 experiments" in lines["registry"]
+    assert lines["left over"] == "ok: left over: nothing" and "0 experiments" in lines["registry"]
     assert [path.name for path in (tmp_path / "nni-experiments").iterdir()] == []
 
 
-def test_a_spoiled_machine_is_told_what_to_do(tmp_path):
+def test_a_machine_with_faults_has_the_next_steps(tmp_path):
     (tmp_path / "nni-experiments" / "abc" / "db").mkdir(parents=True)
     (tmp_path / "nni-experiments" / ".experiment").write_text('{"abc": {"id"')
     database = tmp_path / "nni-experiments" / "abc" / "db" / "nni.sqlite"
@@ -41,10 +45,10 @@ def test_a_spoiled_machine_is_told_what_to_do(tmp_path):
     os.utime(database, (time.time() + 9000, time.time() + 9000))
     code, lines = doctor(tmp_path, http_proxy="http://proxy:3128", no_proxy="", FOOD11_NNI_REPAIRS="off")
     assert code == 1
-    assert lines["registry"].startswith("fault") and ".experiment.broken" in lines["registry"]
-    assert lines["localhost"].startswith("fault") and "export no_proxy=localhost" in lines["localhost"]
+    assert lines["registry"].startswith("error") and ".experiment.broken" in lines["registry"]
+    assert lines["localhost"].startswith("error") and "export no_proxy=localhost" in lines["localhost"]
     assert lines["repairs"].startswith("warning") and "FOOD11_NNI_REPAIRS=off" in lines["repairs"]
-    assert lines["home"].startswith("fault") and "set the clock" in lines["home"]
+    assert lines["home"].startswith("error") and "set the clock" in lines["home"]
 
 
 def test_a_home_that_cannot_be_written_is_a_fault(tmp_path):
@@ -68,36 +72,36 @@ def test_the_gpu_is_what_nnis_own_collector_sees(tmp_path, monkeypatch):
         "nvmlDeviceGetComputeRunningProcesses_v3 = nvmlDeviceGetGraphicsRunningProcesses_v3 = lambda _: []\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert machine.gpu() == ("ok", "GPU", "Pan 9000 7 GiB free")
+    assert doctors.gpu() == Finding("ok", "gpu", "GPU: Pan 9000 7 GiB free")
 
 
 def test_a_gpu_that_torch_cannot_use_is_a_fault_with_its_cures(old_driver, tmp_path):
     code, lines = doctor(tmp_path, **{name: old_driver[name] for name in ("LD_LIBRARY_PATH", "STUB_DRIVER")})
-    assert code == 1 and lines["PyTorch"].startswith(
-        "fault   PyTorch: an NVIDIA GPU is here, but its driver (CUDA 12.2)"
-    )
+    assert code == 1
+    assert lines["PyTorch"].startswith("error: PyTorch: an NVIDIA GPU is here, but its driver (CUDA 12.2)")
     assert "whl/cu126" in lines["PyTorch"] and "--device cpu" in lines["PyTorch"]
 
 
 @pytest.mark.parametrize(
-    ("answer", "line"),
+    ("answer", "level", "key"),
     [
-        ('{"state": "none", "why": "no card", "names": []}', ("ok", "PyTorch", "sees no GPU (no card): trials run on the CPU")),
-        ('{"state": "usable", "why": "", "names": ["T4", "T4"]}', ("ok", "PyTorch", "trials can use T4, T4")),
-        ("", ("fault", "PyTorch", "python -m trial --gpu fails: no torch")),
+        ('{"state": "none", "why": "no card", "names": []}', "ok", "torch.no_gpu"),
+        ('{"state": "usable", "why": "", "names": ["T4", "T4"]}', "ok", "torch.gpu"),
+        ('{"state": "unusable", "why": "too old", "names": []}', "error", "torch.gpu_unusable"),
+        ("", "error", "torch.fails"),
     ],
-)  # fmt: skip
-def test_what_the_trial_says_of_the_gpu_is_a_line(answer, line, monkeypatch):
+)
+def test_what_the_trial_says_of_the_gpu_is_a_finding(answer, level, key, monkeypatch):
     done = subprocess.CompletedProcess([], 0, answer, "Traceback\nno torch\n")
-    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: done)
-    assert machine.torch_gpu() == line
+    monkeypatch.setattr(doctors.subprocess, "run", lambda *_, **__: done)
+    assert (doctors.torch_gpu().level, doctors.torch_gpu().key) == (level, key)
 
 
 def test_missing_packages_and_sizes(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("nni==3.0  # reason\nno-such-package>=1  # reason\n")
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
-    assert machine.packages().level == "fault" and "no-such-package missing" in machine.packages().text
-    assert [machine._by_size("disk", gib, (1, 6), "x", "y").level for gib in (0.5, 5, 7)] == ["fault", "warning", "ok"]
+    monkeypatch.setattr(doctors, "ROOT", tmp_path)
+    assert doctors.packages().key == "packages.missing" and "no-such-package" in doctors.packages().text
+    assert [doctors.by_size("disk", gib, (1, 6), "x", "y").level for gib in (0.5, 5, 7)] == ["error", "warning", "ok"]
 
 
 @contextmanager
@@ -124,12 +128,11 @@ def test_only_processes_of_that_experiment_are_ended(tmp_path):
     foreign = {"NNI_EXP_ID": "exp00001", "NNI_OUTPUT_DIR": str(tmp_path / "elsewhere/A")}
     tuner = {"SDK_PROCESS": "dispatcher", "NNI_LOG_DIRECTORY": str(place / "log")}
     with process(**ours) as one, process(**foreign) as other, process(**tuner) as dispatcher, process() as nobodys:
-        assert {found.pid for found in processes.trials("exp00001", place)} >= {one.pid}
-        assert processes.trials("exp00002", place) == [] and processes.tuners(tmp_path) == []
-        said = processes.end_orphans("exp00001", place)
-        assert said == "its trials (2 processes) and its tuner (2 processes)"
+        assert {trial.pid for trial in nni.trial_processes("exp00001", place)} >= {one.pid}
+        assert nni.trial_processes("exp00002", place) == [] and nni.tuner_processes(tmp_path) == []
+        assert nni.end_orphans("exp00001", place) == "its trials (2 processes) and its tuner (2 processes)"
         assert (one.wait(5), dispatcher.wait(5)) and other.poll() is None and nobodys.poll() is None
-        assert processes.end_orphans("exp00001", place) == ""
+        assert nni.end_orphans("exp00001", place) == ""
 
 
 @pytest.mark.parametrize("command", ["doctor", "resume"])
@@ -144,7 +147,7 @@ def test_what_a_killed_manager_left_is_found(command, tmp_path):
             assert code == 0 and lines["left over"].startswith("warning") and "resume exp00001" in lines["left over"]
         else:  # without a database there is nothing to go on with
             done = run_module("experiments", "resume", "exp00001", env={**os.environ, "HOME": str(tmp_path)})
-            assert done.returncode == 1 and "cannot go on (no experiment" in done.stderr
+            assert done.returncode == 1 and "cannot be resumed (no experiment" in done.stderr
             assert len(done.stderr.splitlines()) == 1
 
 
@@ -169,4 +172,4 @@ def test_nnictl_ends_a_foreign_program_where_the_registry_was_not_mended(tmp_pat
 
 def test_nnictl_without_pkg_resources_is_found(monkeypatch):
     monkeypatch.setitem(sys.modules, "pkg_resources", None)  # as setuptools 82 leaves it
-    assert machine.nnictl().level == "fault" and "setuptools<82" in machine.nnictl().text
+    assert doctors.nnictl_packages().key == "packages.setuptools" and "setuptools<82" in doctors.nnictl_packages().next

@@ -7,11 +7,10 @@ import os
 
 import pytest
 from conftest import ROOT, run_module
-from experiments.errors import ExperimentError
-from experiments.file_check import command_problems, file_problems
-from experiments.lines import place, place_of_refusal
 
-from experiments.config import Overrides, read_experiment, read_yaml
+from experiments.check_file import command_findings, file_findings
+from experiments.config import Overrides, place, place_of_refusal, read_experiment, read_yaml
+from experiments.findings import ExperimentError
 
 YAML = """\
 experimentName: lines
@@ -37,23 +36,26 @@ trainingService:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("path", "line"),
     [
-        ("lr: uniform [1, 0] has its bounds reversed", 3 + 1),
-        ("model.layers: choice has no options", 7),
-        ("search space: 2 different points for 3 trials", 3),
-        ("trialCommand: empty", 9),
-        ("trialConcurrency: 4: NNI gives trials", 11),
-        ("tuner TPE: NNI cannot use it: 'maximise' is not a valid OptimizeMode", 16),
-        ("trialGpuNumber: 1, but NNI sees 0", 19),
-        ("maxTrialDuration is not set", None),
-        ("port 8080 is taken", None),
+        (("searchSpace",), 2),
+        (("searchSpace", "lr"), 3),
+        (("searchSpace", "lr", "_type"), 4),
+        (("searchSpace", "model", "_value", 0, "layers"), 8),
+        (("searchSpace", "gone"), 2),
+        (("trialCommand",), 9),
+        (("trialConcurrency",), 11),  # written with an underscore
+        (("tuner", "classArgs", "optimize_mode"), 16),
+        (("tuner", "classArgs", "gone"), 15),
+        (("trialGpuNumber",), 19),  # below trainingService
+        (("maxTrialDuration",), None),
+        ((), None),
     ],
 )
-def test_a_finding_names_its_line(text, line, tmp_path):
+def test_a_finding_names_the_line_of_its_key(path, line, tmp_path):
     file = tmp_path / "lines.yml"
     file.write_text(YAML)
-    assert place(file, text) == (f"{file}:{line}" if line else str(file))
+    assert place(file, path) == (f"{file}:{line}" if line else str(file))
 
 
 def test_a_finding_about_a_space_file_names_that_file(tmp_path):
@@ -64,10 +66,10 @@ def test_a_finding_about_a_space_file_names_that_file(tmp_path):
     )
     file = tmp_path / "lines.yml"
     file.write_text("searchSpaceFile: spaces/space.json\ntrialCommand: ''\n")
-    assert place(file, "momentum: choice has no options") == f"{space}:3"
-    assert place(file, "search space: empty") == f"{file}:1"
+    assert place(file, ("searchSpace", "momentum")) == f"{space}:3"
+    assert place(file, ("searchSpace",)) == f"{file}:1"
     space.write_text('{\n\t"lr": 1}')  # a tab: JSON, but not YAML
-    assert place(file, "lr: expected") == str(file)
+    assert place(file, ("searchSpace", "lr")) == f"{file}:1"
 
 
 def test_nnis_refusal_names_the_line_of_the_key(tmp_path):
@@ -77,17 +79,17 @@ def test_nnis_refusal_names_the_line_of_the_key(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("command", "message"),
+    ("command", "key"),
     [
-        ("", "empty; NNI would retry it without end"),
+        ("", "empty"),
         ("   ", "empty"),
-        ("pyhton t.py", "'pyhton' is not a command here"),
-        ("python 't.py", "no shell command (No closing quotation)"),
-        ("cd sub && python t.py", "compound command"),
-        ("python t.py; echo done", "compound command"),
-        ("python t.py | tee log", "compound command"),
-        ("python gone.py", "there is no gone.py"),
-        ("./gone.sh", "'./gone.sh' is not a command here"),
+        ("pyhton t.py", "not_found"),
+        ("python 't.py", "quotes"),
+        ("cd sub && python t.py", "compound"),
+        ("python t.py; echo done", "compound"),
+        ("python t.py | tee log", "compound"),
+        ("python gone.py", "no_script"),
+        ("./gone.sh", "not_found"),
         ("python t.py --note 'a; b && c'", None),
         ("SEED=1 python -u t.py > log", None),
         ("cd sub && exec python t.py", None),
@@ -95,37 +97,35 @@ def test_nnis_refusal_names_the_line_of_the_key(tmp_path):
         ("python -m module", None),
     ],
 )
-def test_trial_commands_that_bash_would_fail_on_are_refused(command, message, tmp_path):
+def test_trial_commands_that_bash_would_fail_on_are_refused(command, key, tmp_path):
     (tmp_path / "t.py").touch()
-    found = command_problems(command, tmp_path, os.environ["PATH"], limited=True)
-    assert len(found) == bool(message) and all(message in text and text.startswith("trialCommand: ") for text in found)
+    found = command_findings(command, tmp_path, os.environ["PATH"], limited=True)
+    assert [(f.level, f.key, f.path) for f in found] == [("error", f"command.{key}", ("trialCommand",))] * bool(key)
 
 
 def test_a_compound_command_does_no_harm_without_a_limit(tmp_path):
-    assert command_problems("true; true", tmp_path, os.environ["PATH"], limited=False) == []
+    assert command_findings("true; true", tmp_path, os.environ["PATH"], limited=False) == []
 
 
 @pytest.mark.parametrize(
-    ("more", "raw", "level", "message"),
+    ("more", "raw", "level", "key"),
     [
-        ({}, {"search_space": {}, "searchSpaceFile": "x"}, "error", "NNI silently takes the file"),
-        ({"logLevel": "fatal"}, {}, "error", "does not know fatal"),
-        ({"trainingService": {"platform": "local", "reuseMode": True}}, {}, "error", "broken in NNI 3.0"),
-        ({"trialGpuNumber": 0}, {}, "warning", "hides all GPUs"),
-        ({"trainingService": {"trialGpuNumber": 0}}, {}, "warning", "hides all GPUs"),
-        ({"tuner": {"name": "Hyperband"}}, {}, "error", "dies at the first result"),
-        ({"assessor": {"name": "Medianstop", "classArgs": {"optimize_mode": "maximise"}}}, {}, "error", "expected maximize or"),
-        ({"assessor": {"name": "Medianstop", "classArgs": {"start": 1}}}, {}, "error", "NNI cannot use it"),
-        ({"assessor": {"name": "Medianstop"}}, {}, "warning", "USER_CANCELED without a result"),
-        ({"sharedStorage": {"storageType": "NFS"}}, {}, "warning", "reads it for no local"),
+        ({}, {"search_space": {}, "searchSpaceFile": "x"}, "error", "file.two_spaces"),
+        ({"logLevel": "fatal"}, {}, "error", "file.log_level"),
+        ({"trainingService": {"platform": "local", "reuseMode": True}}, {}, "error", "file.reuse_mode"),
+        ({"trialGpuNumber": 0}, {}, "warning", "gpu.hidden"),
+        ({"trainingService": {"trialGpuNumber": 0}}, {}, "warning", "gpu.hidden"),
+        ({"tuner": {"name": "Hyperband"}}, {}, "error", "tuner.broken"),
+        ({"assessor": {"name": "Medianstop", "classArgs": {"optimize_mode": "maximise"}}}, {}, "error", "assessor.arguments"),
+        ({"assessor": {"name": "Medianstop", "classArgs": {"start": 1}}}, {}, "error", "assessor.arguments"),
+        ({"assessor": {"name": "Medianstop"}}, {}, "warning", "assessor.counts"),
+        ({"sharedStorage": {"storageType": "NFS"}}, {}, "warning", "file.shared_storage"),
     ],
 )  # fmt: skip
-def test_what_a_file_asks_of_nni_in_vain_is_said(more, raw, level, message):
-    found = file_problems(more, raw)
-    assert [found_level for found_level, _ in found] == [level] and message in found[0][1]
-    assert (
-        file_problems({"trainingService": {"platform": "local"}, "tuner": {"name": "TPE"}}, {"searchSpace": {}}) == []
-    )
+def test_what_a_file_asks_of_nni_in_vain_is_said(more, raw, level, key):
+    assert [(finding.level, finding.key) for finding in file_findings(more, raw)] == [(level, key)]
+    sound = {"trainingService": {"platform": "local"}, "tuner": {"name": "TPE"}}
+    assert file_findings(sound, {"searchSpace": {}}) == []
 
 
 def test_check_prints_the_lines_and_exits_with_1(tmp_path):
@@ -136,17 +136,14 @@ def test_check_prints_the_lines_and_exits_with_1(tmp_path):
     file.write_text(text.replace("  trialGpuNumber: 1\n", "  reuseMode: true\nlogLevel: fatal\n"))
     done = run_module("experiments", "check", str(file), env={**os.environ, "HOME": str(tmp_path)})
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    for line, words in ((4, "bounds reversed"), (7, "no options"), (9, "compound"), (20, "reuseMode"), (21, "fatal")):
-        assert any(said.startswith(f"error: {file}:{line}: ") and words in said for said in done.stderr.splitlines()), (
-            words
-        )
+    for line, words in ((3, "bounds reversed"), (8, "no options"), (9, "compound"), (20, "reuseMode"), (21, "fatal")):
+        printed = [text for text in done.stderr.splitlines() if text.startswith(f"error: {file}:{line}: ")]
+        assert any(words in text for text in printed), words
 
 
 def test_our_own_files_have_no_finding_about_themselves():
-    from experiments.config import Overrides, read_experiment, read_yaml
-
     for file in sorted((ROOT / "experiments").glob("*.yml")):
-        assert file_problems(read_experiment(file, Overrides()).config, read_yaml(file)) == []
+        assert file_findings(read_experiment(file, Overrides()).config, read_yaml(file)) == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What `resume` refuses, in one line each and before it touches anything. It goes on for real in test_nni_faults.py."""
+"""What `resume` refuses, in one line each and before it touches anything. Real ones: test_nni_faults.py."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import subprocess
 
 import pytest
 from conftest import ROOT
-from experiments.errors import ExperimentError
-from experiments.finish import Watching, finish
-from experiments.manager import Manager
-from experiments.ports import find_port
-from experiments.resume import resume
 from fixtures_analysis import Recorder, final
 
+from experiments.findings import ExperimentError
+from experiments.launch import resume
+from experiments.nni import Manager, find_port
+from experiments.watch import WatchSettings, watch_to_end
 from experiments.why import why
 
 
@@ -33,7 +32,7 @@ def written(tmp_path, monkeypatch) -> Recorder:
 
 def refused(experiment_id: str = "exp00001", max_trials: int | None = None) -> str:
     with pytest.raises(ExperimentError) as error:
-        resume(experiment_id, max_trials, Watching())
+        resume(experiment_id, max_trials, WatchSettings())
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -55,7 +54,7 @@ def test_a_used_up_time_limit_is_refused_with_the_way_to_more(written):
 
 def test_a_damaged_database_is_refused(written):
     written.database.write_bytes(b"SQLite format 3\0" + b"\xff" * 200)
-    assert "cannot go on (" in refused() and "start it anew" in refused()
+    assert "cannot be resumed (" in refused() and "start it anew" in refused()
 
 
 @pytest.mark.parametrize(
@@ -94,12 +93,12 @@ def test_one_that_runs_is_refused(status, message, written, monkeypatch, tmp_pat
     written.profile(revision=2)
     registry = tmp_path / "nni-experiments" / ".experiment"
     registry.write_text(registry.read_text().replace('"RUNNING"', f'"{status}"'))
-    for module in ("experiments.resume", "analysis.reading.locate"):  # a manager's process cannot be had without one
+    for module in ("experiments.launch", "analysis.reading.locate"):  # a manager's process cannot be had without one
         monkeypatch.setattr(f"{module}.is_running", lambda entry: True)
     assert message in refused()
 
 
-def test_lost_experiments_are_put_away_one_by_one_with_a_line_each(tmp_path, monkeypatch, capsys):
+def test_lost_experiments_are_cleaned_up_one_by_one_with_a_line_each(tmp_path, monkeypatch, capsys):
     """No NNI is needed: their managers are gone. A trial of the first lives on, and is ended."""
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / "nni-experiments"
@@ -112,10 +111,10 @@ def test_lost_experiments_are_put_away_one_by_one_with_a_line_each(tmp_path, mon
     outputs = str(folder / "exp00001/environments/local-env/trials/t0001")
     environment = {**os.environ, "NNI_EXP_ID": "exp00001", "NNI_OUTPUT_DIR": outputs}
     with subprocess.Popen(["sleep", "60"], env=environment) as left:
-        assert finish(managers, Watching()) == 1
+        assert watch_to_end(managers, WatchSettings()) == 1
         assert left.poll() is not None
     said = capsys.readouterr()
     assert said.out == "".join(f"experiment name-{m.id} {m.id} LOST best 0.8000\n" for m in managers)
-    assert "name-exp00001: ended what its manager had left: its trials (1 processes)" in said.err
+    assert "name-exp00001: stopped what its manager had left running: its trials (1 processes)" in said.err
     assert said.err.count("explained: python -m experiments why") == 2
     assert "it was killed, or the machine restarted" in why("exp00002")

@@ -7,12 +7,13 @@ import os
 
 import pytest
 from conftest import run_module
-from experiments.errors import ExperimentError
-from experiments.signatures import explain
 from fixtures_analysis import Recorder, final
 
-from experiments import manager_log
-from experiments.why import why
+from analysis.reading.reader import load_experiment
+from experiments import logs
+from experiments.findings import ExperimentError, Finding
+from experiments.known_messages import explain
+from experiments.why import experiment_findings, trial_findings, why
 
 STAMP = "[2026-11-24 04:00:00]"
 
@@ -38,8 +39,14 @@ def logged(written: Recorder, name: str, *lines: str) -> None:
     log.write_text("\n".join(lines) + "\n")
 
 
-def said(written: Recorder, trial: str, stderr: str) -> None:
-    (written.output(trial) / "trial.stderr").write_text(stderr)
+def first(written: Recorder) -> Finding:
+    """What is said first of the experiment."""
+    return experiment_findings(load_experiment(written.folder))[0]
+
+
+def first_of_trial(written: Recorder, number: int) -> Finding:
+    record = load_experiment(written.folder)
+    return trial_findings(record, record.trials[number])[0]
 
 
 def test_a_sound_experiment_has_nothing_wrong(tmp_path):
@@ -57,31 +64,32 @@ def test_a_killed_manager_left_no_word_and_a_stopped_one_did(tmp_path):
     written.run(10, "t0001", 1, 1)
     logged(written, "dispatcher.log", f"{STAMP} ERROR (nni.main/MainThread) x", "OSError: Connect call failed")
     text = why(str(written.folder))
-    assert "it was killed, or the machine restarted" in text and "1 cut off" in text
+    assert first(written).key == "manager.killed" and "1 cut off" in text
     assert text.endswith("next: python -m experiments resume exp00001")
-    assert "why: it was cut off with its experiment; resume runs it again" in why(str(written.folder), "1")
+    assert first_of_trial(written, 1).key == "trial.cut_off"
     logged(written, "nnimanager.log", f"{STAMP} INFO (NNIManager) Stopping experiment, cleaning up ...")
-    assert "it was told to stop" in why(str(written.folder))
+    assert (first(written).level, first(written).key) == ("note", "manager.stopped")
 
 
 @pytest.mark.parametrize(
-    ("log", "lines", "words", "meaning"),
+    ("log", "lines", "words", "key"),
     [
-        ("dispatcher.log", ["ERROR (nni.runtime.msg_dispatcher_base/Thread-1) 7", "KeyError: 7"], "the tuner died: KeyError: 7", "already forgotten"),
-        ("nnimanager.log", ["ERROR (NNIManager) Error: tuner_command_channel: Tuner did not connect in 10 seconds."], "did not connect in 10 seconds", "python -m experiments check"),
-        ("nnimanager.log", ["ERROR (x) Error: listen EADDRINUSE: address already in use"], "EADDRINUSE", "another program has the port"),
-        ("nnimanager.log", ["INFO (NNIManager) Change NNIManager status from: RUNNING to: TUNER_NO_MORE_TRIAL"], "no more points", "complete as it is"),
-        ("nnimanager.log", REFUSED_WORKER, "training service initialize failed: Training srevice initialize failed: Error: connect ECONNREFUSED 127.0.0.1:2222", "could not reach or log in"),
-        ("nnimanager.log", BUSY_PORT, "ended by itself: Critical error ocurred in module RestServer: Error: listen EADDRINUSE", "another program has the port"),
-        ("nnimanager.log", ["ERROR (SqlDB) Error: SQLITE_FULL: database or disk is full", STOPPED], "SQLITE_FULL", "the disk is full"),
+        ("dispatcher.log", ["ERROR (nni.runtime.msg_dispatcher_base/Thread-1) 7", "KeyError: 7"], "the tuner died: KeyError: 7", "tuner.unknown_trial"),
+        ("dispatcher.log", ["ERROR (nni.runtime.msg_dispatcher_base/Thread-1) x", "OddError: x"], "the tuner died: OddError: x", "tuner.died"),
+        ("nnimanager.log", ["ERROR (NNIManager) Error: tuner_command_channel: Tuner did not connect in 10 seconds."], "did not connect in 10 seconds", "tuner.not_connected"),
+        ("nnimanager.log", ["ERROR (x) Error: listen EADDRINUSE: address already in use"], "EADDRINUSE", "port.taken"),
+        ("nnimanager.log", ["INFO (NNIManager) Change NNIManager status from: RUNNING to: TUNER_NO_MORE_TRIAL"], "no more points", "space.exhausted"),
+        ("nnimanager.log", REFUSED_WORKER, "training service initialize failed: Training srevice initialize failed: Error: connect ECONNREFUSED 127.0.0.1:2222", "remote.unreachable"),
+        ("nnimanager.log", BUSY_PORT, "ended by itself: Critical error ocurred in module RestServer: Error: listen EADDRINUSE", "port.taken"),
+        ("nnimanager.log", ["ERROR (SqlDB) Error: SQLITE_FULL: database or disk is full", STOPPED], "SQLITE_FULL", "disk.full"),
     ],
 )  # fmt: skip
-def test_the_end_of_an_experiment_is_found_in_its_logs(log, lines, words, meaning, tmp_path):
+def test_the_end_of_an_experiment_is_found_in_its_logs(log, lines, words, key, tmp_path):
     written = Recorder(tmp_path)
     written.trial(0, final(0.8))
     logged(written, log, f"{STAMP} {lines[0]}", *lines[1:])
-    text = why(str(written.folder))
-    assert words in text and meaning in text and "Nothing wrong found" not in text
+    assert first(written).key == key and words in first(written).text and first(written).next or key == "tuner.died"
+    assert words in why(str(written.folder)) and "Nothing wrong found" not in why(str(written.folder))
 
 
 def test_a_crash_is_told_from_the_error_output_of_its_own_session(tmp_path):
@@ -89,65 +97,59 @@ def test_a_crash_is_told_from_the_error_output_of_its_own_session(tmp_path):
     heading = ["-" * 80, "Experiment exp00001 start: 2026-11-24 03:00:00", "-" * 80]
     crash = ["Uncaught:", "Error: ENOSPC: no space left on device, write", "    at Object.writeSync (node:fs:928:3)"]
     logged(written, "nnictl_stderr.log", *heading, *crash)
-    assert "Error: ENOSPC" in why(str(written.folder)) and "the disk is full" in why(str(written.folder))
-    assert manager_log.why_it_ended(written.folder, []) == crash[1]
+    assert first(written).key == "disk.full" and "Error: ENOSPC" in first(written).text
+    assert logs.why_manager_ended(written.folder, []) == crash[1]
     logged(written, "nnictl_stderr.log", *heading, *crash, *heading)
-    assert "it was killed, or the machine restarted" in why(str(written.folder))
-    assert manager_log.why_it_ended(written.folder, []) == ""
+    assert first(written).key == "manager.killed"
+    assert logs.why_manager_ended(written.folder, []) == ""
 
 
 def test_a_tuner_that_did_not_connect_is_explained_by_its_own_log(tmp_path):
     written = Recorder(tmp_path)
+    error = "ValueError: 'maximise' is not a valid OptimizeMode"
     logged(written, "nnimanager.log", f"{STAMP} ERROR (NNIManager) Error: x: Tuner did not connect in 10 seconds. See.")
-    logged(
-        written,
-        "dispatcher.log",
-        f"{STAMP} ERROR (nni.main/MainThread) x",
-        "ValueError: 'maximise' is not a valid OptimizeMode",
-    )
-    assert "The tuner's log: ValueError: 'maximise'" in why(str(written.folder))
-    assert "does not take these classArgs" in why(str(written.folder))
+    logged(written, "dispatcher.log", f"{STAMP} ERROR (nni.main/MainThread) x", error)
+    assert first(written).key == "tuner.arguments" and f"The tuner's log: {error}" in first(written).text
 
 
 def test_a_used_up_time_limit_is_said(tmp_path):
     written = Recorder(tmp_path, maxExperimentDuration="30s")  # the recorded 60 s are over it
     written.trial(0, final(0.8))
-    assert "maxExperimentDuration (30s) was used up (60 s)" in why(str(written.folder))
+    assert first(written).key == "limit.used_up" and "(30s) was used up (60 s)" in first(written).text
 
 
 def test_failures_are_grouped_by_kind_with_their_number_and_meaning(tmp_path):
     written = Recorder(tmp_path, maxTrialNumber=5)
     for number in range(3):
-        said(
-            written,
-            written.trial(number, None, state="FAILED"),
-            f"torch.OutOfMemoryError: CUDA out of memory, {number} MiB\n",
-        )
+        output = written.output(written.trial(number, None, state="FAILED"))
+        (output / "trial.stderr").write_text(f"torch.OutOfMemoryError: CUDA out of memory, {number} MiB\n")
     written.trial(3, None)
     written.trial(4, final(0.8))
-    text = why(str(written.folder))
-    assert "3 x FAILED (t0000, t0001, t0002): torch.OutOfMemoryError" in text and "lower the batch sizes" in text
-    assert "1 x SUCCEEDED (t0003): it ended well and reported no final result" in text
-    assert "one of them: python -m experiments why exp00001 t0000" in text
+    three, one, *_ = experiment_findings(load_experiment(written.folder))
+    assert three.key == "gpu.out_of_memory"
+    assert three.text.startswith("3 x FAILED (t0000, t0001, t0002): torch.OutOfMemoryError")
+    assert one.key == "trial.no_result" and one.text.startswith("1 x SUCCEEDED (t0003): ")
+    assert "one of them: python -m experiments why exp00001 t0000" in why(str(written.folder))
     alone = why(str(written.folder), "t0001")
     assert "FAILED after 8 s, exit code other than 0" in alone and "  | torch.OutOfMemoryError" in alone
 
 
 @pytest.mark.parametrize(
-    ("line", "more", "words"),
+    ("line", "more", "key"),
     [
-        ("INFO (NNIManager) User cancelTrialJob: t0000", {}, "a person cancelled it"),
-        ("INFO (NNIManager) Trial job t0000 has been canceled because it is over max trial duration.", {"maxTrialDuration": "5s"}, "NNI ended it at maxTrialDuration (5s)"),
-        ('INFO (NNIManager) cancelTrialJob: "t0000"', {}, "the assessor stopped it early"),
-        ("INFO (NNIManager) nothing", {"maxTrialDuration": "7s"}, "it ran as long as maxTrialDuration (7s) allows"),
-        ("INFO (NNIManager) nothing", {"maxTrialDuration": "1h"}, "a signal that NNI did not send"),
+        ("INFO (NNIManager) User cancelTrialJob: t0000", {}, "cancel.person"),
+        ("INFO (NNIManager) Trial job t0000 has been canceled because it is over max trial duration.", {"maxTrialDuration": "5s"}, "cancel.duration"),
+        ('INFO (NNIManager) cancelTrialJob: "t0000"', {}, "cancel.assessor"),
+        ("INFO (NNIManager) nothing", {"maxTrialDuration": "7s"}, "cancel.duration"),
+        ("INFO (NNIManager) nothing", {"maxTrialDuration": "1h"}, "cancel.signal"),
     ],
 )  # fmt: skip
-def test_who_cancelled_a_trial_is_told_apart(line, more, words, tmp_path):
+def test_who_cancelled_a_trial_is_told_apart(line, more, key, tmp_path):
     written = Recorder(tmp_path, **more)
     written.trial(0, None, state="USER_CANCELED")
     logged(written, "nnimanager.log", f"{STAMP} {line}")
-    assert words in why(str(written.folder), "t0000") and words in why(str(written.folder))
+    assert first_of_trial(written, 0).key == key
+    assert key in [finding.key for finding in experiment_findings(load_experiment(written.folder))]
 
 
 def test_a_trial_with_another_trials_hyperparameters_is_said(tmp_path):
@@ -157,6 +159,7 @@ def test_a_trial_with_another_trials_hyperparameters_is_said(tmp_path):
     written.metric(5, "t0000", 1, 0.5)
     written.event(6, "t0000", "SUCCEEDED", 0)
     text = why(str(written.folder), "t0000")
+    assert first_of_trial(written, 0).key == "records.mixed"
     assert "ran with: {'lr': 0.2}" in text and "NNI shows for it: {'lr': 0.1}, which is another trial's set" in text
 
 
@@ -165,37 +168,31 @@ def test_what_the_watching_concluded_is_remembered(tmp_path):
     written.run(0, "t0000", 0, 0)
     note = {"time": 2e9, "state": "STALLED", "reason": "trial t0000 has reported nothing"}
     (written.folder / "watch.jsonl").write_text(json.dumps(note) + "\n")
-    assert "why: STALLED: trial t0000 has reported nothing" in why(str(written.folder))
+    assert first(written) == Finding("error", "verdict.stalled", "STALLED: trial t0000 has reported nothing")
     (written.folder / "watch.jsonl").write_text('["half a li')
-    assert "it was killed" in why(str(written.folder))
+    assert first(written).key == "manager.killed"
 
 
 @pytest.mark.parametrize(
-    ("message", "words"),
+    ("message", "key"),
     [
-        ("ValueError: high - low < 0", "reversed"),
-        (
-            "TypeError: EvolutionTuner.__init__() got an unexpected keyword argument 'seed'",
-            "does not take these classArgs",
-        ),
-        ("/bin/bash: line 1: pyhton: command not found", "not there"),
-        ("python: can't open file 'x.py': [Errno 2] No such file or directory", "not there"),
-        ("ModuleNotFoundError: No module named 'torch'", "lacks a module"),
-        ("OSError: [Errno 28] No space left on device", "disk is full"),
-        ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory", "memory was used up"),
-        (
-            "torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device",
-            "built for other cards",
-        ),
-        ("sqlite3.OperationalError: database is locked", "locked"),
-        ("RuntimeError: ('Received parameter_id %s not in running_trials.', 0)", "already forgotten"),
+        ("ValueError: high - low < 0", "space.bounds"),
+        ("TypeError: EvolutionTuner.__init__() got an unexpected keyword argument 'seed'", "tuner.arguments"),
+        ("/bin/bash: line 1: pyhton: command not found", "command.not_found"),
+        ("python: can't open file 'x.py': [Errno 2] No such file or directory", "command.not_found"),
+        ("ModuleNotFoundError: No module named 'torch'", "trial.module_missing"),
+        ("OSError: [Errno 28] No space left on device", "disk.full"),
+        ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory", "memory.used_up"),
+        ("torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device", "gpu.wrong_build"),
+        ("sqlite3.OperationalError: database is locked", "database.locked"),
+        ("RuntimeError: ('Received parameter_id %s not in running_trials.', 0)", "tuner.unknown_trial"),
         ("KeyError: 'lr'", None),  # the trial's own
         ("ValueError: no pan in this kitchen", None),
     ],
-)
-def test_known_messages_have_a_meaning_and_others_none(message, words):
-    meaning = explain(message)
-    assert (meaning is None) if words is None else words in meaning.cause and meaning.next
+)  # fmt: skip
+def test_known_messages_have_a_meaning_and_others_none(message, key):
+    known = explain(message)
+    assert (known is None) if key is None else known.key == key and known.cause and known.next
 
 
 @pytest.mark.parametrize(

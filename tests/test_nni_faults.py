@@ -85,12 +85,11 @@ nvmlDeviceGetComputeRunningProcesses_v3 = nvmlDeviceGetGraphicsRunningProcesses_
 @pytest.fixture(scope="module")
 def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, float]:
     """All of them at once, watched to their end: {name: (id, state)}, what was said, and when the watching began."""
-    from experiments.finish import Watching, finish
-    from experiments.manager import start
-
-    from experiments import processes
+    from experiments import nni
     from experiments.config import Overrides, read_experiment
     from experiments.diagnose import Limits
+    from experiments.nni import start
+    from experiments.watch import WatchSettings, watch_to_end
 
     folder = tmp_path_factory.mktemp("bad")
     (folder / "one_gpu").mkdir()
@@ -98,16 +97,16 @@ def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, floa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder / "one_gpu"))
         managers = [start(read_experiment(written(folder, name, **more), Overrides())) for name, more in BAD.items()]
-    for process in processes.tuners(managers[0].folder):
+    for process in nni.tuner_processes(managers[0].folder):
         process.kill()
     started, out, err = time.time(), io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        assert finish(managers, Watching(limits=Limits(stall_minutes=0.25))) == 1
+        assert watch_to_end(managers, WatchSettings(limits=Limits(stall_minutes=0.25))) == 1
     ids = {manager.name: (manager.id, manager.folder) for manager in managers}
     found = {line.split()[1]: (line.split()[2], line.split()[3]) for line in out.getvalue().splitlines()}
     assert found.keys() == ids.keys()
     assert not [
-        p for trial_id, place in ids.values() for p in processes.trials(trial_id, place) + processes.tuners(place)
+        p for trial_id, place in ids.values() for p in nni.trial_processes(trial_id, place) + nni.tuner_processes(place)
     ]
     return found, err.getvalue(), started
 
@@ -123,7 +122,7 @@ def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, floa
         ("command", "FAILING", "pyhton: command not found", "a program that is not there"),
         ("hangs", "STALLED", "has reported, logged and written nothing", "STALLED: trial"),
         ("orphan", "DONE", "no trial has a result", "NNI ended it at maxTrialDuration (5s)"),
-        ("stuck", "STUCK", "none can be started (trialGpuNumber: 2)", "leave trialGpuNumber away"),
+        ("stuck", "STUCK", "none can be started (trialGpuNumber: 2)", "remove trialGpuNumber"),
         ("tunerless", "DEAD", "the tuner's process has ended without a word", "the tuner's process has ended without a word"),
     ],
 )  # fmt: skip
@@ -155,7 +154,7 @@ def test_each_is_noticed_within_30_seconds_and_nothing_stays(ended):
         noticed = json.loads((home() / experiment_id / "watch.jsonl").read_text())["time"]
         print(f"{name}: noticed after {noticed - last:.1f} s")
         assert noticed - last < 30, name
-    assert "orphan: ended what its manager had left: its trials" in err  # the child of a compound command
+    assert "orphan: stopped what its manager had left running: its trials" in err  # the child of a compound command
 
 
 def test_a_trial_that_was_cut_off_by_the_end_of_the_watching_is_explained_by_itself(ended):
@@ -223,10 +222,10 @@ class Night:
 
     def left(self) -> list[psutil.Process]:
         from analysis.reading.locate import home
-        from experiments import processes
+        from experiments import nni
 
         place = home() / self.id
-        return [*processes.trials(self.id, place), *processes.tuners(place)]
+        return [*nni.trial_processes(self.id, place), *nni.tuner_processes(place)]
 
 
 def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
@@ -271,7 +270,7 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
     time.sleep(5)
     night.hold.unlink()
     out, err = done.communicate(timeout=120)
-    assert done.returncode == 0 and "ended what was left over: its trials" in err, err
+    assert done.returncode == 0 and "stopped what an earlier session had left running: its trials" in err, err
     record = load_experiment(night.id)
     assert (len(record.trials), record.state) == (6, "DONE")
     assert record.counts["succeeded"] == 5 and record.counts["running"] == 0
@@ -284,5 +283,5 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
 def test_doctor_runs_a_real_trial_in_under_a_minute_and_leaves_nothing(home):
     done = run_module("experiments", "doctor")
     assert done.returncode == 0, done.stdout
-    assert "ok      trial: one trial through NNI in " in done.stdout
+    assert "ok: trial: one trial through NNI in " in done.stdout
     assert not list(Path(tempfile.gettempdir()).glob("nni-smoke-*"))

@@ -162,7 +162,7 @@ def test_a_bare_nnictl_is_repaired_in_the_prepared_environment(nni_env, tmp_path
     nnictl = (python, shutil.which("nnictl", path=nni_env["PATH"]))
     run = Run(tmp_path / "run", nni_env, {"maxTrialNumber": 1}, nnictl)
     assert run.log("nnimanager").count("(Repairs)") == 6
-    assert str(project / "experiments/dispatcher.py") in _process_list()
+    assert str(project / "experiments/repairs/dispatcher.py") in _process_list()
     run.wait(lambda: run.status == "DONE")
     run.call("stop", run.id)
     show = [python, "-c", "import os; print(os.environ.get('NODE_OPTIONS'))"]

@@ -15,10 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import run_module
-from experiments.nnictl import NNICTL
-from experiments.ports import find_port
 from fixtures_nni import DEFAULTS, EVOLUTION, TRIAL, Run, other_address
 
+from experiments.nni import NNICTL, find_port
 from experiments.repairs import SWITCH, with_repairs
 
 pytestmark = pytest.mark.nni

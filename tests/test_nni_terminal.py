@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from conftest import run_module
-from experiments.ports import find_port
+
+from experiments.nni import find_port
 
 pytestmark = pytest.mark.nni
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from experiments.ports import find_port
 
 from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment
 from data.cache import open_cache
+from experiments.nni import find_port
 from trial.epoch_log import metrics_of_epoch
 from trial.hyperparameters import Hyperparameters
 from trial.run import Settings, run_trial

@@ -17,13 +17,22 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
-from experiments.nnictl import NNICTL
-from experiments.ports import find_port
 from fixtures_analysis import Recorder, final
 
 from analysis.reading.reader import load_experiment
-from experiments import check, nni_start
-from experiments.repairs import NAME_OF_LINE, PRELOAD, SWITCH, install, missing_in_nnictl, missing_repairs, with_repairs
+from experiments import check
+from experiments.nni import NNICTL, find_port
+from experiments.repairs import (
+    INSTALL,
+    NAME_OF_LINE,
+    PRELOAD,
+    SWITCH,
+    install,
+    is_installed,
+    missing_repairs,
+    with_repairs,
+)
+from experiments.repairs import start as nni_start
 
 NNI_NODE = Path(importlib.util.find_spec("nni_node").submodule_search_locations[0])
 
@@ -81,13 +90,23 @@ def test_other_programs_of_node_are_left_alone(tmp_path):
 
 
 def test_whether_a_bare_nnictl_is_repaired_is_told(tmp_path, monkeypatch):
-    assert "python -m experiments.repairs" in missing_in_nnictl(tmp_path)[0]
+    assert not is_installed(tmp_path)
     file = install(tmp_path)
-    assert missing_in_nnictl(tmp_path) == [] and file.read_text().count("\n") == 1
-    file.write_text(file.read_text().replace("repairs.py", "elsewhere.py"))
-    assert len(missing_in_nnictl(tmp_path)) == 1
+    assert is_installed(tmp_path) and file.read_text().count("\n") == 1
+    file.write_text(file.read_text().replace("repairs/__init__.py", "repairs.py"))  # where an earlier release had it
+    assert not is_installed(tmp_path)
+    monkeypatch.setattr(check, "is_installed", lambda: False)
+    (finding,) = check.repair_findings()
+    assert (finding.level, finding.key, finding.next) == ("warning", "repairs.not_in_nnictl", INSTALL)
     monkeypatch.setenv(SWITCH, "off")
-    assert "off" in missing_repairs()[0] and "off" in missing_in_nnictl(tmp_path)[0]
+    assert [(f.level, f.key) for f in check.repair_findings()] == [("warning", "repairs.missing")]
+
+
+def test_an_older_hook_that_names_a_file_that_is_gone_does_no_harm(tmp_path):
+    line = install(tmp_path).read_text().replace("repairs/__init__.py", "repairs.py")
+    (tmp_path / "run.py").write_text(f"import sys\nsys.orig_argv = ['python', 'nnictl']\n{line}print('ran')\n")
+    done = subprocess.run([sys.executable, tmp_path / "run.py"], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("ran\n", "")
 
 
 @pytest.mark.parametrize(("there", "off", "expected"), [(1, "", 0), (1, "off", 1), (0, "", 1)])

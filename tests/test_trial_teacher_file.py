@@ -16,7 +16,7 @@ from torchvision import models
 
 from data.cache import open_cache
 from data.food11 import CLASSES
-from experiments.check import searched_values
+from experiments.space import searched_values
 from trial.describe import describe
 from trial.errors import TrialError
 from trial.hyperparameters import Hyperparameters

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from experiments.ports import find_port
 
 from analysis.reading.locate import is_running
 from analysis.reading.reader import load_experiment
+from experiments.nni import find_port
 
 sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does
 pytestmark = pytest.mark.nni
