@@ -13,7 +13,7 @@ WEIGHTS :=
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-demo: .venv/ready  ## two real NNI experiments of 15 trials each on a generated sample, compared: under 10 minutes
+demo: .venv/ready  ## two real NNI experiments of 15 trials each on a generated sample, compared: 6 to 10 minutes on 2 cores
 	$(BIN)/python -m data sample data/sample_photos
 	$(BIN)/python -m data prepare data/sample_photos --cache data/sample_cache --image-px 96
 	@mkdir -p runs/demo
@@ -21,7 +21,7 @@ demo: .venv/ready  ## two real NNI experiments of 15 trials each on a generated 
 	  code=$$?; cat runs/demo/experiments.txt; exit $$code
 	$(BIN)/python -m analysis compare $$(awk '/^experiment / {print $$3}' runs/demo/experiments.txt) --out runs/demo
 
-studies: .venv/ready  ## the report's parts (a) to (c) and balance on the generated sample, 3 seeds each, then make report; the same command goes on
+studies: .venv/ready  ## all six studies on the generated sample, 3 seeds each, then make report; run it again to continue
 	$(BIN)/python -m data sample data/sample_photos
 	$(BIN)/python -m data prepare data/sample_photos --cache data/sample_cache --image-px 96
 	$(BIN)/python -m experiments study $(STUDIES) --demo --seeds $(SEEDS) $(if $(WEIGHTS),--weights $(WEIGHTS))
@@ -61,6 +61,10 @@ lint: .venv/test-ready  ## style, without changing anything
 format: .venv/test-ready  ## bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+.PHONY: reference
+reference: .venv/test-ready  ## the generated parts of README.md and docs/reference.md
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_docs.py -k generated
 
 clean:  ## remove what demo and test made, except downloads and experiments
 	rm -rf runs data/sample_photos data/sample_cache .pytest_cache .ruff_cache

@@ -1,12 +1,10 @@
-"""Rules of the project that are kept by machine: who imports whom, what the README promises, which files agree."""
+"""Rules of the project that are kept by machine: who imports whom, which files agree."""
 
 from __future__ import annotations
 
 import ast
 import importlib.machinery
 import re
-import shlex
-import subprocess
 import sys
 
 import pytest
@@ -87,67 +85,6 @@ def test_the_pair_is_the_reports():
     assert tpe["tuner"] == {"name": "TPE", "classArgs": {"optimize_mode": "maximize"}}
     assert evolution["tuner"]["classArgs"] == {"optimize_mode": "maximize", "population_size": 100}
     assert (tpe["maxTrialNumber"], tpe["maxExperimentDuration"], tpe["trialConcurrency"]) == (15, "12h", 1)
-
-
-README = (ROOT / "README.md").read_text()
-
-
-def commands() -> list[str]:
-    """Every command in the README's shell blocks, continuation lines joined."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.split("  #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
-
-
-@pytest.mark.parametrize("command", [line for line in commands() if "python -m" in line])
-def test_the_readmes_commands_are_ones_that_the_parsers_take(command):
-    from analysis.__main__ import _parser as analysis_parser
-    from data.__main__ import parse as data_parse
-    from experiments.__main__ import parse as experiments_parse
-    from trial.__main__ import parse as trial_parse
-
-    words = shlex.split(command.split("python -m ", 1)[1])
-    package, arguments = words[0], words[1:]
-    parse = {
-        "data": data_parse,
-        "experiments": experiments_parse,
-        "trial": trial_parse,
-        "analysis": lambda words: analysis_parser().parse_args(words),
-    }[package]
-    assert parse(arguments) is not None
-
-
-def test_the_readmes_make_targets_exist():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {line.split()[1] for line in commands() if line.startswith("make ")}
-    assert {"demo", "test"} <= named <= targets
-
-
-def test_the_readmes_tree_is_the_real_one():
-    block = re.search(r"```text\n(.*?)```", README, re.DOTALL)[1]
-    named, folder, whole = set(), "", set()
-    for line in block.splitlines():
-        name = line.split("  ")[0].strip() if not line.startswith("  ") else line.strip().split("  ")[0]
-        if not line.startswith(" "):
-            folder = name if name.endswith("/") else ""
-            named.add(name.rstrip("/"))
-        else:
-            named.add(folder + name.rstrip("/"))
-            whole |= {folder + name} if name.endswith("/") else set()
-    tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    top = {path.split("/")[0] for path in tracked} - {".ci", ".gitignore"}
-    assert {name for name in named if "/" not in name} == top
-    for package in OURS:
-        files = {path for path in tracked if path.startswith(package + "/") and not path.endswith("__init__.py")}
-        for part in whole:  # a folder that is named as one
-            files = {part.rstrip("/") if path.startswith(part) else path for path in files}
-        assert {name for name in named if name.startswith(package + "/")} == files
 
 
 def test_every_requirement_has_a_reason():

@@ -1,1 +1,1 @@
-"""What leaves an experiment, for other tools and other people: tables, an Optuna study, a small copy."""
+"""What leaves an experiment, for other tools and other people: `tables`, an `optuna` study, a small `recording`."""

@@ -1,1 +1,4 @@
-"""From a document to what a person reads: HTML, a terminal, Markdown; and how numbers are written."""
+"""From a document to what a person reads: `html`, `terminal` or `markdown`; `formats` says how numbers are written.
+
+`document` has the blocks that all reports are made of.
+"""
