@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from experiments.errors import ExperimentError
 
-FIRST = 8080  # NNI's own default
+FIRST = int(os.environ.get("FOOD11_FIRST_PORT", 8080))  # 8080 is NNI's own default
 
 
 def is_free(port: int) -> bool:

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from experiments.ports import find_port
+from conftest import new_port
 
 # NNI_TEST_MODES: how the trial of each number behaves, comma-separated; later ones are good.
 TRIAL = """
@@ -59,13 +59,13 @@ class Run:
         (folder / "trial.py").write_text(TRIAL)
         (folder / "experiment.yml").write_text(json.dumps({**DEFAULTS, **config}))
         self.env, self.nnictl = env, nnictl
-        self.port = find_port(18300)
+        self.port = new_port()
         for attempt in range(3):  # NNI gives its manager 3 s to answer
             done = self.call("create", "--config", str(folder / "experiment.yml"), "--port", str(self.port))
             if done.returncode == 0:
                 break
             assert attempt < 2, done.stdout + done.stderr
-            self.port = find_port(self.port + 1)
+            self.port = new_port()
         profile = self.get("experiment")
         self.id = profile["id"]
         self.folder = Path(profile["params"]["experimentWorkingDirectory"]) / self.id

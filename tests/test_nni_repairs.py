@@ -14,11 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import run_module
+from conftest import new_port, run_module
 from fixtures_nni import DEFAULTS, EVOLUTION, TRIAL, Run, other_address
 
 from experiments.nnictl import NNICTL
-from experiments.ports import find_port
 from experiments.repairs import SWITCH, with_repairs
 
 pytestmark = pytest.mark.nni
@@ -281,8 +280,8 @@ def test_a_manager_that_starts_slowly_is_waited_for_under_its_prefix_and_not_end
 ):
     """Plain nnictl gives it 3 s; and plain or not, an experiment under a prefix was called HUNG, and killed."""
     slow = _prepared(tmp_path, nni_env, SLOW)
-    port = find_port(18400)
-    plain = _create(tmp_path, {**slow, SWITCH: "off"}, find_port(port + 10))
+    port = new_port()
+    plain = _create(tmp_path, {**slow, SWITCH: "off"}, new_port())
     created = _create(tmp_path, slow, port, "--url_prefix", "/kitchen/")
     said, refused = (process.communicate(timeout=90)[0] for process in (created, plain))
     assert plain.returncode == 1 and "Traceback" in refused and len(refused.splitlines()) > 30
@@ -296,7 +295,7 @@ def test_a_manager_that_starts_slowly_is_waited_for_under_its_prefix_and_not_end
 
 
 def test_a_manager_that_does_not_start_is_one_line_at_once(nni_env, tmp_path):
-    env, port = _prepared(tmp_path, nni_env, DIES), find_port(18420)
+    env, port = _prepared(tmp_path, nni_env, DIES), new_port()
     said = _create(tmp_path, env, port)
     lines = [line for line in said.communicate(timeout=60)[0].splitlines() if "\x1b" not in line]
     assert said.returncode == 1 and len(lines) == 1
@@ -310,7 +309,7 @@ def _managers(port: int) -> list[psutil.Process]:
 
 
 def test_ctrl_c_while_a_manager_starts_leaves_none(nni_env, tmp_path):
-    env, port = _prepared(tmp_path, nni_env, SLOW), find_port(18430)
+    env, port = _prepared(tmp_path, nni_env, SLOW), new_port()
     process = _create(tmp_path, env, port)
     deadline = time.monotonic() + 60
     while not _managers(port) and time.monotonic() < deadline:

@@ -11,9 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import run_module
-
-from experiments.ports import find_port
+from conftest import new_port, run_module
 
 pytestmark = pytest.mark.nni
 
@@ -36,10 +34,8 @@ time.sleep(0.3)
 """
 
 
-def create(folder: Path, env: dict[str, str], pause: float, port: int) -> tuple[str, int]:
-    """Starts an experiment of plain numbers, to be minimised, in a working directory of its own; id and manager's pid.
-
-    `port`: the first to try. For 10 s the tuner of a killed manager attaches to the next one on the same port."""
+def create(folder: Path, env: dict[str, str], pause: float) -> tuple[str, int]:
+    """Starts an experiment of plain numbers, to be minimised, in a working directory of its own; id and manager's pid."""
     folder.mkdir()
     (folder / "trial.py").write_text(TRIAL.replace("PAUSE", str(pause)))
     config = {
@@ -54,7 +50,7 @@ def create(folder: Path, env: dict[str, str], pause: float, port: int) -> tuple[
         "trainingService": {"platform": "local"},
     }
     (folder / "e.json").write_text(json.dumps(config))  # JSON is YAML
-    command = ["nnictl", "create", "-c", str(folder / "e.json"), "-p", str(find_port(port))]
+    command = ["nnictl", "create", "-c", str(folder / "e.json"), "-p", str(new_port())]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     found = re.search(r"Experiment ID: \x1b\[36m(\w+)|Experiment ID: (\w+)", done.stdout)
     assert done.returncode == 0 and found, done.stdout + done.stderr
@@ -77,7 +73,7 @@ def until(check, seconds: float = 60) -> None:
 
 
 def test_running_then_killed_then_told_as_crashed(nni_env, tmp_path):
-    experiment_id, pid = create(tmp_path / "slow", nni_env, 120, 18100)
+    experiment_id, pid = create(tmp_path / "slow", nni_env, 120)
     until(lambda: row(nni_env, experiment_id)["trials"]["all"] >= 1)
     until(lambda: "so far" in run_module("analysis", "show", experiment_id, env=nni_env).stdout)
     found = row(nni_env, experiment_id)
@@ -92,7 +88,7 @@ def test_running_then_killed_then_told_as_crashed(nni_env, tmp_path):
 
 
 def test_a_finished_search_that_minimises_plain_numbers(nni_env, tmp_path):
-    experiment_id, _ = create(tmp_path / "quick", nni_env, 0, 18120)
+    experiment_id, _ = create(tmp_path / "quick", nni_env, 0)
     until(lambda: row(nni_env, experiment_id)["state"] == "done")
     shown = run_module("analysis", "show", experiment_id, env=nni_env).stdout
     assert shown.startswith(f"own Σ red ({experiment_id})\n") and "\x1b" not in shown

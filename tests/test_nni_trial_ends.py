@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, new_port
 
 from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment
 from data.cache import open_cache
-from experiments.ports import find_port
 from trial.epoch_log import metrics_of_epoch
 from trial.hyperparameters import Hyperparameters
 from trial.run import Settings, run_trial
@@ -50,7 +49,7 @@ def create(folder: Path, env: dict[str, str], flags: str, **config) -> Path:
     }  # fmt: skip
     (folder / "experiment.yml").write_text(yaml.safe_dump(config))
     before = set(registry(env))
-    nnictl("create", "--config", str(folder / "experiment.yml"), "--port", str(find_port(18400)), env=env)
+    nnictl("create", "--config", str(folder / "experiment.yml"), "--port", str(new_port()), env=env)
     (name,) = (name for name, entry in registry(env).items() if name not in before and entry["status"] != "STOPPED")
     return Path(env["HOME"]) / "nni-experiments" / name
 
@@ -103,8 +102,7 @@ def test_a_killed_manager_and_a_resume_leave_a_whole_curve(nni_env, tiny_cache, 
     error = wait_for(lambda: (trial / "trial.stderr").read_text(), timeout_s=10)
     assert error.startswith("error: NNI's manager ") and "nnictl resume" in error and error.count("\n") == 1
     nnictl("experiment", "list", env=nni_env)  # NNI notices only now
-    other_port = str(find_port(18420))  # the tuner, left alone, takes up with a new manager on the old one
-    nnictl("resume", folder.name, "--port", other_port, env=nni_env)
+    nnictl("resume", folder.name, "--port", str(new_port()), env=nni_env)
     (found,) = ended(folder, nni_env).trials
     assert (found.state, found.attempts, found.trial_id) == ("SUCCEEDED", 2, trial.name)
     result = json.loads((trial / "result.json").read_text())

@@ -12,11 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, new_port
 
 from analysis.reading.locate import is_running
 from analysis.reading.reader import load_experiment
-from experiments.ports import find_port
 
 sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does
 pytestmark = pytest.mark.nni
@@ -72,8 +71,8 @@ def create(env, folder: Path, tuner: str, name: str, *arguments: str) -> str:
         "trainingService": {"platform": "local"},
     }
     (folder / f"{name}.yml").write_text(json.dumps(config))
-    for attempt in range(4):  # NNI gives its manager 3 s, and one that came too late may still hold its port
-        port = find_port(18450 + 3 * attempt)
+    for _ in range(4):  # NNI gives its manager 3 s
+        port = new_port()
         done = nnictl(env, "create", "--config", str(folder / f"{name}.yml"), "--port", str(port))
         if done.returncode == 0:
             return next(key for key, entry in registry(env).items() if entry["port"] == port and is_running(entry))
@@ -94,8 +93,7 @@ def wait(until, seconds: float) -> None:
 def resume(env, experiment_id: str) -> None:
     nnictl(env, "experiment", "list")  # notices that the manager is gone
     for _ in range(6):
-        port = find_port(18470)
-        if nnictl(env, "resume", experiment_id, "--port", str(port)).returncode == 0:
+        if nnictl(env, "resume", experiment_id, "--port", str(new_port())).returncode == 0:
             return
         nnictl(env, "stop", experiment_id)
         time.sleep(2)
