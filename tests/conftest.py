@@ -23,10 +23,18 @@ WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 FIRST_PORT = 20_000 + 500 * (WORKER % 24)  # all below those that Linux gives to outgoing connections
 os.environ["FOOD11_FIRST_PORT"] = str(FIRST_PORT)  # for the commands that start NNI; before experiments is imported
 _ports = itertools.count(FIRST_PORT + 200)
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: threads of many processes would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A run in the background of a script inherits that Ctrl-C is ignored, and what it starts would too: tests press it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: more than cores, since a test of NNI mostly waits."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores + 2, 12)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
