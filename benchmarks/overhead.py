@@ -118,7 +118,7 @@ def memory(report: Report, cache: Cache, device: str) -> None:
 
 
 def memory_of(report: Report, cache: Cache, shape: tuple[int, int], epochs: int, device: str = "cpu") -> None:
-    """The peak of a whole trial over that of the model and one batch alone plus what the cache maps; of 20 epochs and more
+    """The peak of a whole trial over that of the model and one batch alone plus what the cache maps; of 10 epochs and more
     also what its memory grew by per epoch in their second half: before, allocators fill their pools.
 
     shape: side of an image, images per batch. The peak is VmHWM of /proc: all resident memory, the pages of the cache that
@@ -131,7 +131,7 @@ def memory_of(report: Report, cache: Cache, shape: tuple[int, int], epochs: int,
         peak, resident = _probe(TRIAL.format(words=_trial_words(cache, **fields, epochs=epochs, output=folder)))
     note = f"{peak / 2**20:.0f} MiB; alone {alone / 2**20:.0f}, mapped {mapped / 2**20:.0f}"
     report.add(f"peak of a trial, {image_px} px, batch {batch}", [peak / (alone + mapped)], "times", "<= 1.2", note)
-    if epochs >= 20:
+    if epochs >= 10:
         growth = (resident[-1] - resident[epochs // 2 - 1]) / 2**20 / (epochs - epochs // 2)
         goal = "<= 0.1" if epochs >= 50 else ""  # before, allocators may still be filling their pools
         report.add(f"growth an epoch, {image_px} px", [growth], "MiB", goal, f"epochs {epochs // 2} to {epochs}")

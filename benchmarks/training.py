@@ -44,6 +44,7 @@ from trial.run import Settings, run_trial
 EPOCHS = {96: 12, 224: 2}  # side: epochs; at the smallest beyond the learning rate's fall: accuracies hardly move there
 GOALS = {"cpu": {96: ">= 2", 224: ">= 2.5"}, "cuda": {96: ">= 15", 224: ">= 15"}}
 GOAL_WITHOUT_BF16 = ">= 1"  # on a CPU
+WORKERS = (0, min(8, len(os.sched_getaffinity(0))))  # processes that load the plain way's photos
 
 ACCURACY_SEEDS = 5
 ACCURACY_PX, ACCURACY_EPOCHS = 64, 12  # the learning rate falls after 7
@@ -119,10 +120,8 @@ def _add_difference(report: Report, name: str, values: list[float], base: list[f
 
 
 def _faster_workers(report: Report, setup: Setup, h: Hyperparameters) -> int:
-    """How many processes load the plain way's photos: none, or one per core and at most 8, whichever is faster here in the
-    last of h.epochs epochs."""
-    options = (0, min(8, len(os.sched_getaffinity(0))))
-    seconds = {workers: setup.plain(h, workers).seconds[-1] for workers in options}
+    """The one of WORKERS that is faster here in the last of h.epochs epochs."""
+    seconds = {workers: setup.plain(h, workers).seconds[-1] for workers in WORKERS}
     for workers, value in seconds.items():
         report.add(f"plain epoch with {workers} workers, {h.image_px} px", [value], "s", note="the faster one is taken")
     return min(seconds, key=seconds.get)
