@@ -37,8 +37,8 @@ report: .venv/ready  ## the studies' pages again, their numbers kept in docs/stu
 test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
 	$(PYTEST)
 
-test-fast: .venv/test-ready  ## without the tests that start NNI
-	$(PYTEST) -m "not nni"
+test-fast: .venv/test-ready  ## without the tests that start NNI or train for long
+	$(PYTEST) -m "not nni and not slow"
 
 calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 3 minutes
 	$(BIN)/python -m analysis.calibrate

@@ -23,6 +23,7 @@ from trial.batches import training_batch
 from trial.device import Compute
 from trial.hyperparameters import Hyperparameters
 
+pytestmark = pytest.mark.slow
 FP32 = Compute(torch.device("cpu"), "fp32", "CPU, fp32")
 SMALL = {"training": (8,) * 11, "validation": (2,) * 11, "evaluation": (1,) * 11}
 BF16 = Compute(torch.device("cpu"), "bf16", "CPU, bf16")
