@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -280,8 +280,8 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
     assert again.returncode == 1 and "all 6 trials have ended" in again.stderr
 
 
-def test_doctor_runs_a_real_trial_in_under_a_minute_and_leaves_nothing(home):
-    done = run_module("experiments", "doctor")
+def test_doctor_runs_a_real_trial_in_under_a_minute_and_leaves_nothing(home, tmp_path):
+    done = run_module("experiments", "doctor", env={**os.environ, "TMPDIR": str(tmp_path)}, timeout=200)
     assert done.returncode == 0, done.stdout
     assert "ok      trial: one trial through NNI in " in done.stdout
-    assert not list(Path(tempfile.gettempdir()).glob("nni-smoke-*"))
+    assert not list(tmp_path.glob("nni-smoke-*"))

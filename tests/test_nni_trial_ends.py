@@ -99,7 +99,7 @@ def test_a_killed_manager_and_a_resume_leave_a_whole_curve(nni_env, tiny_cache, 
     folder = create(tmp_path, nni_env, flags, maxTrialNumber=1)
     trial = wait_for(lambda: next((t for t in trials(folder) if epochs(t) >= 2), None))
     os.kill(registry(nni_env)[folder.name]["pid"], signal.SIGKILL)
-    error = wait_for(lambda: (trial / "trial.stderr").read_text(), timeout_s=10)
+    error = wait_for(lambda: (trial / "trial.stderr").read_text(), timeout_s=30)
     assert error.startswith("error: NNI's manager ") and "nnictl resume" in error and error.count("\n") == 1
     nnictl("experiment", "list", env=nni_env)  # NNI notices only now
     nnictl("resume", folder.name, "--port", str(new_port()), env=nni_env)
@@ -123,7 +123,7 @@ def test_a_time_limit_and_a_cut_cache_leave_the_result_so_far(nni_env, tiny_cach
     cache = tmp_path / "cache"
     shutil.copytree(tiny_cache, cache)
     flags = f"--cache {cache} {FLAGS} --epochs 1000"
-    folder = create(tmp_path, nni_env, flags, maxTrialNumber=2, maxTrialDuration="20s")
+    folder = create(tmp_path, nni_env, flags, maxTrialNumber=2, maxTrialDuration="30s")
     second = wait_for(lambda: next((t for t in trials(folder)[1:] if epochs(t) >= 1), None))
     os.truncate(cache / "training.images.npy", 5000)
     limited, cut = ended(folder, nni_env).trials
