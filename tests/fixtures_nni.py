@@ -27,18 +27,18 @@ time.sleep([0, 1.6, 0.4, 1][number % 4])  # trials that start together ask in an
 if mode == "early":
     sys.exit("died before it asked")
 import nni
-got = nni.get_next_parameter()
-(out / "got.json").write_text(json.dumps(got))
+parameters = nni.get_next_parameter()
+(out / "parameters.json").write_text(json.dumps(parameters))
 if mode == "again":
     (out / "again.json").write_text(json.dumps(nni.get_next_parameter()))
 if mode == "killed":
     os.kill(os.getpid(), 9)
 if mode == "long":
     time.sleep(60)
-nni.report_intermediate_result(got["x"])
+nni.report_intermediate_result(parameters["x"])
 finals = {"nan": [float("nan")], "text": ["0.5"], "none": [], "twice": [0.1, 0.2], "infinite": [{"default": float("inf")}],
           "big": [{"default": 0.3, "table": ["x" * 100] * 20000}], "side": [{"default": 0.4, "loss": float("nan")}]}
-for value in finals.get(mode, [got["x"]]):
+for value in finals.get(mode, [parameters["x"]]):
     nni.report_final_result(value)
 names = {"gpus": "CUDA_VISIBLE_DEVICES", "node": "NODE_OPTIONS", "repaired": "FOOD11_NNI_REPAIRED"}
 (out / "env.json").write_text(json.dumps({short: os.environ.get(name) for short, name in names.items()}))
@@ -84,9 +84,9 @@ class Run:
     def status(self) -> str:
         return self.get("check-status")["status"]
 
-    def wait(self, done: Callable[[], Any], seconds: float = 90) -> None:
+    def wait(self, is_done: Callable[[], Any], seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
-        while not done():
+        while not is_done():
             assert time.monotonic() < deadline and self.status != "ERROR", (
                 self.status,
                 self.log("dispatcher")[-2000:],
@@ -109,7 +109,7 @@ class Run:
 
     def received(self) -> dict[str, dict]:
         """Trial id -> the parameters that the trial got, as the trial itself wrote them."""
-        return {file.parent.name: json.loads(file.read_text()) for file in self.trials.glob("*/got.json")}
+        return {file.parent.name: json.loads(file.read_text()) for file in self.trials.glob("*/parameters.json")}
 
     @property
     def trials(self) -> Path:

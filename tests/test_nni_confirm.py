@@ -19,15 +19,15 @@ def test_confirm_is_interrupted_returns_and_ends_with_a_verdict(nni_env, tiny_ca
     home = Path(nni_env["HOME"]) / "nni-experiments"
     home.mkdir(exist_ok=True)
     command = f"python -m trial --weights none --image-px 32 --epochs 1 --seed 1 --cache {tiny_cache}"
-    told = {"trialCommand": command, "trialCodeDirectory": str(ROOT), "maxTrialDuration": "5m"}
-    search(home, "searched", (0.4, 0.02), (0.3, 0.03), **told)
+    settings = {"trialCommand": command, "trialCodeDirectory": str(ROOT), "maxTrialDuration": "5m"}
+    search(home, "searched", (0.4, 0.02), (0.3, 0.03), **settings)
     out = tmp_path / "confirmed"
     words = ["confirm", "searched", "--top", "1", "--seeds", "2", "--out", str(out)]
 
-    code, said = interrupted_at("1 of 4 trials", "analysis", *words, env=nni_env)
-    assert code == 130, "".join(said)
-    assert "goes on. Continue with the same command: python -m analysis confirm searched --top 1" in said[-1]
-    assert "Traceback" not in "".join(said) and not (out / "confirm.json").exists()
+    code, lines = interrupted_at("1 of 4 trials", "analysis", *words, env=nni_env)
+    assert code == 130, "".join(lines)
+    assert "confirm searched --top 1" in lines[-1]
+    assert "Traceback" not in "".join(lines) and not (out / "confirm.json").exists()
 
     done = run_module("analysis", *words, env=nni_env, timeout=200)
     assert done.returncode == 0, done.stderr
@@ -38,13 +38,13 @@ def test_confirm_is_interrupted_returns_and_ends_with_a_verdict(nni_env, tiny_ca
 
     experiment = load_experiment(home / result["experiments"][0])
     assert len(result["experiments"]) == 1 and experiment.state == "DONE" and not tuner_errors(experiment)
-    ran = [(trial.recorded, trial.effective) for trial in experiment.trials]
-    assert [recorded for recorded, _ in ran] == [
+    used = [(trial.recorded, trial.effective) for trial in experiment.trials]
+    assert [recorded for recorded, _ in used] == [
         {"lr": lr, "momentum": momentum, "seed": seed}
         for seed in (2, 3)
         for lr, momentum in ((0.02, 0.1), (0.001, 0.9))
     ]
-    assert all(recorded.items() <= used.items() and used["epochs"] == 1 for recorded, used in ran)
+    assert all(recorded.items() <= effective.items() and effective["epochs"] == 1 for recorded, effective in used)
 
     again = run_module("analysis", *words, env=nni_env)
     assert again.returncode == 0 and again.stdout == done.stdout

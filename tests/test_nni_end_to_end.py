@@ -120,11 +120,11 @@ def test_compare_says_that_no_difference_can_be_shown(pair, nni_env, tmp_path):
 def test_ctrl_c_leaves_the_experiment_running_and_watch_returns_to_it(nni_env, tiny_cache):
     words = ["launch", "experiments/random.yml", "experiments/tpe_guided.yml", "--max-trials", "2"]
     words += ["--cache", str(tiny_cache), *SMALL]
-    code, said = interrupted_at("0 of 2 trials, no result", "experiments", *words, env=nni_env)
+    code, lines = interrupted_at("0 of 2 trials, no result", "experiments", *words, env=nni_env)
     assert code == 130
-    assert "still running: resnet18_food11_random" in said[-2] and "python -m experiments watch" in said[-2]
-    assert "not started yet: experiments/tpe_guided.yml" in said[-1]
-    experiment_id = re.search(r"resnet18_food11_random \((\w+)\)", "".join(said))[1]
+    assert "still running: resnet18_food11_random" in lines[-2] and "python -m experiments watch" in lines[-2]
+    assert "not started yet: experiments/tpe_guided.yml" in lines[-1]
+    experiment_id = re.search(r"resnet18_food11_random \((\w+)\)", "".join(lines))[1]
     done = run_module("experiments", "watch", experiment_id, env=nni_env, timeout=300)
     assert done.returncode == 0, done.stderr
     assert LINE.findall(done.stdout)[0][:3] == ("resnet18_food11_random", experiment_id, "DONE")

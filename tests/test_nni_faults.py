@@ -84,7 +84,7 @@ nvmlDeviceGetComputeRunningProcesses_v3 = nvmlDeviceGetGraphicsRunningProcesses_
 
 @pytest.fixture(scope="module")
 def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, float]:
-    """All of them at once, watched to their end: {name: (id, state)}, what was said, and when the watching began."""
+    """All of them at once, watched to their end: {name: (id, state)}, the messages, and when the watching began."""
     from experiments import processes
     from experiments.config import Overrides, read_experiment
     from experiments.diagnose import Limits
@@ -103,16 +103,16 @@ def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, floa
     with redirect_stdout(out), redirect_stderr(err):
         assert finish(managers, Watching(limits=Limits(stall_minutes=0.25))) == 1
     ids = {manager.name: (manager.id, manager.folder) for manager in managers}
-    found = {line.split()[1]: (line.split()[2], line.split()[3]) for line in out.getvalue().splitlines()}
-    assert found.keys() == ids.keys()
+    states = {line.split()[1]: (line.split()[2], line.split()[3]) for line in out.getvalue().splitlines()}
+    assert states.keys() == ids.keys()
     assert not [
         p for trial_id, place in ids.values() for p in processes.trials(trial_id, place) + processes.tuners(place)
     ]
-    return found, err.getvalue(), started
+    return states, err.getvalue(), started
 
 
 @pytest.mark.parametrize(
-    ("name", "state", "said", "explained"),
+    ("name", "state", "message", "explained"),
     [
         ("reversed", "DEAD", "the tuner died: ValueError: high - low < 0", "reversed, empty or"),
         ("arguments", "DEAD", "'maximise' is not a valid OptimizeMode", "does not take these classArgs"),
@@ -126,13 +126,13 @@ def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, floa
         ("tunerless", "DEAD", "the tuner's process has ended without a word", "the tuner's process has ended without a word"),
     ],
 )  # fmt: skip
-def test_a_fault_ends_the_experiment_with_its_reason_and_why_explains_it(ended, name, state, said, explained):
+def test_a_fault_ends_the_experiment_with_its_reason_and_why_explains_it(ended, name, state, message, explained):
     from experiments.why import why
 
-    found, err, _ = ended
-    experiment_id, got = found[name]
-    told = next(line for line in err.splitlines() if line.startswith(f"{got}: {name} "))
-    assert got == state and said in told
+    states, err, _ = ended
+    experiment_id, actual = states[name]
+    line = next(line for line in err.splitlines() if line.startswith(f"{actual}: {name} "))
+    assert actual == state and message in line
     text = why(experiment_id)
     assert explained in text and text.startswith(f"{name} ({experiment_id}):") and "Nothing wrong found" not in text
 
@@ -142,8 +142,8 @@ def test_each_is_noticed_within_30_seconds_and_nothing_stays(ended):
     from analysis.reading.locate import home
     from analysis.reading.reader import load_experiment
 
-    found, err, started = ended
-    for name, (experiment_id, _) in found.items():
+    states, err, started = ended
+    for name, (experiment_id, _) in states.items():
         record = load_experiment(experiment_id)
         log = (home() / experiment_id / "log/nnimanager.log").read_text()
         connected = [

@@ -58,10 +58,10 @@ def other_machine():
         [*inside, "ip", "link", "set", f"{link}b", "up"],
     ]
     try:
-        made = shutil.which("ip") and all(
+        allowed = shutil.which("ip") and all(
             subprocess.run(command, capture_output=True, check=False).returncode == 0 for command in commands
         )
-        yield (lambda *words: [*inside, *words]) if made else None
+        yield (lambda *words: [*inside, *words]) if allowed else None
     finally:
         if shutil.which("ip"):
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
@@ -117,7 +117,7 @@ def test_plain_nni_is_open_and_the_repaired_one_is_not(nni_env, other_machine, t
     assert {closed[name] for name in ("parent", "link", "id")} == {"500"}
     page = [f"Origin: http://127.0.0.1:{repaired.port}", "Sec-Fetch-Site: same-origin"]
     trial = next(repaired.trials.iterdir()).name
-    assert probe(repaired.port, f"/api/v1/nni/trial-file/{trial}/got.json", *page) == "200"
+    assert probe(repaired.port, f"/api/v1/nni/trial-file/{trial}/parameters.json", *page) == "200"
     assert probe(repaired.port, "/oview", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate") == "200"
     for run in (plain, repaired):
         run.call("stop", run.id)

@@ -20,9 +20,9 @@ def test_a_study_goes_on_after_a_kill_and_misses_no_training(nni_env, tiny_cache
     words = ["study", "early_stopping", "--seeds", "2", "--cache", str(tiny_cache), *small, "--out", str(out)]
     registry = Path(nni_env["HOME"]) / "nni-experiments" / ".experiment"
 
-    code, said = interrupted_at("1 of 4 trials", "experiments", *words, env=nni_env)
-    assert code == 130, "".join(said)
-    assert "the same command continues" in said[-1] and "Traceback" not in "".join(said)
+    code, lines = interrupted_at("1 of 4 trials", "experiments", *words, env=nni_env)
+    assert code == 130, "".join(lines)
+    assert "same command" in lines[-1] and "Traceback" not in "".join(lines)
 
     name = json.loads((out / "plan.json").read_text())["parts"][0]["experiment"]
     entry = next(e for e in json.loads(registry.read_text()).values() if e["experimentName"] == name)
@@ -33,12 +33,12 @@ def test_a_study_goes_on_after_a_kill_and_misses_no_training(nni_env, tiny_cache
     done = run_module("experiments", *words, env=nni_env, timeout=240)
     assert done.returncode == 0, done.stderr
     experiment = load_experiment(registry.parent / entry["id"])
-    ran = [
+    trained = [
         (trial.effective["seed"], trial.effective["patience"]) for trial in experiment.trials if trial.score is not None
     ]
-    assert set(ran) == {(seed, patience) for seed in (0, 1) for patience in (0, 5)}
+    assert set(trained) == {(seed, patience) for seed in (0, 1) for patience in (0, 5)}
 
-    assert len(ran) <= 5  # GridSearch hands out the one that was cut off once more
+    assert len(trained) <= 5  # GridSearch hands out the one that was cut off once more
     again = run_module("experiments", *words, env=nni_env)  # nothing is trained twice
     assert again.returncode == 0 and len(load_experiment(registry.parent / entry["id"]).trials) == len(
         experiment.trials

@@ -69,10 +69,10 @@ def registry(env: dict[str, str]) -> dict:
 
 def wait_for(what: Callable[[], object], timeout_s: float = 90) -> object:
     deadline = time.monotonic() + timeout_s
-    while not (found := what()):
+    while not (value := what()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
-    return found
+    return value
 
 
 def trials(folder: Path) -> list[Path]:
@@ -88,7 +88,7 @@ def epochs(trial: Path) -> int:
 
 def ended(folder: Path, env: dict[str, str]) -> Experiment:
     states = ("DONE", "ERROR", "STOPPED")
-    state = wait_for(lambda: (found := registry(env)[folder.name]["status"]) in states and found)
+    state = wait_for(lambda: (status := registry(env)[folder.name]["status"]) in states and status)
     assert state == "DONE", (folder / "log/nnimanager.log").read_text()[-3000:]
     nnictl("stop", folder.name, env=env)
     return load_experiment(folder)
@@ -103,14 +103,14 @@ def test_a_killed_manager_and_a_resume_leave_a_whole_curve(nni_env, tiny_cache, 
     assert error.startswith("error: NNI's manager ") and "nnictl resume" in error and error.count("\n") == 1
     nnictl("experiment", "list", env=nni_env)  # NNI notices only now
     nnictl("resume", folder.name, "--port", str(new_port()), env=nni_env)
-    (found,) = ended(folder, nni_env).trials
-    assert (found.state, found.attempts, found.trial_id) == ("SUCCEEDED", 2, trial.name)
+    (resumed,) = ended(folder, nni_env).trials
+    assert (resumed.state, resumed.attempts, resumed.trial_id) == ("SUCCEEDED", 2, trial.name)
     result = json.loads((trial / "result.json").read_text())
     assert len(result["attempts"]) == 2 and result["attempts"][1]["after_epoch"] >= 2
-    assert [value.sequence for value in found.intermediates] == list(range(6))
+    assert [value.sequence for value in resumed.intermediates] == list(range(6))
     expected = alone(Hyperparameters().merged(result["hyperparameters"]), tiny_cache, tmp_path / "alone")
-    assert [value.value for value in found.intermediates] == expected
-    assert found.final["epochs_run"] == 6 and found.final["interrupted"] == 0 and found.warnings == ()
+    assert [value.value for value in resumed.intermediates] == expected
+    assert resumed.final["epochs_run"] == 6 and resumed.final["interrupted"] == 0 and resumed.warnings == ()
 
 
 def alone(h: Hyperparameters, cache: Path, folder: Path) -> list[dict]:
@@ -132,5 +132,5 @@ def test_a_time_limit_and_a_cut_cache_leave_the_result_so_far(nni_env, tiny_cach
         assert trial.score == max(value.value["default"] for value in trial.intermediates)
         assert f"interrupted after epoch {len(trial.intermediates)}" in trial.warnings[0]
     assert "stopped: SIGINT after epoch" in (limited.folder / "trial.stderr").read_text()
-    said = (second / "trial.stderr").read_text()
-    assert "training.images.npy: 5000 bytes, expected" in said and "Traceback" not in said
+    message = (second / "trial.stderr").read_text()
+    assert "training.images.npy: 5000 bytes, expected" in message and "Traceback" not in message

@@ -73,10 +73,10 @@ def create(env, folder: Path, tuner: str, name: str, *arguments: str) -> str:
     (folder / f"{name}.yml").write_text(json.dumps(config))
     for _ in range(4):  # NNI gives its manager 3 s
         port = new_port()
-        done = nnictl(env, "create", "--config", str(folder / f"{name}.yml"), "--port", str(port))
-        if done.returncode == 0:
+        created = nnictl(env, "create", "--config", str(folder / f"{name}.yml"), "--port", str(port))
+        if created.returncode == 0:
             return next(key for key, entry in registry(env).items() if entry["port"] == port and is_running(entry))
-    raise AssertionError(done.stdout + done.stderr)
+    raise AssertionError(created.stdout + created.stderr)
 
 
 def read(env, experiment_id: str):
@@ -100,7 +100,7 @@ def resume(env, experiment_id: str) -> None:
     raise AssertionError("nnictl resume failed six times")
 
 
-def done(env, experiment_id: str) -> bool:
+def is_done(env, experiment_id: str) -> bool:
     return read(env, experiment_id).state == "DONE"
 
 
@@ -119,11 +119,11 @@ def experiments(nni_env, tmp_path_factory):
     for key in killed.values():
         wait(lambda key=key: list((trials / key).glob("environments/local-env/trials/*/seen")), 60)
         os.kill(registry(env)[key]["pid"], signal.SIGKILL)
-    wait(lambda: done(env, whole), 60)
+    wait(lambda: is_done(env, whole), 60)
     for key in killed.values():
         resume(env, key)
     for key in killed.values():
-        wait(lambda key=key: done(env, key), 60)
+        wait(lambda key=key: is_done(env, key), 60)
     return {name: read(env, key) for name, key in {**killed, "whole": whole}.items()}
 
 
@@ -166,10 +166,10 @@ RESULT, ENDED, PROPOSED = range(3)  # NNI asks for the next trial at the end of 
 
 def events(trials, session: int) -> list[tuple[int, int, int]]:
     """(ms, what, trial) of one session in their order."""
-    found = [(t.proposed, PROPOSED, n) for n, t in enumerate(trials) if t.session == session]
+    rows = [(t.proposed, PROPOSED, n) for n, t in enumerate(trials) if t.session == session]
     ended = [(n, t) for n, t in enumerate(trials) if t.last_session == session]
-    found += [(t.result_time, RESULT, n) for n, t in ended if t.result_time is not None]
-    return sorted(found + [(t.end, ENDED, n) for n, t in ended])
+    rows += [(t.result_time, RESULT, n) for n, t in ended if t.result_time is not None]
+    return sorted(rows + [(t.end, ENDED, n) for n, t in ended])
 
 
 class Recovered:
