@@ -128,8 +128,8 @@ def measure(report: Report, cache: Cache, compute: Compute, h: Hyperparameters, 
     kind, shape = compute.device.type, f"{h.image_px} px, batch {h.batch_size}"
     bench = bench_of(cache, compute, h, steps_per_round(h, kind))
     seconds = (_whole_rounds if kind == "cuda" else _step_by_step)(bench, rounds)
-    model_alone = [a + b for a, b in zip(seconds["training"], seconds["validation"], strict=True)]
-    report.add(f"pipeline efficiency, {shape}", ratios(model_alone, seconds["epoch"]), "", ">= 0.97")
+    alone = [a + b for a, b in zip(seconds["training"], seconds["validation"], strict=True)]
+    report.add(f"pipeline efficiency, {shape}", ratios(alone, seconds["epoch"]), "", ">= 0.97")
     shares = [100 * share for share in ratios(seconds["beside"], seconds["training"])]
     report.add(f"a step beside its model, {shape}", shares, "%")
     rates = [len(bench.labels) / each for each in seconds["training"]]

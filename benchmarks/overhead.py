@@ -152,7 +152,8 @@ def search(report: Report, cache: Cache, device: str) -> None:
     words = [word for name, value in fields.items() for word in ("--set", f"{name}={value}")]
     launch = ["-m", "experiments", "launch", "experiments/random.yml", "--max-trials", TRIALS]
     done = run_python(*launch, "--cache", cache.directory, *words)
-    experiment = load_experiment(next(line.split()[2] for line in done.output.splitlines() if "experiment " in line))
+    (line,) = (line for line in done.output.splitlines() if line.startswith("experiment "))
+    experiment = load_experiment(line.split()[2])
     trials = [trial for trial in experiment.trials if trial.duration_s]
     seconds = [trial.duration_s for trial in trials]
     own, goal_s = sum(seconds), TRIAL_S * len(trials)
