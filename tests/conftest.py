@@ -19,6 +19,8 @@ from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 
+PATIENCE_S = 300  # the most that a test waits for a command, or for NNI: nothing takes so long unless it is broken
+
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 FIRST_PORT = 20_000 + 500 * (WORKER % 24)  # all below those that Linux gives to outgoing connections
 os.environ["FOOD11_FIRST_PORT"] = str(FIRST_PORT)  # for the commands that start NNI; before experiments is imported
@@ -83,7 +85,7 @@ def nni_env(tmp_path_factory) -> Iterator[dict[str, str]]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {**os.environ, "HOME": str(home), "PATH": path, "PYTHONUNBUFFERED": "1"}
     yield env
-    subprocess.run(["nnictl", "stop", "--all"], env=env, capture_output=True, timeout=120, check=False)
+    subprocess.run(["nnictl", "stop", "--all"], env=env, capture_output=True, timeout=PATIENCE_S, check=False)
 
 
 # A driver without a card: torch asks it for its version first. STUB_DRIVER: 12020 is CUDA 12.2.
@@ -122,7 +124,9 @@ def old_driver(tmp_path_factory) -> dict[str, str]:
     return {**environment, "LD_LIBRARY_PATH": path, "STUB_DRIVER": "12020"}
 
 
-def run_module(*words: str, env: dict[str, str] | None = None, timeout: float = 120) -> subprocess.CompletedProcess:
+def run_module(
+    *words: str, env: dict[str, str] | None = None, timeout: float = PATIENCE_S
+) -> subprocess.CompletedProcess:
     """`python -m WORDS` in the repository's root."""
     return subprocess.run(
         [sys.executable, "-m", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout, check=False

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from conftest import new_port
+from conftest import PATIENCE_S, new_port
 
 # NNI_TEST_MODES: how the trial of each number behaves, comma-separated; later ones are good.
 TRIAL = """
@@ -34,7 +34,7 @@ if mode == "again":
 if mode == "killed":
     os.kill(os.getpid(), 9)
 if mode == "long":
-    time.sleep(60)
+    time.sleep(600)
 nni.report_intermediate_result(parameters["x"])
 finals = {"nan": [float("nan")], "text": ["0.5"], "none": [], "twice": [0.1, 0.2], "infinite": [{"default": float("inf")}],
           "big": [{"default": 0.3, "table": ["x" * 100] * 20000}], "side": [{"default": 0.4, "loss": float("nan")}]}
@@ -72,7 +72,7 @@ class Run:
 
     def call(self, *words: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [*self.nnictl, *words], env=self.env, capture_output=True, text=True, timeout=90, check=False
+            [*self.nnictl, *words], env=self.env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
 
     def get(self, path: str, **headers: str) -> Any:
@@ -84,8 +84,8 @@ class Run:
     def status(self) -> str:
         return self.get("check-status")["status"]
 
-    def wait(self, is_done: Callable[[], Any], seconds: float = 90) -> None:
-        deadline = time.monotonic() + seconds
+    def wait(self, is_done: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
         while not is_done():
             assert time.monotonic() < deadline and self.status != "ERROR", (
                 self.status,

@@ -29,7 +29,7 @@ def test_confirm_is_interrupted_returns_and_ends_with_a_verdict(nni_env, tiny_ca
     assert "confirm searched --top 1" in lines[-1]
     assert "Traceback" not in "".join(lines) and not (out / "confirm.json").exists()
 
-    done = run_module("analysis", *words, env=nni_env, timeout=200)
+    done = run_module("analysis", *words, env=nni_env)
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "confirm.json").read_text())
     assert done.stdout.startswith(f"verdict: {result['verdict']}\n") and f"report: {out / 'report.html'}" in done.stdout

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, run_module
+from conftest import PATIENCE_S, ROOT, run_module
 
 pytestmark = pytest.mark.nni
 
@@ -190,7 +190,7 @@ class Night:
         from analysis.reading.locate import AnalysisError, registry
         from analysis.reading.reader import load_experiment
 
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             self.id = self.id or next((key for key, e in registry().items() if e["experimentName"] == "night"), "")
             try:
@@ -209,7 +209,7 @@ class Night:
         from analysis.reading.locate import home
 
         uri = f"{(home() / self.id / 'db/nni.sqlite').as_uri()}?mode=ro"
-        last, deadline = "", time.monotonic() + 60
+        last, deadline = "", time.monotonic() + PATIENCE_S
         while last != "ADD_RESUMED":
             assert time.monotonic() < deadline
             with closing(sqlite3.connect(uri, uri=True)) as database:
@@ -235,7 +235,7 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
     launched = night.go("launch", str(night.file))
     night.running(ended=1)
     night.manager().kill()  # first the manager
-    out, err = launched.communicate(timeout=60)
+    out, err = launched.communicate(timeout=PATIENCE_S)
     assert launched.returncode == 1 and f"{night.id} LOST" in out and "without being told to" in err
     assert night.left() == []
     assert "killed, or the machine restarted" in run_module("experiments", "why", night.id).stdout
@@ -255,7 +255,7 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
     for process in night.left():  # then the tuner
         if not job_of(process):
             process.kill()
-    out, err = resumed.communicate(timeout=60)
+    out, err = resumed.communicate(timeout=PATIENCE_S)
     assert resumed.returncode == 1 and f"{night.id} DEAD" in out and "without a word" in err
 
     resumed = night.go("resume", night.id)
@@ -269,7 +269,7 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
     done = night.go("resume", night.id, "--max-trials", "6")
     time.sleep(5)
     night.hold.unlink()
-    out, err = done.communicate(timeout=120)
+    out, err = done.communicate(timeout=PATIENCE_S)
     assert done.returncode == 0 and "ended what was left over: its trials" in err, err
     record = load_experiment(night.id)
     assert (len(record.trials), record.state) == (6, "DONE")
@@ -281,7 +281,7 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
 
 
 def test_doctor_runs_a_real_trial_in_under_a_minute_and_leaves_nothing(home, tmp_path):
-    done = run_module("experiments", "doctor", env={**os.environ, "TMPDIR": str(tmp_path)}, timeout=200)
+    done = run_module("experiments", "doctor", env={**os.environ, "TMPDIR": str(tmp_path)})
     assert done.returncode == 0, done.stdout
     assert "ok      trial: one trial through NNI in " in done.stdout
     assert not list(tmp_path.glob("nni-smoke-*"))

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from fixtures_nni import Run, other_address
 
 from experiments.repairs import SWITCH, with_repairs
@@ -69,7 +69,9 @@ def other_machine():
 
 def probe(port: int, path: str, *headers: str, source: str = "127.0.0.1", host: str = "127.0.0.1", within=None) -> str:
     words = [sys.executable, "-c", PROBE, source, host, str(port), path, *headers]
-    done = subprocess.run(within(*words) if within else words, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        within(*words) if within else words, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     return done.stdout.strip() or done.stderr
 
 
@@ -133,7 +135,7 @@ def test_of_other_machines_only_the_listed_ones_reach_only_the_workers_channel(n
         machine = {"host": WORKER, "port": 2222, "user": "cook", "password": "x"}
         config = {"trainingService": {"platform": "remote", "machineList": [machine]}, "nniManagerIp": HOST}
         run = Run(tmp_path, with_repairs(nni_env), config)
-        run.wait(lambda: f"channel is open to {WORKER}" in run.log("nnimanager"), 30)
+        run.wait(lambda: f"channel is open to {WORKER}" in run.log("nnimanager"))
         path = "/platform/remote/1"
         worker = {"source": WORKER, "host": HOST, "within": other_machine}
         stranger = {**worker, "source": STRANGER}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import new_port, run_module
+from conftest import PATIENCE_S, new_port, run_module
 from fixtures_nni import DEFAULTS, EVOLUTION, TRIAL, Run, other_address
 
 from experiments.nnictl import NNICTL
@@ -48,7 +48,7 @@ def runs(plain_env, repaired_env, tmp_path_factory) -> dict[str, Run]:
         ),
     }
     for run in runs.values():
-        run.wait(lambda run=run: run.status == "DONE", 150)
+        run.wait(lambda run=run: run.status == "DONE")
     return runs
 
 
@@ -120,7 +120,7 @@ def test_the_tensorboard_button_opens_the_trials_own_folder(runs):
     writer.close()
     task = _post(run, "tensorboard", {"trials": trial})
     url = f"http://127.0.0.1:{task['port']}/data/plugin/scalars/tags"
-    run.wait(lambda: "crust" in _reachable(url), 60)
+    run.wait(lambda: "crust" in _reachable(url))
     assert not (run.folder / "trials").exists()  # where plain NNI looks, and makes an empty folder
     with pytest.raises(OSError):
         _text(url.replace("127.0.0.1", other_address()))
@@ -252,7 +252,7 @@ def test_a_tuner_that_starts_slowly_is_waited_for(plain_env, repaired_env, tmp_p
         (tmp_path / name).mkdir()
         (tmp_path / name / "late.py").write_text(LATE)
         runs[name] = Run(tmp_path / name, env, tuner)
-    runs["repaired"].wait(lambda: runs["repaired"].status == "DONE", 60)
+    runs["repaired"].wait(lambda: runs["repaired"].status == "DONE")
     assert runs["plain"].status == "ERROR" and "did not connect in 10 seconds" in runs["plain"].log("nnimanager")
     for run in runs.values():
         run.call("stop", run.id)
@@ -284,7 +284,7 @@ def test_a_manager_that_starts_slowly_is_waited_for_under_its_prefix_and_not_end
     port = new_port()
     plain = _create(tmp_path, {**slow, SWITCH: "off"}, new_port())
     created = _create(tmp_path, slow, port, "--url_prefix", "/kitchen/")
-    output, refused = (process.communicate(timeout=90)[0] for process in (created, plain))
+    output, refused = (process.communicate(timeout=PATIENCE_S)[0] for process in (created, plain))
     assert plain.returncode == 1 and "Traceback" in refused and len(refused.splitlines()) > 30
     assert created.returncode == 0, output
     url = f"http://127.0.0.1:{port}/kitchen/"
@@ -298,7 +298,7 @@ def test_a_manager_that_starts_slowly_is_waited_for_under_its_prefix_and_not_end
 def test_a_manager_that_does_not_start_is_one_line_at_once(nni_env, tmp_path):
     env, port = _prepared(tmp_path, nni_env, DIES), new_port()
     process = _create(tmp_path, env, port)
-    lines = [line for line in process.communicate(timeout=60)[0].splitlines() if "\x1b" not in line]
+    lines = [line for line in process.communicate(timeout=PATIENCE_S)[0].splitlines() if "\x1b" not in line]
     assert process.returncode == 1 and len(lines) == 1
     assert lines[0].startswith("error: NNI's manager ended while it started (exit code 1): Error: no stove (logs: ")
     assert "nnictl create --config" in lines[0]
@@ -312,11 +312,11 @@ def _managers(port: int) -> list[psutil.Process]:
 def test_ctrl_c_while_a_manager_starts_leaves_none(nni_env, tmp_path):
     env, port = _prepared(tmp_path, nni_env, SLOW), new_port()
     process = _create(tmp_path, env, port)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not _managers(port) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert _managers(port)
     process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=30)[0]
+    output = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 130 and "has been ended" in output and "Traceback" not in output
     assert not _managers(port)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import new_port, run_module
+from conftest import PATIENCE_S, new_port, run_module
 
 pytestmark = pytest.mark.nni
 
@@ -51,7 +51,7 @@ def create(folder: Path, env: dict[str, str], pause: float) -> tuple[str, int]:
     }
     (folder / "e.json").write_text(json.dumps(config))  # JSON is YAML
     command = ["nnictl", "create", "-c", str(folder / "e.json"), "-p", str(new_port())]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     created = re.search(r"Experiment ID: \x1b\[36m(\w+)|Experiment ID: (\w+)", done.stdout)
     assert done.returncode == 0 and created, done.stdout + done.stderr
     experiment_id = created[1] or created[2]
@@ -65,8 +65,8 @@ def row(env: dict[str, str], experiment_id: str) -> dict:
     return next(row for row in json.loads(done.stdout) if row["id"] == experiment_id)
 
 
-def until(check, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def until(check) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not check():
         assert time.monotonic() < deadline
         time.sleep(0.5)
@@ -80,7 +80,7 @@ def test_running_then_killed_then_listed_as_crashed(nni_env, tmp_path):
     assert (listed["state"], listed["optimise_mode"], listed["best"]) == ("running", "minimize", None)
     assert listed["folder"] == str(tmp_path / "slow" / "work" / experiment_id)  # known by the registry alone
     os.kill(pid, signal.SIGKILL)
-    until(lambda: row(nni_env, experiment_id)["state"] == "crashed", 20)
+    until(lambda: row(nni_env, experiment_id)["state"] == "crashed")
     text = re.sub(r"\s+", " ", run_module("analysis", "show", experiment_id, env=nni_env).stdout)
     assert "cut off" in text
     assert f"manager (process {pid}) is gone" in text, text

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, new_port
+from conftest import PATIENCE_S, ROOT, new_port
 
 from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment
@@ -31,7 +31,7 @@ def nnictl(*words: str, env: dict[str, str]) -> str:
     """nnictl's output; again where the manager did not answer in the 3 s that NNI gives it."""
     for _ in range(4):
         command = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", *words]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         if done.returncode == 0:
             return done.stdout
         assert "refused" in done.stdout + done.stderr, done.stdout + done.stderr
@@ -67,8 +67,8 @@ def registry(env: dict[str, str]) -> dict:
     pytest.fail(f"{file} cannot be read")
 
 
-def wait_for(what: Callable[[], object], timeout_s: float = 90) -> object:
-    deadline = time.monotonic() + timeout_s
+def wait_for(what: Callable[[], object]) -> object:
+    deadline = time.monotonic() + PATIENCE_S
     while not (value := what()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
@@ -99,7 +99,7 @@ def test_a_killed_manager_and_a_resume_leave_a_whole_curve(nni_env, tiny_cache, 
     folder = create(tmp_path, nni_env, flags, maxTrialNumber=1)
     trial = wait_for(lambda: next((t for t in trials(folder) if epochs(t) >= 2), None))
     os.kill(registry(nni_env)[folder.name]["pid"], signal.SIGKILL)
-    error = wait_for(lambda: (trial / "trial.stderr").read_text(), timeout_s=30)
+    error = wait_for(lambda: (trial / "trial.stderr").read_text())
     assert error.startswith("error: NNI's manager ") and "nnictl resume" in error and error.count("\n") == 1
     nnictl("experiment", "list", env=nni_env)  # NNI notices only now
     nnictl("resume", folder.name, "--port", str(new_port()), env=nni_env)

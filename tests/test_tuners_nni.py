@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, new_port
+from conftest import PATIENCE_S, ROOT, new_port
 
 from analysis.reading.locate import is_running
 from analysis.reading.reader import load_experiment
@@ -43,7 +43,7 @@ TUNERS = {
 
 def nnictl(env, *words) -> subprocess.CompletedProcess:
     command = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", *words]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def registry(env) -> dict:
@@ -62,7 +62,7 @@ def create(env, folder: Path, tuner: str, name: str, *arguments: str) -> str:
         "trialConcurrency": 1,
         "maxTrialNumber": TRIALS,
         "maxTrialDuration": "100s",
-        "maxExperimentDuration": "300s",
+        "maxExperimentDuration": "1200s",
         "tuner": {
             "className": class_name,
             "codeDirectory": str(ROOT / "experiments/tuners"),
@@ -83,8 +83,8 @@ def read(env, experiment_id: str):
     return load_experiment(Path(env["HOME"]) / "nni-experiments" / experiment_id)
 
 
-def wait(until, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+def wait(until) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not until():
         assert time.monotonic() < deadline, "NNI did not come so far in time"
         time.sleep(1)
@@ -117,13 +117,13 @@ def experiments(nni_env, tmp_path_factory):
     whole = create(env, folder, "evolution", "evolution_whole")
     trials = Path(env["HOME"]) / "nni-experiments"
     for key in killed.values():
-        wait(lambda key=key: list((trials / key).glob("environments/local-env/trials/*/seen")), 60)
+        wait(lambda key=key: list((trials / key).glob("environments/local-env/trials/*/seen")))
         os.kill(registry(env)[key]["pid"], signal.SIGKILL)
-    wait(lambda: is_done(env, whole), 60)
+    wait(lambda: is_done(env, whole))
     for key in killed.values():
         resume(env, key)
     for key in killed.values():
-        wait(lambda key=key: is_done(env, key), 60)
+        wait(lambda key=key: is_done(env, key))
     return {name: read(env, key) for name, key in {**killed, "whole": whole}.items()}
 
 
