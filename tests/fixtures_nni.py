@@ -60,11 +60,11 @@ class Run:
         (folder / "experiment.yml").write_text(json.dumps({**DEFAULTS, **config}))
         self.env, self.nnictl = env, nnictl
         self.port = new_port()
-        for attempt in range(6):  # plain NNI gives its manager 3 s to answer
+        for attempt in range(20):  # plain NNI gives its manager 3 s to answer
             done = self.call("create", "--config", str(folder / "experiment.yml"), "--port", str(self.port))
             if done.returncode == 0:
                 break
-            assert attempt < 5, done.stdout + done.stderr
+            assert attempt < 19, done.stdout + done.stderr
             self.port = new_port()
         profile = self.get("experiment")
         self.id = profile["id"]

@@ -28,8 +28,8 @@ FLAGS = "--weights none --image-px 36 --patience 0 --device cpu --precision fp32
 
 
 def nnictl(*words: str, env: dict[str, str]) -> str:
-    """nnictl's output; again where the manager did not answer in the 3 s that NNI gives it."""
-    for _ in range(4):
+    """nnictl's output; again where the manager did not answer in the 3 s that plain NNI gives it."""
+    for _ in range(20):
         command = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", *words]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         if done.returncode == 0:

@@ -71,7 +71,7 @@ def create(env, folder: Path, tuner: str, name: str, *arguments: str) -> str:
         "trainingService": {"platform": "local"},
     }
     (folder / f"{name}.yml").write_text(json.dumps(config))
-    for _ in range(4):  # NNI gives its manager 3 s
+    for _ in range(20):  # plain NNI gives its manager 3 s
         port = new_port()
         created = nnictl(env, "create", "--config", str(folder / f"{name}.yml"), "--port", str(port))
         if created.returncode == 0:
@@ -92,12 +92,12 @@ def wait(until) -> None:
 
 def resume(env, experiment_id: str) -> None:
     nnictl(env, "experiment", "list")  # notices that the manager is gone
-    for _ in range(6):
+    for _ in range(20):
         if nnictl(env, "resume", experiment_id, "--port", str(new_port())).returncode == 0:
             return
         nnictl(env, "stop", experiment_id)
         time.sleep(2)
-    raise AssertionError("nnictl resume failed six times")
+    raise AssertionError("nnictl resume failed again and again")
 
 
 def is_done(env, experiment_id: str) -> bool:
