@@ -8,6 +8,9 @@ STUDIES := early_stopping learning_rate step_size balance distill pretrained
 SEEDS := 3
 WEIGHTS :=
 
+# Tests of one file run one after the other, files side by side, in the order in which tests/conftest.py puts them.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 .PHONY: help demo studies report test test-fast calibrate bench profile bench-analysis gpu-check lint format clean
 
 help:  ## this list
@@ -32,10 +35,10 @@ report: .venv/ready  ## the studies' pages again, their numbers kept in docs/stu
 	$(BIN)/python -m analysis report --keep docs/studies
 
 test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
-test-fast: .venv/test-ready  ## without the tests that start NNI
-	$(BIN)/python -m pytest -m "not nni"
+test-fast: .venv/test-ready  ## without the tests that start NNI or train for long
+	$(PYTEST) -m "not nni and not slow"
 
 calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 6 minutes
 	$(BIN)/python -m analysis.calibrate
@@ -44,7 +47,7 @@ bench: .venv/ready  ## the figures of docs/performance.md, measured here: 1 to 2
 	$(BIN)/python -m benchmarks
 
 profile: .venv/ready  ## where one epoch goes, by part and by operator: about a minute
-	$(BIN)/python -m benchmarks.profile_epoch
+	$(BIN)/python -m benchmarks.epoch
 
 gpu-check: .venv/ready  ## the same and a short search on a GPU, appended to docs/log.md
 	$(BIN)/python -m data sample data/sample_photos

@@ -1,0 +1,5 @@
+"""How fast, how much memory: each file measures one subject and adds its figures to a Report (table.py).
+
+`python -m benchmarks` (make bench) runs the parts of docs/performance.md; epoch.py is also `make profile`, analysis.py
+`make bench-analysis`, gpu_check.py `make gpu-check`; tuner_race.py simulates the tuners for docs/log.md.
+"""

@@ -1,4 +1,4 @@
-"""How figures are measured here: alternating, in one run, as ratios, with n and spread.
+"""How figures are measured: ways that take turns, in one run, as ratios; and the photos they are measured on.
 
 On a shared machine single times drift by a factor of two within a minute. Two ways that take turns every few seconds
 drift together, so each round's ratio is kept and the median of the rounds reported.
@@ -6,94 +6,89 @@ drift together, so each round's ratio is kept and the median of the rounds repor
 
 from __future__ import annotations
 
-import json
-import statistics
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
+from data.cache import Cache, open_cache
+from data.prepare import Settings, prepare
+from data.sample import write_sample
 from trial.device import Compute
 
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table: the median of n rounds, and the lowest and highest round."""
-
-    name: str
-    value: float
-    unit: str
-    n: int
-    spread: tuple[float, float]
-    goal: str = ""  # such as ">= 0.97"; empty where the figure only explains another
-    note: str = ""
-
-    @property
-    def meets_goal(self) -> bool | None:
-        """None where there is no goal."""
-        if not self.goal:
-            return None
-        sign, bound = self.goal.split()
-        return self.value >= float(bound) if sign == ">=" else self.value <= float(bound)
-
-
-@dataclass
-class Report:
-    """Figures as they are measured: printed at once, written at the end."""
-
-    figures: list[Figure] = field(default_factory=list)
-
-    def add(self, name: str, rounds: list[float], unit: str, goal: str = "", note: str = "") -> None:
-        """rounds: one value a round."""
-        figure = Figure(name, statistics.median(rounds), unit, len(rounds), (min(rounds), max(rounds)), goal, note)
-        self.figures.append(figure)
-        print(line(figure), flush=True)
-
-    def write(self, path: Path, machine: dict[str, str]) -> None:
-        """{name: {value, unit, n, spread, goal, note, machine}}; figures measured before and not now stay as they are."""
-        try:
-            written = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            written = {}
-        figures = written if isinstance(written, dict) else {}
-        for figure in self.figures:
-            facts = {**asdict(figure), "machine": machine}
-            figures[facts.pop("name")] = facts
-        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-
-
-def line(figure: Figure) -> str:
-    """name  value unit  (n = 5, 1.1 to 1.3)  goal >= 1: met"""
-    low, high = (short(value) for value in figure.spread)
-    text = f"{figure.name:<44} {short(figure.value):>8} {figure.unit:<9} (n = {figure.n}, {low} to {high})"
-    if figure.goal:
-        text += f"  goal {figure.goal}: {'met' if figure.meets_goal else 'NOT met'}"
-    return text + (f"  {figure.note}" if figure.note else "")
-
-
-def short(value: float) -> str:
-    """Three digits that count."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+ROOT = Path(__file__).resolve().parent.parent
+PHOTO_PX = 512  # the median side of Food-11's photos
+COUNTS = {"training": (36,) * 11, "validation": (8,) * 11, "evaluation": (4,) * 11}
 
 
 def alternate(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Each way once a round, the order turned round every time; the values by name. One round before is not counted."""
+    """The values by name: each way once per round, the order reversed every time. One round before is not counted."""
     values: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
-        order = list(ways) if number % 2 else list(reversed(ways))
-        for name in order:
+        for name in ways if number % 2 else reversed(ways):
             value = ways[name]()
             if number:
                 values[name].append(value)
     return values
 
 
+def ratios(above: list[float], below: list[float]) -> list[float]:
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
 def wait_for(compute: Compute) -> None:
-    """Until a GPU has done what it was given; a CPU has."""
+    """Until a GPU has finished what was launched on it; a CPU has."""
     if compute.device.type == "cuda":
         torch.cuda.synchronize(compute.device)
 
 
-def ratios(above: list[float], below: list[float]) -> list[float]:
-    return [a / b for a, b in zip(above, below, strict=True)]
+def seconds_of(work: Callable[[], object], compute: Compute, calls: int = 1) -> float:
+    """Wall clock per call."""
+    wait_for(compute)
+    started = time.perf_counter()
+    for _ in range(calls):
+        work()
+    wait_for(compute)
+    return (time.perf_counter() - started) / calls
+
+
+class Finished(NamedTuple):
+    seconds: float  # wall clock, the start of Python included
+    output: str
+
+
+def run_python(*words: object) -> Finished:
+    """`python WORDS` in the repository's root, outside of any NNI trial. Raises RuntimeError where it fails."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("NNI_")}
+    command, started = [sys.executable, *map(str, words)], time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(f"the measured process {' '.join(command)[:200]} failed:\n{done.stderr[-2000:]}")
+    return Finished(seconds, done.stdout)
+
+
+def sample_photos() -> Path:
+    """Drawn photos of Food-11's size, made once: about a minute."""
+    folder = ROOT / "data" / "bench_photos"
+    write_sample(folder, seed=0, image_px=PHOTO_PX, counts=COUNTS)
+    return folder
+
+
+def cache_of(source: Path) -> Cache:
+    """Its cache, made where there is none that fits."""
+    folder = ROOT / "data" / "bench_cache"
+    prepare(source, folder, Settings(image_px=256))
+    return open_cache(folder)
+
+
+def scratch() -> Path:
+    """For folders that last as long as a measurement: on the disk that trials write to, not tracked."""
+    folder = ROOT / "runs"
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -1,4 +1,4 @@
-"""5. Preparation: images/s of `python -m data prepare` over the JPEG decoder alone on all cores, and its memory."""
+"""Preparation: images/s of `python -m data prepare` over the JPEG decoder alone on all cores, and its memory."""
 
 from __future__ import annotations
 
@@ -8,19 +8,37 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measure import Report, alternate, ratios
-from benchmarks.setting import ROOT, scratch
+import psutil
 
-LINKS = (
-    32  # the photos are linked so many times over: as many as Food-11 has, so that starts weigh what they weigh there
-)
+from benchmarks.measure import ROOT, Finished, alternate, ratios, run_python, scratch
+from benchmarks.table import Report
+
+# The photos are linked so many times over: as many as Food-11 has, so that starts weigh what they weigh there.
+LINKS = 32
+
+# Reads and decodes every photo at its full size, a process per core, and does nothing with it. It imports nothing else:
+# its start is part of what is timed.
+DECODER = """
+import io, os, sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from PIL import Image
+def decode_all(files):
+    for path in files:
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
+            image.convert("RGB")
+files, cores = sorted(Path(sys.argv[1]).rglob("*.jpg")), len(os.sched_getaffinity(0))
+with ProcessPoolExecutor(cores) as pool:
+    for done in [pool.submit(decode_all, files[start::cores]) for start in range(cores)]:
+        done.result()
+"""
 
 
 def run(report: Report, photos: Path, rounds: int) -> None:
     """Both over the same files, in memory's file cache; the starts of their processes are part of both."""
     with tempfile.TemporaryDirectory(dir=scratch()) as folder:
         few, many = link(photos, Path(folder, "few"), 1), link(photos, Path(folder, "many"), LINKS)
-        ways = {"decoder": lambda: command_seconds("benchmarks.decoder", many), "prepare": lambda: prepare(many)[0]}
+        ways = {"decoder": lambda: decode(many).seconds, "prepare": lambda: prepare(many)[0]}
         values = alternate(ways, rounds)
         peaks = [prepare(tree)[1] / 2**20 for tree in (few, many)]
         n = sum(1 for _ in many.rglob("*.jpg"))
@@ -28,10 +46,9 @@ def run(report: Report, photos: Path, rounds: int) -> None:
     report.add("preparation / JPEG decoder alone", ratios(rates["prepare"], rates["decoder"]), "times", ">= 0.85")
     report.add("preparation", rates["prepare"], "images/s", note=f"{n} photos, 256 px")
     report.add("JPEG decoder alone", rates["decoder"], "images/s", note="at full size")
-    report.add(
-        f"preparation's memory, {LINKS} times the photos / once", [peaks[1] / peaks[0]], "times", "<= 1.1",
-        f"{peaks[1]:.0f} MiB in all its processes, without the cache's pages",
-    )  # fmt: skip
+    name = f"preparation's memory, {LINKS} times the photos / once"
+    note = f"{peaks[1]:.0f} MiB in all its processes, without the cache's pages"
+    report.add(name, [peaks[1] / peaks[0]], "times", "<= 1.1", note)
 
 
 def link(photos: Path, target: Path, times: int) -> Path:
@@ -44,10 +61,8 @@ def link(photos: Path, target: Path, times: int) -> Path:
     return target
 
 
-def command_seconds(module: str, *words: object) -> float:
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", module, *map(str, words)], cwd=ROOT, check=True, capture_output=True)
-    return time.perf_counter() - started
+def decode(photos: Path) -> Finished:
+    return run_python("-c", DECODER, photos)
 
 
 def prepare(photos: Path) -> tuple[float, int]:
@@ -57,19 +72,18 @@ def prepare(photos: Path) -> tuple[float, int]:
         command = [sys.executable, "-m", "data", "prepare", str(photos), "--cache", f"{folder}/cache"]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None:
-            peak = max(peak, anonymous_bytes(process.pid))
+            peak = max(peak, _anonymous_bytes(process.pid))
             time.sleep(0.02)
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
         return time.perf_counter() - started, peak
 
 
-def anonymous_bytes(pid: int) -> int:
+def _anonymous_bytes(pid: int) -> int:
     """Of a process and its children; what the cache's files map is left out, as it can be given back at any time."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
-    except OSError:
-        return 0  # it has just ended
-    own = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon")), 0)
-    return own + sum(anonymous_bytes(int(child)) for child in children)
+        process = psutil.Process(pid)
+        memory = [each.memory_info() for each in (process, *process.children(recursive=True))]
+    except psutil.Error:
+        return 0  # one has just ended
+    return sum(each.rss - each.shared for each in memory)

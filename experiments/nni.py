@@ -25,7 +25,7 @@ from experiments.config import Experiment
 from experiments.findings import ExperimentError
 from experiments.repairs import AS_NNICTL, THIS_FILE, are_off, with_repairs
 
-FIRST_PORT = 8080  # NNI's own default
+FIRST_PORT = int(os.environ.get("FOOD11_FIRST_PORT", 8080))  # 8080 is NNI's own default
 START_ATTEMPTS = 3
 # Worth another attempt: somebody took the port meanwhile; and without the repairs, which give a manager 60 s to answer,
 # the 3 s that NNI gives it. nnictl has ended the manager before it says either.

@@ -1,45 +1,91 @@
-"""What the tests share: a tiny cache, and a home of their own for NNI's experiments."""
+"""What the tests share: a tiny cache, and for each process that runs tests a home and ports of its own for NNI.
+
+`make test` runs them in several processes (pytest-xdist), the tests of one file in the same one, one after the other.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
+
+PATIENCE_S = 300  # the most that a test waits for a command, or for NNI: nothing takes so long unless it is broken
+
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+FIRST_PORT = 20_000 + 500 * (WORKER % 24)  # all below those that Linux gives to outgoing connections
+os.environ["FOOD11_FIRST_PORT"] = str(FIRST_PORT)  # for the commands that start NNI; before experiments is imported
+_ports = itertools.count(FIRST_PORT + 200)
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: threads of many processes would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A run in the background of a script inherits that Ctrl-C is ignored, and what it starts would too: tests press it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: more than cores, since a test of NNI mostly waits."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores + 2, 12)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start NNI come first: they wait most, and the others fill the time until the last of them has ended."""
+    items.sort(key=lambda item: item.get_closest_marker("nni") is None)
+
+
+def new_port() -> int:
+    """A free port that no test of this run has been given: the tuner of a killed manager attaches to the next one on
+    the same port for 10 s."""
+    from experiments.nni import is_free
+
+    return next(port for port in _ports if is_free(port))
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills once per test run, whichever process needs it first."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_cache(tmp_path_factory) -> Path:
-    """The generated sample in tiny: 40 px, six training images a class and two of each other split."""
+    """The generated sample in tiny: 40 px, per class six training images and two of each other split."""
     from data.prepare import Settings, prepare
     from data.sample import write_sample
 
-    folder = tmp_path_factory.mktemp("tiny")
-    counts = {"training": (6,) * 11, "validation": (2,) * 11, "evaluation": (2,) * 11}
-    write_sample(folder / "photos", image_px=48, counts=counts)
-    prepare(folder / "photos", folder / "cache", Settings(image_px=40))
-    return folder / "cache"
+    def make(folder: Path) -> None:
+        counts = {"training": (6,) * 11, "validation": (2,) * 11, "evaluation": (2,) * 11}
+        write_sample(folder / "photos", image_px=48, counts=counts)
+        prepare(folder / "photos", folder / "cache", Settings(image_px=40))
+
+    return made_once(tmp_path_factory, "tiny", make) / "cache"
 
 
 @pytest.fixture(scope="session")
 def nni_env(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """An environment in which NNI keeps its experiments in a folder of this test run; all are stopped at the end."""
+    """An environment in which NNI keeps its experiments in a folder of this process; all are stopped at the end."""
     home = tmp_path_factory.mktemp("home")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {**os.environ, "HOME": str(home), "PATH": path, "PYTHONUNBUFFERED": "1"}
     yield env
-    subprocess.run(["nnictl", "stop", "--all"], env=env, capture_output=True, timeout=120, check=False)
+    subprocess.run(["nnictl", "stop", "--all"], env=env, capture_output=True, timeout=PATIENCE_S, check=False)
 
 
 # A driver without a card: torch asks it for its version first. STUB_DRIVER: 12020 is CUDA 12.2.
@@ -66,15 +112,21 @@ def old_driver(tmp_path_factory) -> dict[str, str]:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
         pytest.skip("there is no C compiler")
-    folder = tmp_path_factory.mktemp("driver")
-    (folder / "stub.c").write_text(STUB_DRIVER)
-    subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", folder / "libcuda.so.1", folder / "stub.c"], check=True)
+
+    def make(folder: Path) -> None:
+        (folder / "stub.c").write_text(STUB_DRIVER)
+        command = [compiler, "-shared", "-fPIC", "-w", "-o", folder / "libcuda.so.1", folder / "stub.c"]
+        subprocess.run(command, check=True)
+
+    folder = made_once(tmp_path_factory, "driver", make)
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("LD_LIBRARY_PATH")]))
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     return {**environment, "LD_LIBRARY_PATH": path, "STUB_DRIVER": "12020"}
 
 
-def run_module(*words: str, env: dict[str, str] | None = None, timeout: float = 120) -> subprocess.CompletedProcess:
+def run_module(
+    *words: str, env: dict[str, str] | None = None, timeout: float = PATIENCE_S
+) -> subprocess.CompletedProcess:
     """`python -m WORDS` in the repository's root."""
     return subprocess.run(
         [sys.executable, "-m", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout, check=False
@@ -85,10 +137,10 @@ def interrupted_at(moment: str, *words: str, env: dict[str, str]) -> tuple[int, 
     """`python -m WORDS`, ended as a terminal's Ctrl-C does when it says `moment`. Its exit code and its lines on stderr."""
     command = [sys.executable, "-m", *words]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    said = []
+    lines = []
     with process:
         for line in process.stderr:
-            said.append(line)
+            lines.append(line)
             if moment in line:
                 os.killpg(process.pid, signal.SIGINT)  # the whole group
-    return process.returncode, said
+    return process.returncode, lines

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from experiments.nni import find_port
+from conftest import PATIENCE_S, new_port
 
 # NNI_TEST_MODES: how the trial of each number behaves, comma-separated; later ones are good.
 TRIAL = """
@@ -27,18 +27,18 @@ time.sleep([0, 1.6, 0.4, 1][number % 4])  # trials that start together ask in an
 if mode == "early":
     sys.exit("died before it asked")
 import nni
-got = nni.get_next_parameter()
-(out / "got.json").write_text(json.dumps(got))
+parameters = nni.get_next_parameter()
+(out / "parameters.json").write_text(json.dumps(parameters))
 if mode == "again":
     (out / "again.json").write_text(json.dumps(nni.get_next_parameter()))
 if mode == "killed":
     os.kill(os.getpid(), 9)
 if mode == "long":
-    time.sleep(60)
-nni.report_intermediate_result(got["x"])
+    time.sleep(600)
+nni.report_intermediate_result(parameters["x"])
 finals = {"nan": [float("nan")], "text": ["0.5"], "none": [], "twice": [0.1, 0.2], "infinite": [{"default": float("inf")}],
           "big": [{"default": 0.3, "table": ["x" * 100] * 20000}], "side": [{"default": 0.4, "loss": float("nan")}]}
-for value in finals.get(mode, [got["x"]]):
+for value in finals.get(mode, [parameters["x"]]):
     nni.report_final_result(value)
 names = {"gpus": "CUDA_VISIBLE_DEVICES", "node": "NODE_OPTIONS", "repaired": "FOOD11_NNI_REPAIRED"}
 (out / "env.json").write_text(json.dumps({short: os.environ.get(name) for short, name in names.items()}))
@@ -59,20 +59,20 @@ class Run:
         (folder / "trial.py").write_text(TRIAL)
         (folder / "experiment.yml").write_text(json.dumps({**DEFAULTS, **config}))
         self.env, self.nnictl = env, nnictl
-        self.port = find_port(18300)
-        for attempt in range(3):  # NNI gives its manager 3 s to answer
+        self.port = new_port()
+        for attempt in range(20):  # plain NNI gives its manager 3 s to answer
             done = self.call("create", "--config", str(folder / "experiment.yml"), "--port", str(self.port))
             if done.returncode == 0:
                 break
-            assert attempt < 2, done.stdout + done.stderr
-            self.port = find_port(self.port + 1)
+            assert attempt < 19, done.stdout + done.stderr
+            self.port = new_port()
         profile = self.get("experiment")
         self.id = profile["id"]
         self.folder = Path(profile["params"]["experimentWorkingDirectory"]) / self.id
 
     def call(self, *words: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [*self.nnictl, *words], env=self.env, capture_output=True, text=True, timeout=90, check=False
+            [*self.nnictl, *words], env=self.env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
 
     def get(self, path: str, **headers: str) -> Any:
@@ -84,9 +84,9 @@ class Run:
     def status(self) -> str:
         return self.get("check-status")["status"]
 
-    def wait(self, done: Callable[[], Any], seconds: float = 90) -> None:
-        deadline = time.monotonic() + seconds
-        while not done():
+    def wait(self, is_done: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_done():
             assert time.monotonic() < deadline and self.status != "ERROR", (
                 self.status,
                 self.log("dispatcher")[-2000:],
@@ -109,7 +109,7 @@ class Run:
 
     def received(self) -> dict[str, dict]:
         """Trial id -> the parameters that the trial got, as the trial itself wrote them."""
-        return {file.parent.name: json.loads(file.read_text()) for file in self.trials.glob("*/got.json")}
+        return {file.parent.name: json.loads(file.read_text()) for file in self.trials.glob("*/parameters.json")}
 
     @property
     def trials(self) -> Path:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from conftest import ROOT
+from fixtures_trial import small_network
+from PIL import Image
+from torch import nn
 
-from benchmarks import accuracy, against_plain, memory, peak, pipeline, preparation, profile_epoch, startup
-from benchmarks.measure import Report
-from benchmarks.setting import ROOT
+from benchmarks import epoch, overhead, preparation, training
+from benchmarks.table import Report
 from data.cache import open_cache
 from data.prepare import Settings, prepare
 from data.sample import write_sample
@@ -18,57 +22,59 @@ from trial import train
 from trial.batches import training_batch
 from trial.device import Compute
 from trial.hyperparameters import Hyperparameters
-from trial.model import build_model
-from trial.state import start_training
 
+pytestmark = pytest.mark.slow
 FP32 = Compute(torch.device("cpu"), "fp32", "CPU, fp32")
 SMALL = {"training": (8,) * 11, "validation": (2,) * 11, "evaluation": (1,) * 11}
 BF16 = Compute(torch.device("cpu"), "bf16", "CPU, bf16")
 
 
 def test_a_pipeline_is_measured(tiny_cache, monkeypatch):
-    monkeypatch.setattr(pipeline, "steps_a_round", lambda *_: 2)
-    efficiency, beside, rate = pipeline.measure(open_cache(tiny_cache), FP32, image_px=32, batch_size=32, rounds=2)
-    assert len(efficiency) == len(beside) == len(rate) == 2
+    monkeypatch.setattr(epoch, "steps_per_round", lambda *_: 2)
+    report = Report()
+    epoch.measure(report, open_cache(tiny_cache), FP32, epoch.settings(32, 32), rounds=2)
+    efficiency, beside, rate = report.figures
+    assert efficiency.n == beside.n == rate.n == 2
     # Wide: another process beside this one may slow one of the two alternating halves many times over.
-    assert all(0.01 < value < 100 for value in efficiency) and all(0 < value < 100 for value in beside)
+    assert 0.01 < efficiency.value < 100 and 0 < beside.value < 100 and rate.unit == "images/s"
 
 
 def test_an_epochs_parts_are_all_of_it(tiny_cache):
-    bench = pipeline.prepare(open_cache(tiny_cache), FP32, image_px=32, batch_size=8, steps=2)
-    seconds = profile_epoch.epoch_parts(bench)
-    assert set(seconds) == {*profile_epoch.parts_of(bench), "rest of the training", "validation"}
+    bench = epoch.bench_of(open_cache(tiny_cache), FP32, epoch.settings(32, 8), steps=2)
+    seconds = epoch.epoch_parts(bench)
+    assert set(seconds) == {*epoch.parts_of(bench), "rest of the training", "validation"}
     assert all(value > 0 for value in seconds.values())
     assert seconds["backward"] > seconds["counting"]
-    assert "convolution" in profile_epoch.operators(bench, 3)
+    assert "convolution" in epoch.operators(bench, 3)
     assert train.training_batch is training_batch  # all is put back
 
 
-def test_a_step_is_held_to_a_matrix_product(tiny_cache, monkeypatch):
-    monkeypatch.setattr(peak, "IMAGE_PX", 32)
-    monkeypatch.setattr(peak, "SIDES", {"cpu": 256})
+def test_a_step_is_compared_with_a_matrix_product(tiny_cache, monkeypatch):
+    monkeypatch.setattr(epoch, "PEAK_PX", 32)
+    monkeypatch.setattr(epoch, "MATRIX_SIDES", {"cpu": 256})
     report = Report()
-    peak.run(report, open_cache(tiny_cache), FP32, rounds=2)
+    epoch.peak(report, open_cache(tiny_cache), FP32, rounds=2)
     matrix, step, share = report.figures
     assert matrix.note == "fp32, 256 x 256" and share.n == 2
     assert 0.001 < share.value < 10 and step.value > 0
 
 
-def test_the_memory_of_a_trial_does_not_grow_over_50_epochs(tiny_cache):
+def test_the_memory_of_a_trial_does_not_grow_with_its_epochs(tiny_cache):
     report = Report()
-    memory.measure(report, open_cache(tiny_cache), (16, 32), epochs=50)
+    overhead.memory_of(report, open_cache(tiny_cache), (16, 32), epochs=10)
     peak, growth = report.figures
     assert 0.5 < peak.value < 1.5
-    assert growth.note == "epochs 25 to 50" and growth.value < 0.5  # MiB an epoch; the weights alone are 43
+    assert growth.note == "epochs 5 to 10" and growth.value < 5  # MiB per epoch; the weights alone are 43
 
 
 @pytest.mark.parametrize("compute", [FP32, BF16], ids=lambda compute: compute.name)
 def test_the_fast_way_and_the_slow_one_are_compared_seed_by_seed(tiny_cache, monkeypatch, compute):
-    monkeypatch.setattr(accuracy, "SEEDS", 2)
-    monkeypatch.setattr(accuracy, "IMAGE_PX", 16)
-    monkeypatch.setattr(accuracy, "EPOCHS", 2)
+    monkeypatch.setattr(training, "build_model", lambda _, __, classes, seed: small_network(classes, seed))
+    monkeypatch.setattr(training, "ACCURACY_SEEDS", 2)
+    monkeypatch.setattr(training, "ACCURACY_PX", 16)
+    monkeypatch.setattr(training, "ACCURACY_EPOCHS", 2)
     report = Report()
-    accuracy.run(report, open_cache(tiny_cache), compute)
+    training.accuracy(report, open_cache(tiny_cache), compute)
     fast, slow, difference = report.figures
     assert fast.n == slow.n == difference.n == 2 and "22 validation images" in difference.note
     assert "95 % interval" in difference.note or "no spread: no interval" in difference.note  # of equal differences
@@ -77,21 +83,25 @@ def test_the_fast_way_and_the_slow_one_are_compared_seed_by_seed(tiny_cache, mon
 def test_the_slow_way_learns_from_the_same_batches(tiny_cache):
     """In float32 the two differ by rounding alone: the first epoch's loss, before it has grown, is the same."""
     cache, h = open_cache(tiny_cache), Hyperparameters(image_px=16, epochs=1, weights="none", batch_size=32, lr=1e-4)
-    fast = start_training(FP32.place(build_model(h.arch, h.weights, len(cache.classes), h.seed)), h)
-    slow = accuracy.start_slowly(cache, FP32, h)
+    fast, slow = training.start_fast(cache, FP32, h), training.start_slowly(cache, FP32, h)
     assert slow.model.conv1.weight.is_contiguous() and not fast.model.conv1.weight.is_contiguous()
     for t in (fast, slow):
-        accuracy.best_accuracy(t, cache, h, FP32)
+        training.best_accuracy(t, cache, h, FP32)
     assert slow.history[0].train_loss == pytest.approx(fast.history[0].train_loss, rel=1e-3)
 
 
 def test_both_ways_of_training_are_measured_on_the_same_photos(tmp_path, monkeypatch):
     write_sample(tmp_path / "photos", seed=0, image_px=48, counts=SMALL)
     prepare(tmp_path / "photos", tmp_path / "cache", Settings(image_px=40))
-    monkeypatch.setattr(against_plain, "EPOCHS", {32: 2})
-    monkeypatch.setattr(against_plain, "GOALS", {"cpu": {32: ">= 2"}})
+    monkeypatch.setattr(training, "EPOCHS", {32: 2})
+    monkeypatch.setattr(training, "GOALS", {"cpu": {32: ">= 2"}})
+    monkeypatch.setattr(training, "WORKERS", (0,))
+    h, cache = Hyperparameters(image_px=32, epochs=1, weights="none"), open_cache(tmp_path / "cache")
+    alone = training.Setup(tmp_path / "photos", cache, FP32).plain(h, 0)  # in its process
+    monkeypatch.setattr(training, "ProcessPoolExecutor", lambda workers, _: ThreadPoolExecutor(workers))
+    assert training.Setup(tmp_path / "photos", cache, FP32).plain(h, 0).val_accuracy == alone.val_accuracy
     report = Report()
-    against_plain.run(report, tmp_path / "photos", open_cache(tmp_path / "cache"), FP32, rounds=2)
+    training.against_plain(report, tmp_path / "photos", cache, FP32, rounds=2)
     figures = {figure.name: figure for figure in report.figures}
     assert figures["plain epoch / ours, 32 px, batch 32"].n == 3  # seeds
     assert figures["plain epoch with 0 workers, 32 px"].value > 0
@@ -99,16 +109,36 @@ def test_both_ways_of_training_are_measured_on_the_same_photos(tmp_path, monkeyp
     assert difference.unit == "points" and "95 % interval" in difference.note or "no spread" in difference.note
 
 
-def test_the_decoder_and_preparation_start_without_torch(tmp_path):
-    for module in ("benchmarks.decoder", "data.__main__"):
-        code = f"import sys, {module}; print('torch' in sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "False", module
-    write_sample(tmp_path, seed=0, image_px=48, counts=SMALL)
-    assert preparation.command_seconds("benchmarks.decoder", tmp_path) > 0
+def test_the_plain_way_learns_and_keeps_its_best_epoch(tmp_path):
+    for split, n in (("training", 12), ("validation", 4)):
+        for name, colour in (("dark", 20), ("light", 230)):
+            for number in range(n):
+                path = tmp_path / split / name / f"{number}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (20, 24), (colour + number,) * 3).save(path)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    h = Hyperparameters(batch_size=4, lr=0.1, epochs=4, image_px=16)
+    trained = training.train_plainly(model, tmp_path, h, torch.device("cpu"), workers=0)
+    assert trained.val_accuracy == 1.0 and all(seconds > 0 for seconds in trained.seconds)
 
 
-def test_the_first_step_comes_after_the_imports(tiny_cache):
+def test_preparation_is_measured_beside_the_decoder(tmp_path):
+    write_sample(tmp_path / "photos", seed=0, image_px=48, counts=SMALL)
+    many = preparation.link(tmp_path / "photos", tmp_path / "many", 3)
+    assert len(list(many.rglob("*.jpg"))) == 3 * len(list((tmp_path / "photos").rglob("*.jpg")))
+    assert preparation.decode(many).seconds > 0
+    seconds, peak = preparation.prepare(many)
+    assert seconds > 0 and 2**20 < peak < 2**30
+
+
+def test_preparation_starts_without_torch():
+    code = "import sys, data.__main__; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_first_step_comes_after_the_imports(tiny_cache, monkeypatch):
+    monkeypatch.setattr(overhead, "alternate", lambda ways, _: {name: [way()] for name, way in ways.items()})
     report = Report()
-    startup.run(report, open_cache(tiny_cache), "cpu", rounds=2, image_px=32)
+    overhead.startup(report, open_cache(tiny_cache), "cpu", rounds=1, image_px=32)
     assert report.figures[0].name == "start-up / imports" and 0.3 < report.figures[0].value < 10

@@ -31,7 +31,7 @@ def test_confirm_is_interrupted_returns_and_ends_with_a_verdict(nni_env, tiny_ca
     )
     assert "Traceback" not in "".join(lines) and not (out / "confirm.json").exists()
 
-    done = run_module("experiments", *words, env=nni_env, timeout=200)
+    done = run_module("experiments", *words, env=nni_env)
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "confirm.json").read_text())
     assert done.stdout.startswith(f"verdict: {result['verdict']}\n") and f"report: {out / 'report.html'}" in done.stdout
@@ -40,13 +40,13 @@ def test_confirm_is_interrupted_returns_and_ends_with_a_verdict(nni_env, tiny_ca
 
     experiment = load_experiment(home / result["experiments"][0])
     assert len(result["experiments"]) == 1 and experiment.state == "DONE" and not tuner_errors(experiment)
-    ran = [(trial.recorded, trial.effective) for trial in experiment.trials]
-    assert [recorded for recorded, _ in ran] == [
+    used = [(trial.recorded, trial.effective) for trial in experiment.trials]
+    assert [recorded for recorded, _ in used] == [
         {"lr": lr, "momentum": momentum, "seed": seed}
         for seed in (2, 3)
         for lr, momentum in ((0.02, 0.1), (0.001, 0.9))
     ]
-    assert all(recorded.items() <= used.items() and used["epochs"] == 1 for recorded, used in ran)
+    assert all(recorded.items() <= effective.items() and effective["epochs"] == 1 for recorded, effective in used)
 
     again = run_module("experiments", *words, env=nni_env)
     assert again.returncode == 0 and again.stdout == done.stdout

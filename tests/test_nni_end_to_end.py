@@ -24,7 +24,7 @@ def pair(nni_env, tiny_cache) -> list[tuple[str, str, str, str]]:
     """The report's pair, both at once, three trials each; their web pages are left up. [(name, id, state, best)]"""
     files = ["experiments/tpe.yml", "experiments/evolution.yml"]
     options = ["--parallel", "--keep-ui", "--max-trials", "3", "--cache", str(tiny_cache), *SMALL]
-    done = run_module("experiments", "launch", *files, *options, env=nni_env, timeout=400)
+    done = run_module("experiments", "launch", *files, *options, env=nni_env)
     assert done.returncode == 0, done.stderr
     assert "0 of 3 trials are chosen by the tuner: TPE" in done.stderr
     return LINE.findall(done.stdout)
@@ -120,12 +120,12 @@ def test_compare_says_that_no_difference_can_be_shown(pair, nni_env, tmp_path):
 def test_ctrl_c_leaves_the_experiment_running_and_watch_returns_to_it(nni_env, tiny_cache):
     words = ["launch", "experiments/random.yml", "experiments/tpe_guided.yml", "--max-trials", "2"]
     words += ["--cache", str(tiny_cache), *SMALL]
-    code, said = interrupted_at("0 of 2 trials, no result", "experiments", *words, env=nni_env)
+    code, lines = interrupted_at("0 of 2 trials, no result", "experiments", *words, env=nni_env)
     assert code == 130
-    assert "still running: resnet18_food11_random" in said[-2] and "python -m experiments watch" in said[-2]
-    assert "not started yet: experiments/tpe_guided.yml" in said[-1]
-    experiment_id = re.search(r"resnet18_food11_random \((\w+)\)", "".join(said))[1]
-    done = run_module("experiments", "watch", experiment_id, env=nni_env, timeout=300)
+    assert "still running: resnet18_food11_random" in lines[-2] and "python -m experiments watch" in lines[-2]
+    assert "not started yet: experiments/tpe_guided.yml" in lines[-1]
+    experiment_id = re.search(r"resnet18_food11_random \((\w+)\)", "".join(lines))[1]
+    done = run_module("experiments", "watch", experiment_id, env=nni_env)
     assert done.returncode == 0, done.stderr
     assert LINE.findall(done.stdout)[0][:3] == ("resnet18_food11_random", experiment_id, "DONE")
     again = run_module("experiments", "watch", experiment_id, env=nni_env)
@@ -139,9 +139,7 @@ def test_an_experiment_whose_trials_all_fail_is_not_called_good(nni_env, tmp_pat
     (tmp_path / "fails.py").write_text(
         "import nni\nnni.get_next_parameter()\nraise SystemExit('no pan in this kitchen')\n"
     )
-    done = run_module(
-        "experiments", "launch", str(tmp_path / "fails.yml"), "--max-trials", "1", env=nni_env, timeout=200
-    )
+    done = run_module("experiments", "launch", str(tmp_path / "fails.yml"), "--max-trials", "1", env=nni_env)
     assert done.returncode == 1
     assert LINE.findall(done.stdout)[0][2:] == ("DONE", "none")
     assert "no pan in this kitchen" in done.stderr and "Traceback" not in done.stderr

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, run_module
+from conftest import PATIENCE_S, ROOT, run_module
 
 pytestmark = pytest.mark.nni
 
@@ -84,7 +84,7 @@ nvmlDeviceGetComputeRunningProcesses_v3 = nvmlDeviceGetGraphicsRunningProcesses_
 
 @pytest.fixture(scope="module")
 def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, float]:
-    """All of them at once, watched to their end: {name: (id, state)}, what was said, and when the watching began."""
+    """All of them at once, watched to their end: {name: (id, state)}, the messages, and when the watching began."""
     from experiments import nni
     from experiments.config import Overrides, read_experiment
     from experiments.diagnose import Limits
@@ -103,16 +103,16 @@ def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, floa
     with redirect_stdout(out), redirect_stderr(err):
         assert watch_to_end(managers, WatchSettings(limits=Limits(stall_minutes=0.25))) == 1
     ids = {manager.name: (manager.id, manager.folder) for manager in managers}
-    found = {line.split()[1]: (line.split()[2], line.split()[3]) for line in out.getvalue().splitlines()}
-    assert found.keys() == ids.keys()
+    states = {line.split()[1]: (line.split()[2], line.split()[3]) for line in out.getvalue().splitlines()}
+    assert states.keys() == ids.keys()
     assert not [
         p for trial_id, place in ids.values() for p in nni.trial_processes(trial_id, place) + nni.tuner_processes(place)
     ]
-    return found, err.getvalue(), started
+    return states, err.getvalue(), started
 
 
 @pytest.mark.parametrize(
-    ("name", "state", "said", "explained"),
+    ("name", "state", "message", "explained"),
     [
         ("reversed", "DEAD", "the tuner died: ValueError: high - low < 0", "reversed, empty or"),
         ("arguments", "DEAD", "'maximise' is not a valid OptimizeMode", "does not take these classArgs"),
@@ -126,13 +126,13 @@ def ended(home, tmp_path_factory) -> tuple[dict[str, tuple[str, str]], str, floa
         ("tunerless", "DEAD", "the tuner's process has ended without a word", "the tuner's process has ended without a word"),
     ],
 )  # fmt: skip
-def test_a_fault_ends_the_experiment_with_its_reason_and_why_explains_it(ended, name, state, said, explained):
+def test_a_fault_ends_the_experiment_with_its_reason_and_why_explains_it(ended, name, state, message, explained):
     from experiments.why import why
 
-    found, err, _ = ended
-    experiment_id, got = found[name]
-    told = next(line for line in err.splitlines() if line.startswith(f"{got}: {name} "))
-    assert got == state and said in told
+    states, err, _ = ended
+    experiment_id, actual = states[name]
+    line = next(line for line in err.splitlines() if line.startswith(f"{actual}: {name} "))
+    assert actual == state and message in line
     text = why(experiment_id)
     assert explained in text and text.startswith(f"{name} ({experiment_id}):") and "Nothing wrong found" not in text
 
@@ -142,8 +142,8 @@ def test_each_is_noticed_within_30_seconds_and_nothing_stays(ended):
     from analysis.reading.locate import home
     from analysis.reading.reader import load_experiment
 
-    found, err, started = ended
-    for name, (experiment_id, _) in found.items():
+    states, err, started = ended
+    for name, (experiment_id, _) in states.items():
         record = load_experiment(experiment_id)
         log = (home() / experiment_id / "log/nnimanager.log").read_text()
         connected = [
@@ -190,7 +190,7 @@ class Night:
         from analysis.reading.locate import AnalysisError, registry
         from analysis.reading.reader import load_experiment
 
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             self.id = self.id or next((key for key, e in registry().items() if e["experimentName"] == "night"), "")
             try:
@@ -209,7 +209,7 @@ class Night:
         from analysis.reading.locate import home
 
         uri = f"{(home() / self.id / 'db/nni.sqlite').as_uri()}?mode=ro"
-        last, deadline = "", time.monotonic() + 60
+        last, deadline = "", time.monotonic() + PATIENCE_S
         while last != "ADD_RESUMED":
             assert time.monotonic() < deadline
             with closing(sqlite3.connect(uri, uri=True)) as database:
@@ -235,7 +235,7 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
     launched = night.go("launch", str(night.file))
     night.running(ended=1)
     night.manager().kill()  # first the manager
-    out, err = launched.communicate(timeout=60)
+    out, err = launched.communicate(timeout=PATIENCE_S)
     assert launched.returncode == 1 and f"{night.id} LOST" in out and "without being told to" in err
     assert night.left() == []
     assert "killed, or the machine restarted" in run_module("experiments", "why", night.id).stdout
@@ -255,7 +255,7 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
     for process in night.left():  # then the tuner
         if not job_of(process):
             process.kill()
-    out, err = resumed.communicate(timeout=60)
+    out, err = resumed.communicate(timeout=PATIENCE_S)
     assert resumed.returncode == 1 and f"{night.id} DEAD" in out and "without a word" in err
 
     resumed = night.go("resume", night.id)
@@ -269,7 +269,7 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
     done = night.go("resume", night.id, "--max-trials", "6")
     time.sleep(5)
     night.hold.unlink()
-    out, err = done.communicate(timeout=120)
+    out, err = done.communicate(timeout=PATIENCE_S)
     assert done.returncode == 0 and "stopped what an earlier session had left running: its trials" in err, err
     record = load_experiment(night.id)
     assert (len(record.trials), record.state) == (6, "DONE")
@@ -280,8 +280,8 @@ def test_no_kill_loses_a_finished_trial_or_counts_it_twice(home, tmp_path):
     assert again.returncode == 1 and "all 6 trials have ended" in again.stderr
 
 
-def test_doctor_runs_a_real_trial_in_under_a_minute_and_leaves_nothing(home):
-    done = run_module("experiments", "doctor")
+def test_doctor_runs_a_real_trial_in_under_a_minute_and_leaves_nothing(home, tmp_path):
+    done = run_module("experiments", "doctor", env={**os.environ, "TMPDIR": str(tmp_path)})
     assert done.returncode == 0, done.stdout
     assert "ok: trial: one trial through NNI in " in done.stdout
-    assert not list(Path(tempfile.gettempdir()).glob("nni-smoke-*"))
+    assert not list(tmp_path.glob("nni-smoke-*"))

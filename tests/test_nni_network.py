@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from fixtures_nni import Run, other_address
 
 from experiments.repairs import SWITCH, with_repairs
@@ -58,10 +58,10 @@ def other_machine():
         [*inside, "ip", "link", "set", f"{link}b", "up"],
     ]
     try:
-        made = shutil.which("ip") and all(
+        allowed = shutil.which("ip") and all(
             subprocess.run(command, capture_output=True, check=False).returncode == 0 for command in commands
         )
-        yield (lambda *words: [*inside, *words]) if made else None
+        yield (lambda *words: [*inside, *words]) if allowed else None
     finally:
         if shutil.which("ip"):
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
@@ -69,7 +69,9 @@ def other_machine():
 
 def probe(port: int, path: str, *headers: str, source: str = "127.0.0.1", host: str = "127.0.0.1", within=None) -> str:
     words = [sys.executable, "-c", PROBE, source, host, str(port), path, *headers]
-    done = subprocess.run(within(*words) if within else words, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        within(*words) if within else words, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     return done.stdout.strip() or done.stderr
 
 
@@ -117,7 +119,7 @@ def test_plain_nni_is_open_and_the_repaired_one_is_not(nni_env, other_machine, t
     assert {closed[name] for name in ("parent", "link", "id")} == {"500"}
     page = [f"Origin: http://127.0.0.1:{repaired.port}", "Sec-Fetch-Site: same-origin"]
     trial = next(repaired.trials.iterdir()).name
-    assert probe(repaired.port, f"/api/v1/nni/trial-file/{trial}/got.json", *page) == "200"
+    assert probe(repaired.port, f"/api/v1/nni/trial-file/{trial}/parameters.json", *page) == "200"
     assert probe(repaired.port, "/oview", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate") == "200"
     for run in (plain, repaired):
         run.call("stop", run.id)
@@ -133,7 +135,7 @@ def test_of_other_machines_only_the_listed_ones_reach_only_the_workers_channel(n
         machine = {"host": WORKER, "port": 2222, "user": "cook", "password": "x"}
         config = {"trainingService": {"platform": "remote", "machineList": [machine]}, "nniManagerIp": HOST}
         run = Run(tmp_path, with_repairs(nni_env), config)
-        run.wait(lambda: f"channel is open to {WORKER}" in run.log("nnimanager"), 30)
+        run.wait(lambda: f"channel is open to {WORKER}" in run.log("nnimanager"))
         path = "/platform/remote/1"
         worker = {"source": WORKER, "host": HOST, "within": other_machine}
         stranger = {**worker, "source": STRANGER}

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import run_module
+from conftest import PATIENCE_S, new_port, run_module
 from fixtures_nni import DEFAULTS, EVOLUTION, TRIAL, Run, other_address
 
-from experiments.nni import NNICTL, find_port
+from experiments.nni import NNICTL
 from experiments.repairs import SWITCH, with_repairs
 
 pytestmark = pytest.mark.nni
@@ -48,26 +48,27 @@ def runs(plain_env, repaired_env, tmp_path_factory) -> dict[str, Run]:
         ),
     }
     for run in runs.values():
-        run.wait(lambda run=run: run.status == "DONE", 150)
+        run.wait(lambda run=run: run.status == "DONE")
     return runs
 
 
 def test_each_repair_says_so_in_nnis_log(runs):
-    said = [line.split("(Repairs) ")[1] for line in runs["tpe"].log("nnimanager").splitlines() if "(Repairs)" in line]
-    assert [line.split(":")[0] for line in said] == ["start", "records", "network", "gpu", "trial end", "tensorboard"]
+    lines = [line.split("(Repairs) ")[1] for line in runs["tpe"].log("nnimanager").splitlines() if "(Repairs)" in line]
+    assert [line.split(":")[0] for line in lines] == ["start", "records", "network", "gpu", "trial end", "tensorboard"]
     assert "(Repairs)" not in runs["plain"].log("nnimanager")
 
 
 def test_trials_get_the_parameters_that_nni_recorded_for_them(runs):
     """Four at a time, one of them dead before it asked: plain NNI hands out whatever is oldest."""
     wrong = {
-        name: sum(got != run.recorded()[trial] for trial, got in run.received().items()) for name, run in runs.items()
+        name: sum(received != run.recorded()[trial] for trial, received in run.received().items())
+        for name, run in runs.items()
     }
     assert wrong["plain"] > 0 and len(runs["plain"].received()) == 8
     assert wrong["tpe"] == wrong["evolution"] == 0
     assert len(runs["tpe"].received()) == 13 and len(runs["evolution"].received()) == 9
     again = next(runs["tpe"].trials.glob("*/again.json"))
-    assert json.loads(again.read_text()) == json.loads((again.parent / "got.json").read_text())
+    assert json.loads(again.read_text()) == json.loads((again.parent / "parameters.json").read_text())
 
 
 def test_a_trial_without_exactly_one_usable_result_has_failed_with_the_reason_in_its_record(runs):
@@ -83,8 +84,8 @@ def test_a_trial_without_exactly_one_usable_result_has_failed_with_the_reason_in
         11: "ended by a signal that NNI did not send (kill -9, often for want of memory)",
     }
     assert {number for number, (state, _) in ends.items() if state == "SUCCEEDED"} == {1, 7, 8, 9, 12, 13}
-    told = [trial for trial in runs["tpe"].get("trial-jobs") if trial.get("message", "").startswith("ended without")]
-    assert [trial["sequenceId"] for trial in told] == [5]
+    empty = [trial for trial in runs["tpe"].get("trial-jobs") if trial.get("message", "").startswith("ended without")]
+    assert [trial["sequenceId"] for trial in empty] == [5]
 
 
 def test_no_tuner_dies_of_its_trials(runs):
@@ -119,7 +120,7 @@ def test_the_tensorboard_button_opens_the_trials_own_folder(runs):
     writer.close()
     task = _post(run, "tensorboard", {"trials": trial})
     url = f"http://127.0.0.1:{task['port']}/data/plugin/scalars/tags"
-    run.wait(lambda: "crust" in _reachable(url), 60)
+    run.wait(lambda: "crust" in _reachable(url))
     assert not (run.folder / "trials").exists()  # where plain NNI looks, and makes an empty folder
     with pytest.raises(OSError):
         _text(url.replace("127.0.0.1", other_address()))
@@ -251,7 +252,7 @@ def test_a_tuner_that_starts_slowly_is_waited_for(plain_env, repaired_env, tmp_p
         (tmp_path / name).mkdir()
         (tmp_path / name / "late.py").write_text(LATE)
         runs[name] = Run(tmp_path / name, env, tuner)
-    runs["repaired"].wait(lambda: runs["repaired"].status == "DONE", 60)
+    runs["repaired"].wait(lambda: runs["repaired"].status == "DONE")
     assert runs["plain"].status == "ERROR" and "did not connect in 10 seconds" in runs["plain"].log("nnimanager")
     for run in runs.values():
         run.call("stop", run.id)
@@ -280,25 +281,25 @@ def test_a_manager_that_starts_slowly_is_waited_for_under_its_prefix_and_not_end
 ):
     """Plain nnictl gives it 3 s; and plain or not, an experiment under a prefix was called HUNG, and killed."""
     slow = _prepared(tmp_path, nni_env, SLOW)
-    port = find_port(18400)
-    plain = _create(tmp_path, {**slow, SWITCH: "off"}, find_port(port + 10))
+    port = new_port()
+    plain = _create(tmp_path, {**slow, SWITCH: "off"}, new_port())
     created = _create(tmp_path, slow, port, "--url_prefix", "/kitchen/")
-    said, refused = (process.communicate(timeout=90)[0] for process in (created, plain))
+    output, refused = (process.communicate(timeout=PATIENCE_S)[0] for process in (created, plain))
     assert plain.returncode == 1 and "Traceback" in refused and len(refused.splitlines()) > 30
-    assert created.returncode == 0, said
+    assert created.returncode == 0, output
     url = f"http://127.0.0.1:{port}/kitchen/"
-    assert re.findall(r"http://[\d.]+:\S*", re.sub(r"\x1b\[\d+m", "", said)) == [url] and "<html" in _text(url)
-    experiment_id = re.search(r"nnictl stop (\w+)", said)[1]
+    assert re.findall(r"http://[\d.]+:\S*", re.sub(r"\x1b\[\d+m", "", output)) == [url] and "<html" in _text(url)
+    experiment_id = re.search(r"nnictl stop (\w+)", output)[1]
     watched = run_module("experiments", "watch", experiment_id, env=nni_env)
     assert watched.returncode == 0 and f"{experiment_id} DONE best" in watched.stdout, watched.stderr
     assert "left as it is, since launch did not start it" in watched.stderr and "<html" in _text(url)
 
 
 def test_a_manager_that_does_not_start_is_one_line_at_once(nni_env, tmp_path):
-    env, port = _prepared(tmp_path, nni_env, DIES), find_port(18420)
-    said = _create(tmp_path, env, port)
-    lines = [line for line in said.communicate(timeout=60)[0].splitlines() if "\x1b" not in line]
-    assert said.returncode == 1 and len(lines) == 1
+    env, port = _prepared(tmp_path, nni_env, DIES), new_port()
+    process = _create(tmp_path, env, port)
+    lines = [line for line in process.communicate(timeout=PATIENCE_S)[0].splitlines() if "\x1b" not in line]
+    assert process.returncode == 1 and len(lines) == 1
     assert lines[0].startswith("error: NNI's manager ended while it started (exit code 1): Error: no stove (logs: ")
     assert "nnictl create --config" in lines[0]
 
@@ -309,13 +310,13 @@ def _managers(port: int) -> list[psutil.Process]:
 
 
 def test_ctrl_c_while_a_manager_starts_leaves_none(nni_env, tmp_path):
-    env, port = _prepared(tmp_path, nni_env, SLOW), find_port(18430)
+    env, port = _prepared(tmp_path, nni_env, SLOW), new_port()
     process = _create(tmp_path, env, port)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not _managers(port) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert _managers(port)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[0]
-    assert process.returncode == 130 and "has been ended" in said and "Traceback" not in said
+    output = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 130 and "has been ended" in output and "Traceback" not in output
     assert not _managers(port)

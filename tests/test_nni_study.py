@@ -30,7 +30,7 @@ def test_a_study_goes_on_after_a_kill_and_misses_no_training(nni_env, tiny_cache
     manager.kill()
     manager.wait(10)
 
-    done = run_module("experiments", *words, env=nni_env, timeout=400)
+    done = run_module("experiments", *words, env=nni_env)
     assert done.returncode == 0, done.stderr
     entries = json.loads(registry.read_text())
     assert {e["experimentName"] for e in entries.values()} == {name} and len(entries) == 2

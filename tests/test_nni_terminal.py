@@ -11,9 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import run_module
-
-from experiments.nni import find_port
+from conftest import PATIENCE_S, new_port, run_module
 
 pytestmark = pytest.mark.nni
 
@@ -36,10 +34,8 @@ time.sleep(0.3)
 """
 
 
-def create(folder: Path, env: dict[str, str], pause: float, port: int) -> tuple[str, int]:
-    """Starts an experiment of plain numbers, to be minimised, in a working directory of its own; id and manager's pid.
-
-    `port`: the first to try. For 10 s the tuner of a killed manager attaches to the next one on the same port."""
+def create(folder: Path, env: dict[str, str], pause: float) -> tuple[str, int]:
+    """Starts an experiment of plain numbers, to be minimised, in a working directory of its own; id and manager's pid."""
     folder.mkdir()
     (folder / "trial.py").write_text(TRIAL.replace("PAUSE", str(pause)))
     config = {
@@ -54,11 +50,11 @@ def create(folder: Path, env: dict[str, str], pause: float, port: int) -> tuple[
         "trainingService": {"platform": "local"},
     }
     (folder / "e.json").write_text(json.dumps(config))  # JSON is YAML
-    command = ["nnictl", "create", "-c", str(folder / "e.json"), "-p", str(find_port(port))]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
-    found = re.search(r"Experiment ID: \x1b\[36m(\w+)|Experiment ID: (\w+)", done.stdout)
-    assert done.returncode == 0 and found, done.stdout + done.stderr
-    experiment_id = found[1] or found[2]
+    command = ["nnictl", "create", "-c", str(folder / "e.json"), "-p", str(new_port())]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    created = re.search(r"Experiment ID: \x1b\[36m(\w+)|Experiment ID: (\w+)", done.stdout)
+    assert done.returncode == 0 and created, done.stdout + done.stderr
+    experiment_id = created[1] or created[2]
     registry = json.loads((Path(env["HOME"]) / "nni-experiments" / ".experiment").read_text())
     return experiment_id, registry[experiment_id]["pid"]
 
@@ -66,42 +62,42 @@ def create(folder: Path, env: dict[str, str], pause: float, port: int) -> tuple[
 def row(env: dict[str, str], experiment_id: str) -> dict:
     done = run_module("analysis", "list", "--format", "json", env=env)
     assert done.returncode == 0, done.stderr
-    return next(found for found in json.loads(done.stdout) if found["id"] == experiment_id)
+    return next(row for row in json.loads(done.stdout) if row["id"] == experiment_id)
 
 
-def until(check, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def until(check) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not check():
         assert time.monotonic() < deadline
         time.sleep(0.5)
 
 
-def test_running_then_killed_then_told_as_crashed(nni_env, tmp_path):
-    experiment_id, pid = create(tmp_path / "slow", nni_env, 120, 18100)
+def test_running_then_killed_then_listed_as_crashed(nni_env, tmp_path):
+    experiment_id, pid = create(tmp_path / "slow", nni_env, 120)
     until(lambda: row(nni_env, experiment_id)["trials"]["all"] >= 1)
     until(lambda: "so far" in run_module("analysis", "show", experiment_id, env=nni_env).stdout)
-    found = row(nni_env, experiment_id)
-    assert (found["state"], found["optimise_mode"], found["best"]) == ("running", "minimize", None)
-    assert found["folder"] == str(tmp_path / "slow" / "work" / experiment_id)  # known by the registry alone
+    listed = row(nni_env, experiment_id)
+    assert (listed["state"], listed["optimise_mode"], listed["best"]) == ("running", "minimize", None)
+    assert listed["folder"] == str(tmp_path / "slow" / "work" / experiment_id)  # known by the registry alone
     os.kill(pid, signal.SIGKILL)
-    until(lambda: row(nni_env, experiment_id)["state"] == "crashed", 20)
-    shown = re.sub(r"\s+", " ", run_module("analysis", "show", experiment_id, env=nni_env).stdout)
-    assert "cut off" in shown
-    assert f"manager (process {pid}) is gone" in shown, shown
+    until(lambda: row(nni_env, experiment_id)["state"] == "crashed")
+    text = re.sub(r"\s+", " ", run_module("analysis", "show", experiment_id, env=nni_env).stdout)
+    assert "cut off" in text
+    assert f"manager (process {pid}) is gone" in text, text
     assert run_module("analysis", "best", experiment_id, env=nni_env).returncode == 1
 
 
 def test_a_finished_search_that_minimises_plain_numbers(nni_env, tmp_path):
-    experiment_id, _ = create(tmp_path / "quick", nni_env, 0, 18120)
+    experiment_id, _ = create(tmp_path / "quick", nni_env, 0)
     until(lambda: row(nni_env, experiment_id)["state"] == "done")
-    shown = run_module("analysis", "show", experiment_id, env=nni_env).stdout
-    assert shown.startswith(f"own Σ red ({experiment_id})\n") and "\x1b" not in shown
-    found = json.loads(run_module("analysis", "best", experiment_id, "--format", "json", env=nni_env).stdout)
+    text = run_module("analysis", "show", experiment_id, env=nni_env).stdout
+    assert text.startswith(f"own Σ red ({experiment_id})\n") and "\x1b" not in text
+    best = json.loads(run_module("analysis", "best", experiment_id, "--format", "json", env=nni_env).stdout)
     from analysis.reading.reader import load_experiment
 
-    trials = load_experiment(found["folder"].split("/environments")[0]).trials
+    trials = load_experiment(best["folder"].split("/environments")[0]).trials
     scores = [trial.parameters["x"] for trial in trials if trial.state == "SUCCEEDED"]
-    assert found["score"] == found["parameters"]["x"] == min(scores) and found["retrain"] is None
-    assert "minimize" in shown and "layer {_name" in shown and "TPE samples the first 2 at random" in shown
+    assert best["score"] == best["parameters"]["x"] == min(scores) and best["retrain"] is None
+    assert "minimize" in text and "layer {_name" in text and "TPE samples the first 2 at random" in text
     failed = sum(trial.state == "FAILED" for trial in trials)
-    assert (f"{failed} of 4 trials  failed: too small x" in shown) == (failed > 0)
+    assert (f"{failed} of 4 trials  failed: too small x" in text) == (failed > 0)

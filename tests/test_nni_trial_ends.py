@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT, new_port
 
 from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment
 from data.cache import open_cache
-from experiments.nni import find_port
 from trial.hyperparameters import Hyperparameters
 from trial.result import metrics_of_epoch
 from trial.run import Settings, run_trial
@@ -29,10 +28,10 @@ FLAGS = "--weights none --image-px 36 --patience 0 --device cpu --precision fp32
 
 
 def nnictl(*words: str, env: dict[str, str]) -> str:
-    """nnictl's output; again where the manager did not answer in the 3 s that NNI gives it."""
-    for _ in range(4):
+    """nnictl's output; again where the manager did not answer in the 3 s that plain NNI gives it."""
+    for _ in range(20):
         command = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", *words]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         if done.returncode == 0:
             return done.stdout
         assert "refused" in done.stdout + done.stderr, done.stdout + done.stderr
@@ -50,7 +49,7 @@ def create(folder: Path, env: dict[str, str], flags: str, **config) -> Path:
     }  # fmt: skip
     (folder / "experiment.yml").write_text(yaml.safe_dump(config))
     before = set(registry(env))
-    nnictl("create", "--config", str(folder / "experiment.yml"), "--port", str(find_port(18400)), env=env)
+    nnictl("create", "--config", str(folder / "experiment.yml"), "--port", str(new_port()), env=env)
     (name,) = (name for name, entry in registry(env).items() if name not in before and entry["status"] != "STOPPED")
     return Path(env["HOME"]) / "nni-experiments" / name
 
@@ -68,12 +67,12 @@ def registry(env: dict[str, str]) -> dict:
     pytest.fail(f"{file} cannot be read")
 
 
-def wait_for(what: Callable[[], object], timeout_s: float = 90) -> object:
-    deadline = time.monotonic() + timeout_s
-    while not (found := what()):
+def wait_for(what: Callable[[], object]) -> object:
+    deadline = time.monotonic() + PATIENCE_S
+    while not (value := what()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
-    return found
+    return value
 
 
 def trials(folder: Path) -> list[Path]:
@@ -89,7 +88,7 @@ def epochs(trial: Path) -> int:
 
 def ended(folder: Path, env: dict[str, str]) -> Experiment:
     states = ("DONE", "ERROR", "STOPPED")
-    state = wait_for(lambda: (found := registry(env)[folder.name]["status"]) in states and found)
+    state = wait_for(lambda: (status := registry(env)[folder.name]["status"]) in states and status)
     assert state == "DONE", (folder / "log/nnimanager.log").read_text()[-3000:]
     nnictl("stop", folder.name, env=env)
     return load_experiment(folder)
@@ -100,19 +99,18 @@ def test_a_killed_manager_and_a_resume_leave_a_whole_curve(nni_env, tiny_cache, 
     folder = create(tmp_path, nni_env, flags, maxTrialNumber=1)
     trial = wait_for(lambda: next((t for t in trials(folder) if epochs(t) >= 2), None))
     os.kill(registry(nni_env)[folder.name]["pid"], signal.SIGKILL)
-    error = wait_for(lambda: (trial / "trial.stderr").read_text(), timeout_s=10)
+    error = wait_for(lambda: (trial / "trial.stderr").read_text())
     assert error.startswith("error: NNI's manager ") and "nnictl resume" in error and error.count("\n") == 1
     nnictl("experiment", "list", env=nni_env)  # NNI notices only now
-    other_port = str(find_port(18420))  # the tuner, left alone, takes up with a new manager on the old one
-    nnictl("resume", folder.name, "--port", other_port, env=nni_env)
-    (found,) = ended(folder, nni_env).trials
-    assert (found.state, found.attempts, found.trial_id) == ("SUCCEEDED", 2, trial.name)
+    nnictl("resume", folder.name, "--port", str(new_port()), env=nni_env)
+    (resumed,) = ended(folder, nni_env).trials
+    assert (resumed.state, resumed.attempts, resumed.trial_id) == ("SUCCEEDED", 2, trial.name)
     result = json.loads((trial / "result.json").read_text())
     assert len(result["attempts"]) == 2 and result["attempts"][1]["after_epoch"] >= 2
-    assert [value.sequence for value in found.intermediates] == list(range(6))
+    assert [value.sequence for value in resumed.intermediates] == list(range(6))
     expected = alone(Hyperparameters().merged(result["hyperparameters"]), tiny_cache, tmp_path / "alone")
-    assert [value.value for value in found.intermediates] == expected
-    assert found.final["epochs_run"] == 6 and found.final["interrupted"] == 0 and found.warnings == ()
+    assert [value.value for value in resumed.intermediates] == expected
+    assert resumed.final["epochs_run"] == 6 and resumed.final["interrupted"] == 0 and resumed.warnings == ()
 
 
 def alone(h: Hyperparameters, cache: Path, folder: Path) -> list[dict]:
@@ -125,7 +123,7 @@ def test_a_time_limit_and_a_cut_cache_leave_the_result_so_far(nni_env, tiny_cach
     cache = tmp_path / "cache"
     shutil.copytree(tiny_cache, cache)
     flags = f"--cache {cache} {FLAGS} --epochs 1000"
-    folder = create(tmp_path, nni_env, flags, maxTrialNumber=2, maxTrialDuration="20s")
+    folder = create(tmp_path, nni_env, flags, maxTrialNumber=2, maxTrialDuration="30s")
     second = wait_for(lambda: next((t for t in trials(folder)[1:] if epochs(t) >= 1), None))
     os.truncate(cache / "training.images.npy", 5000)
     limited, cut = ended(folder, nni_env).trials
@@ -134,5 +132,5 @@ def test_a_time_limit_and_a_cut_cache_leave_the_result_so_far(nni_env, tiny_cach
         assert trial.score == max(value.value["default"] for value in trial.intermediates)
         assert f"interrupted after epoch {len(trial.intermediates)}" in trial.warnings[0]
     assert "stopped: SIGINT after epoch" in (limited.folder / "trial.stderr").read_text()
-    said = (second / "trial.stderr").read_text()
-    assert "training.images.npy: 5000 bytes, expected" in said and "Traceback" not in said
+    message = (second / "trial.stderr").read_text()
+    assert "training.images.npy: 5000 bytes, expected" in message and "Traceback" not in message

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data.prepare import Settings, prepare
 from data.sample import GENERATOR
-from experiments.space import space_problems
+from experiments.space import space_findings
 from trial import TrialError
 from trial.__main__ import parse
 from trial.hyperparameters import Hyperparameters, describe_fields
@@ -265,7 +265,7 @@ def test_defaults_are_the_reports():
 def test_every_search_space_is_sound_and_its_keys_are_fields(file):
     space = json.loads(file.read_text())
     trials = 1 if file.name.startswith("study_") else 15  # a study sets the number to its grid's
-    assert space_problems(space, describe_fields(), max_trials=trials) == []
+    assert space_findings(space, describe_fields(), max_trials=trials) == []
 
 
 @pytest.mark.parametrize(

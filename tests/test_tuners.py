@@ -357,8 +357,7 @@ def test_results_of_a_search_space_that_has_changed_are_left():
 
 
 def test_the_script_of_the_logs_figures_runs_and_its_surface_is_as_it_says():
-    sys.path.append(str(ROOT / "docs"))
-    import tuner_race
+    from benchmarks import tuner_race
 
     better, broad = {"batch_size": 16, "lr": 0.01, "momentum": 0.9}, {"batch_size": 64, "lr": 10**-1.2, "momentum": 0.5}
     assert tuner_race.accuracy(better) == pytest.approx(0.93) and tuner_race.accuracy(broad) == pytest.approx(0.90)

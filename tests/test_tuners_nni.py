@@ -12,11 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT, new_port
 
 from analysis.reading.locate import is_running
 from analysis.reading.reader import load_experiment
-from experiments.nni import find_port
 
 sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does
 pytestmark = pytest.mark.nni
@@ -44,7 +43,7 @@ TUNERS = {
 
 def nnictl(env, *words) -> subprocess.CompletedProcess:
     command = [sys.executable, "-W", "ignore", "-m", "nni.tools.nnictl.nnictl", *words]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def registry(env) -> dict:
@@ -63,7 +62,7 @@ def create(env, folder: Path, tuner: str, name: str, *arguments: str) -> str:
         "trialConcurrency": 1,
         "maxTrialNumber": TRIALS,
         "maxTrialDuration": "100s",
-        "maxExperimentDuration": "300s",
+        "maxExperimentDuration": "1200s",
         "tuner": {
             "className": class_name,
             "codeDirectory": str(ROOT / "experiments/tuners"),
@@ -72,20 +71,20 @@ def create(env, folder: Path, tuner: str, name: str, *arguments: str) -> str:
         "trainingService": {"platform": "local"},
     }
     (folder / f"{name}.yml").write_text(json.dumps(config))
-    for attempt in range(4):  # NNI gives its manager 3 s, and one that came too late may still hold its port
-        port = find_port(18450 + 3 * attempt)
-        done = nnictl(env, "create", "--config", str(folder / f"{name}.yml"), "--port", str(port))
-        if done.returncode == 0:
+    for _ in range(20):  # plain NNI gives its manager 3 s
+        port = new_port()
+        created = nnictl(env, "create", "--config", str(folder / f"{name}.yml"), "--port", str(port))
+        if created.returncode == 0:
             return next(key for key, entry in registry(env).items() if entry["port"] == port and is_running(entry))
-    raise AssertionError(done.stdout + done.stderr)
+    raise AssertionError(created.stdout + created.stderr)
 
 
 def read(env, experiment_id: str):
     return load_experiment(Path(env["HOME"]) / "nni-experiments" / experiment_id)
 
 
-def wait(until, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+def wait(until) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not until():
         assert time.monotonic() < deadline, "NNI did not come so far in time"
         time.sleep(1)
@@ -93,16 +92,15 @@ def wait(until, seconds: float) -> None:
 
 def resume(env, experiment_id: str) -> None:
     nnictl(env, "experiment", "list")  # notices that the manager is gone
-    for _ in range(6):
-        port = find_port(18470)
-        if nnictl(env, "resume", experiment_id, "--port", str(port)).returncode == 0:
+    for _ in range(20):
+        if nnictl(env, "resume", experiment_id, "--port", str(new_port())).returncode == 0:
             return
         nnictl(env, "stop", experiment_id)
         time.sleep(2)
-    raise AssertionError("nnictl resume failed six times")
+    raise AssertionError("nnictl resume failed again and again")
 
 
-def done(env, experiment_id: str) -> bool:
+def is_done(env, experiment_id: str) -> bool:
     return read(env, experiment_id).state == "DONE"
 
 
@@ -119,13 +117,13 @@ def experiments(nni_env, tmp_path_factory):
     whole = create(env, folder, "evolution", "evolution_whole")
     trials = Path(env["HOME"]) / "nni-experiments"
     for key in killed.values():
-        wait(lambda key=key: list((trials / key).glob("environments/local-env/trials/*/seen")), 60)
+        wait(lambda key=key: list((trials / key).glob("environments/local-env/trials/*/seen")))
         os.kill(registry(env)[key]["pid"], signal.SIGKILL)
-    wait(lambda: done(env, whole), 60)
+    wait(lambda: is_done(env, whole))
     for key in killed.values():
         resume(env, key)
     for key in killed.values():
-        wait(lambda key=key: done(env, key), 60)
+        wait(lambda key=key: is_done(env, key))
     return {name: read(env, key) for name, key in {**killed, "whole": whole}.items()}
 
 
@@ -168,10 +166,10 @@ RESULT, ENDED, PROPOSED = range(3)  # NNI asks for the next trial at the end of 
 
 def events(trials, session: int) -> list[tuple[int, int, int]]:
     """(ms, what, trial) of one session in their order."""
-    found = [(t.proposed, PROPOSED, n) for n, t in enumerate(trials) if t.session == session]
+    rows = [(t.proposed, PROPOSED, n) for n, t in enumerate(trials) if t.session == session]
     ended = [(n, t) for n, t in enumerate(trials) if t.last_session == session]
-    found += [(t.result_time, RESULT, n) for n, t in ended if t.result_time is not None]
-    return sorted(found + [(t.end, ENDED, n) for n, t in ended])
+    rows += [(t.result_time, RESULT, n) for n, t in ended if t.result_time is not None]
+    return sorted(rows + [(t.end, ENDED, n) for n, t in ended])
 
 
 class Recovered:

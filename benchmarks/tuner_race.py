@@ -1,11 +1,11 @@
 """The figures of docs/log.md on tuners: who finds the better of two optima, and what a shared initial design does to the verdict.
 
-    python docs/tuner_race.py           # about 5 minutes of one core
-    python docs/tuner_race.py --runs 200
+    python -m benchmarks.tuner_race           # about 5 minutes of one core
+    python -m benchmarks.tuner_race --runs 200
 
-In one process, without NNI's manager: the tuners are asked and told one trial at a time. The surface is made up and
-known: over the report's search space one broad optimum of 0.90 (large batches and learning rates) and a narrower one of
-0.93 (batches of 16, learning rate 0.01, momentum 0.9), with the noise of 3,430 validation images.
+In one process, without NNI's manager: each tuner proposes a trial and receives its result, one at a time. The surface is
+made up and known: over the report's search space one broad optimum of 0.90 (large batches and learning rates) and a
+narrower one of 0.93 (batches of 16, learning rate 0.01, momentum 0.9), with the noise of 3,430 validation images.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from nni.algorithms.hpo.random_tuner import RandomTuner
+from nni.algorithms.hpo.tpe_tuner import TpeTuner
 from scipy import stats
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "experiments" / "tuners")]
+from analysis.calibrate import sample_trials
+from analysis.stats import two_sample
 
-from nni.algorithms.hpo.random_tuner import RandomTuner  # noqa: E402
-from nni.algorithms.hpo.tpe_tuner import TpeTuner  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does
 from seeded_evolution import SeededEvolution  # noqa: E402
 from seeded_tpe import SeededTpe  # noqa: E402
-
-from analysis.calibrate import sample_trials  # noqa: E402
-from analysis.stats import two_sample  # noqa: E402
 
 SPACE = json.loads((ROOT / "search_spaces/report.json").read_text())
 FIRST = {"batch_size": 32, "lr": 0.001, "momentum": 0.9}  # 0.70 on the surface: far from both optima
@@ -44,12 +43,19 @@ TUNERS: dict[str, Callable] = {
     "TPE, 5: defaults first, then 4": lambda seed: SeededTpe("maximize", seed, STARTUP, [FIRST], 4, seed),
     "Evolution, 5: defaults first, then 4": lambda seed: SeededEvolution("maximize", 5, seed, [FIRST], 4, seed),
 }
+# How two arms of repeats share their first trials: (name, which of them are alike, one design or one for each pair)
+DESIGNS = (
+    ("none", None, "one"),
+    ("measured alike in both arms", "same", "one"),
+    ("measured anew in each arm", "anew", "one"),
+    ("alike, a design for each pair of repeats", "same", "pairs"),
+    ("a design for each arm, shared by its repeats alone", "arm", "one"),
+)
 
 
 def accuracy(parameters: dict[str, float]) -> float:
     """True accuracy of a point: 0.6, and two bumps of which the higher counts."""
-    rate = math.log10(parameters["lr"])
-    batch, momentum = math.log2(parameters["batch_size"]), parameters["momentum"]
+    rate, batch, momentum = math.log10(parameters["lr"]), math.log2(parameters["batch_size"]), parameters["momentum"]
     better = ((rate + 2) / 0.7) ** 2 + ((batch - 4) / 2.0) ** 2 + ((momentum - 0.9) / 0.4) ** 2
     broad = ((rate + 1.2) / 0.8) ** 2 + ((batch - 6) / 2) ** 2 + ((momentum - 0.5) / 0.5) ** 2
     return 0.6 + max(0.33 * math.exp(-better / 2), 0.30 * math.exp(-broad / 2))
@@ -75,49 +81,40 @@ def race(runs: int) -> None:
             bests = np.array(
                 [search(make(seed), trials, np.random.default_rng([seed, trials])) for seed in range(runs)]
             )
-            found = int((bests > LOCAL).sum())
-            low, high = stats.binomtest(found, runs).proportion_ci(method="wilson")
-            share = f"{100 * found / runs:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+            better = int((bests > LOCAL).sum())
+            low, high = stats.binomtest(better, runs).proportion_ci(method="wilson")
+            share = f"{100 * better / runs:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
             print(f"| {name} | {trials} | {share} | {bests.mean():.4f} ({bests.std():.4f}) |", flush=True)
-    print(f"n = {runs} runs a row, 95 % Wilson intervals\n")
+    print(f"n = {runs} runs per row, 95 % Wilson intervals\n")
 
 
 def shared_design(runs: int, shared: int = 5) -> None:
     """How often two equal random arms fall outside the band, or the test claims a difference, at 15 trials each."""
     print(f"| {shared} shared first trials | outside the null band | test claims, 8 repeats |\n|---|---|---|")
-    for name, twins, blocks in (
-        ("none", None, "one"),
-        ("measured alike in both arms", "same", "one"),
-        ("measured anew in each arm", "anew", "one"),
-        ("alike, a design for each pair of repeats", "same", "pairs"),
-        ("a design for each arm, shared by its repeats alone", "arm", "one"),
-    ):
+    for name, alike, blocks in DESIGNS:
         outside, claimed = 0, 0
         for run in range(runs):
             rng = np.random.default_rng([run, 1])
-            first, second = _arms(rng, 1, shared, twins, "one")
+            first, second = _arms(rng, 1, shared, alike, "one")
             band = two_sample.null_band(list(first[0]), list(second[0]), True)
             outside += not band.contains(float(second.max() - first.max()))
-            bests = [list(arm.max(axis=1)) for arm in _arms(rng, 8, shared, twins, blocks)]
+            bests = [list(arm.max(axis=1)) for arm in _arms(rng, 8, shared, alike, blocks)]
             claimed += two_sample.mann_whitney_p(*bests) < 0.05
         print(f"| {name} | {100 * outside / runs:.1f} % | {100 * claimed / runs:.1f} % |", flush=True)
-    print(f"n = {runs} comparisons a row")
+    print(f"n = {runs} comparisons per row")
 
 
-def _arms(rng: np.random.Generator, n: int, shared: int, twins: str | None, blocks: str) -> list[np.ndarray]:
+def _arms(rng: np.random.Generator, n: int, shared: int, alike: str | None, blocks: str) -> list[np.ndarray]:
     """Two arms of n experiments as measured, (n, 15) each."""
     arms = [sample_trials(rng, n) for _ in range(2)]
-    designs = n if blocks == "pairs" else 1
-    truth = 0.93 - 0.10 * rng.beta(1, 3, size=(designs, shared))
-    seen = np.broadcast_to(
-        rng.binomial(IMAGES, truth) / IMAGES, (n, shared)
-    )  # the same training again: the same result
+    truth = 0.93 - 0.10 * rng.beta(1, 3, size=(n if blocks == "pairs" else 1, shared))
+    measured = np.broadcast_to(rng.binomial(IMAGES, truth) / IMAGES, (n, shared))  # the same training: the same result
     for arm in arms:
-        if twins == "same":
-            arm[:, :shared] = seen
-        elif twins == "anew":
+        if alike == "same":
+            arm[:, :shared] = measured
+        elif alike == "anew":
             arm[:, :shared] = rng.binomial(IMAGES, np.broadcast_to(truth, (n, shared))) / IMAGES
-        elif twins == "arm":
+        elif alike == "arm":
             arm[:, :shared] = sample_trials(rng, 1)[:, :shared]
     return arms
 
