@@ -23,14 +23,16 @@ FIELDS = json.loads(json.dumps(describe_fields()))  # as `python -m trial --desc
 
 def search(folder: Path, name: str, *trials: tuple[float | None, float], **config: Any) -> Experiment:
     """`trials` are (validation accuracy or None for a failure, lr); momentum is 0.1."""
-    told = {
+    settings = {
         "maxTrialNumber": len(trials),
         "trialCodeDirectory": str(folder),
         "trialCommand": "python -m trial",
     } | config
-    repeated = {name: told[name] for name in ("trialCommand", "trialCodeDirectory")}  # NNI's own copy has them twice
-    told.setdefault("trainingService", {"platform": "local", **repeated})
-    recorder = Recorder(folder, name, **({"searchSpace": SPACE, "experimentName": name} | told))
+    repeated = {
+        name: settings[name] for name in ("trialCommand", "trialCodeDirectory")
+    }  # NNI's own copy has them twice
+    settings.setdefault("trainingService", {"platform": "local", **repeated})
+    recorder = Recorder(folder, name, **({"searchSpace": SPACE, "experimentName": name} | settings))
     for sequence, (accuracy, lr) in enumerate(trials):
         state = "FAILED" if accuracy is None else "SUCCEEDED"
         result = None if accuracy is None else final(accuracy)
@@ -46,8 +48,8 @@ def plan_of(*searches: Experiment, top: int = 2, seeds: int = 3) -> Confirmation
 
 def confirming(folder: Path, plan: ConfirmationPlan, name: str = "conf0001", **config: Any) -> Recorder:
     """An experiment of this plan without trials, known to NNI's registry in `folder`, which is $HOME/nni-experiments."""
-    told = {"experimentName": plan.experiment, "maxTrialNumber": len(plan.cells), "tuner": {"name": "Batch"}}
-    recorder = Recorder(folder, name, **(told | config))
+    settings = {"experimentName": plan.experiment, "maxTrialNumber": len(plan.cells), "tuner": {"name": "Batch"}}
+    recorder = Recorder(folder, name, **(settings | config))
     file = folder / ".experiment"
     registry = json.loads(file.read_text()) if file.exists() else {}
     entry = {"id": name, "experimentName": plan.experiment, "logDir": str(folder), "startTime": len(registry)}

@@ -37,21 +37,21 @@ def recorded(home: Path, part: Part, result: Callable[[Any, int], dict[str, Any]
     the final result and result.json have more, and the class table of the evaluation; None: the training failed."""
     folder = home / "nni-experiments"
     folder.mkdir(exist_ok=True, parents=True)
-    told = {"experimentName": part.experiment, "searchSpace": part.space, "maxTrialNumber": len(part.cells)}
+    settings = {"experimentName": part.experiment, "searchSpace": part.space, "maxTrialNumber": len(part.cells)}
     name = part.experiment.replace("_", "")[len("study") :][:8]
-    recorder = Recorder(folder, name, **told, tuner={"name": "GridSearch"})
+    recorder = Recorder(folder, name, **settings, tuner={"name": "GridSearch"})
     for sequence, cell in enumerate(part.cells):
-        found = result(cell[part.field], cell["seed"])
-        if found is None:
+        outcome = result(cell[part.field], cell["seed"])
+        if outcome is None:
             recorder.trial(sequence, None, state="FAILED", **cell)
             continue
         epochs = [
             {"default": value, "train_accuracy": value - 0.1, "train_loss": 1 - value, "epoch": number}
-            for number, value in enumerate(found["curve"], 1)
+            for number, value in enumerate(outcome["curve"], 1)
         ]
-        trial = recorder.trial(sequence, _final(found), *epochs, **cell)
+        trial = recorder.trial(sequence, _final(outcome), *epochs, **cell)
         table = [
-            {"id": i, "class": c, "correct": r, "total": 10} for i, (c, r) in enumerate(zip(CLASSES, found["right"]))
+            {"id": i, "class": c, "correct": r, "total": 10} for i, (c, r) in enumerate(zip(CLASSES, outcome["right"]))
         ]
         training = [{"id": i, "class": c, "total": n} for i, (c, n) in enumerate(zip(CLASSES, TRAINING))]
         content = {
@@ -62,10 +62,10 @@ def recorded(home: Path, part: Part, result: Callable[[Any, int], dict[str, Any]
             "classes": list(CLASSES),
             "cache": "/home/someone/data/tiny_photos",
             "source_digest": "0123456789abcdef",
-            "generated": found.get("generated"),
+            "generated": outcome.get("generated"),
             "hyperparameters": SETTINGS | cell,
         }
-        content |= {key: found[key] for key in ("teacher", "photos_in_two_splits") if key in found}
+        content |= {key: outcome[key] for key in ("teacher", "photos_in_two_splits") if key in outcome}
         (recorder.output(trial) / "result.json").write_text(json.dumps(content))
     entry = {"id": recorder.id, "experimentName": part.experiment, "logDir": str(folder), "status": "STOPPED", "pid": 0}
     file = folder / ".experiment"
@@ -74,8 +74,8 @@ def recorded(home: Path, part: Part, result: Callable[[Any, int], dict[str, Any]
     return recorder
 
 
-def _final(found: dict[str, Any]) -> dict[str, Any]:
-    best, top1 = max(found["curve"]), sum(found["right"]) / (10 * len(found["right"]))
+def _final(outcome: dict[str, Any]) -> dict[str, Any]:
+    best, top1 = max(outcome["curve"]), sum(outcome["right"]) / (10 * len(outcome["right"]))
     return {
         "default": best,
         "train_accuracy": best - 0.1,
@@ -84,13 +84,13 @@ def _final(found: dict[str, Any]) -> dict[str, Any]:
         "validation_n": 50,
         "evaluation_top1": top1,
         "evaluation_top3": min(1.0, top1 + 0.1),
-        "evaluation_macro": found.get("macro", top1),
+        "evaluation_macro": outcome.get("macro", top1),
         "evaluation_n": 50,
-        "epochs_run": len(found["curve"]),
-        "best_epoch": found["curve"].index(best) + 1,
-        "diverged": found.get("diverged", 0),
-        "duration_s": 2.0 * len(found["curve"]),
-        "interrupted": found.get("interrupted", 0),
+        "epochs_run": len(outcome["curve"]),
+        "best_epoch": outcome["curve"].index(best) + 1,
+        "diverged": outcome.get("diverged", 0),
+        "duration_s": 2.0 * len(outcome["curve"]),
+        "interrupted": outcome.get("interrupted", 0),
     }
 
 

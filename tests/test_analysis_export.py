@@ -407,6 +407,8 @@ def test_the_recorded_pair_is_small_whole_and_neutral():
     assert [tpe.tuner, evolution.tuner] == ["TPE", "Evolution"]
     for experiment in (tpe, evolution):
         assert (experiment.state, experiment.counts["succeeded"]) == ("DONE", 15)
-        assert all(trial.parameters_confirmed and trial.folder for trial in experiment.trials)
+        assert all(
+            trial.parameters_source == "metric" and trial.effective and trial.folder for trial in experiment.trials
+        )
     assert len(class_rows([tpe, evolution])) == 11
     assert compare(tpe, evolution)["comparison"]["verdict"] == "no_difference_shown"

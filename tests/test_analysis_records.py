@@ -133,11 +133,7 @@ def test_the_trial_s_own_file_confirms_or_corrects(tmp_path):
     (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
     (recorder.output("t0001") / "hyperparameters.json").write_text(json.dumps({"received": {"lr": 0.7}}))
     first, second = one(recorder, "t0000"), one(recorder, "t0001")
-    assert (first.parameters_confirmed, first.parameters_source, first.effective["epochs"]) == (
-        True,
-        "metric",
-        5,
-    )
+    assert (first.parameters_source, first.effective["epochs"]) == ("metric", 5)
     assert (second.parameters, second.parameters_source, second.parameters_mismatch) == (
         {"lr": 0.7},
         "file",
@@ -230,14 +226,16 @@ def test_find_by_id_folder_and_file(nni_home, tmp_path):
     elsewhere = Recorder(tmp_path / "other", "away0001")
     entry = {"id": "away0001", "logDir": str(tmp_path / "other"), "status": "RUNNING", "pid": 2**22 + 1}
     (nni_home / ".experiment").write_text(json.dumps({"away0001": entry}))
-    assert locate.find("inhome01") == known.folder
-    assert locate.find("away0001") == elsewhere.folder
-    assert locate.find(elsewhere.folder) == locate.find(elsewhere.database) == elsewhere.folder
+    assert locate.source("inhome01").folder == known.folder
+    assert locate.source("away0001").folder == elsewhere.folder
+    assert (
+        locate.source(elsewhere.folder) == locate.source(elsewhere.database) == (elsewhere.folder, elsewhere.database)
+    )
     loose = tmp_path / "nni.sqlite"
     shutil.copy(known.database, loose)
     assert load_experiment(loose).id == "inhome01"
     with pytest.raises(AnalysisError, match="no experiment 'nothere1'.*away0001, inhome01"):
-        locate.find("nothere1")
+        locate.source("nothere1")
 
 
 def test_running_means_that_the_manager_lives(nni_home):

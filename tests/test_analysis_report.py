@@ -116,13 +116,13 @@ def test_export_reads_back_the_same(tmp_path, pair, file_format, capsys):
     assert main(arguments) == 0
     assert "3 rows" in capsys.readouterr().out
     read = {"csv": pd.read_csv, "json": read_strict_json, "parquet": pd.read_parquet}[file_format]
-    trials, found = read(out), read(epochs)
+    trials, per_epoch = read(out), read(epochs)
     assert trials["trial_id"].tolist() == ["t0000", "t0001", "t0002"]
     assert trials["params_lr"].tolist() == [0.001, 0.09, 0.02]
     assert trials["final_default"].dropna().tolist() == [0.6, 0.8]
     assert trials["final_validation_n"].dropna().tolist() == [200, 200]
     assert pd.to_datetime(trials["start"]).tolist()[0] == pd.Timestamp("2023-11-14T22:13:20Z")
-    assert found["intermediate_default"].tolist() == [0.5, 0.6, 0.1, 0.7, 0.8]
+    assert per_epoch["intermediate_default"].tolist() == [0.5, 0.6, 0.1, 0.7, 0.8]
 
 
 def test_parquet_takes_a_choice_of_numbers_and_texts(tmp_path):
@@ -158,7 +158,7 @@ def test_head_table_figure_and_terminal_number_the_trials_as_nni_does(tmp_path, 
     assert points.x[points.trial.index(experiment.best)] == 12
 
 
-def test_numbers_that_repeat_after_a_plain_resume_are_told_and_drawn_in_order(tmp_path):
+def test_numbers_that_repeat_after_a_plain_resume_are_noted_and_drawn_in_order(tmp_path):
     recorder = Recorder(tmp_path)
     for time, trial, sequence in ((0, "a", 0), (10, "b", 1), (20, "c", 1)):
         recorder.run(time, trial, sequence, sequence)
@@ -213,7 +213,7 @@ def test_compare_writes_a_page_a_summary_and_a_table(pair, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "verdict: not_estimable" in printed and "n = 200" in printed and str(out / "report.html") in printed
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    assert [found["chosen_by_tuner"] for found in summary["experiments"]] == [0, 1]
+    assert [row["chosen_by_tuner"] for row in summary["experiments"]] == [0, 1]
     assert summary["comparison"]["difference"] == pytest.approx(-0.1)
     with (out / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -251,10 +251,10 @@ def test_the_page_fetches_nothing_and_escapes_what_it_shows(pair, tmp_path):
     assert EVIL in "".join(page.text)
     assert len(text) < 6_000_000
     assert text.count("plotly.js v") <= 2
-    for found in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL):
-        hover = json.dumps(json.loads(found))
+    for figure in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL):
+        hover = json.dumps(json.loads(figure))
         assert EVIL not in hover  # plotly reads hover texts and names as HTML
-    assert "alert(1)" in json.dumps(json.loads(found))
+    assert "alert(1)" in json.dumps(json.loads(figure))
 
 
 def test_the_words_of_the_recorded_pairs_page():
@@ -269,7 +269,7 @@ def test_the_page_of_arms_without_any_result(tmp_path):
     assert main(arguments) == 0
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert summary["comparison"]["verdict"] == "not_comparable"
-    assert [found["best"] for found in summary["experiments"]] == [None, None]
+    assert [row["best"] for row in summary["experiments"]] == [None, None]
 
 
 def test_reasons_of_failures_come_from_the_logs(pair):
@@ -344,7 +344,7 @@ def test_photos_in_two_splits_are_a_warning_of_the_comparison(pair, tmp_path, ca
 
 
 @pytest.mark.parametrize("counts", [None, {}, [], 3, "training/evaluation"])
-def test_without_photos_in_two_splits_nothing_is_said(pair, counts):
+def test_without_photos_in_two_splits_there_is_no_note(pair, counts):
     (pair[0].output("t0002") / "result.json").write_text(json.dumps({"photos_in_two_splits": counts}))
     assert shared_photos(best_result(load_experiment(pair[0].folder).best)) == []
 

@@ -52,7 +52,7 @@ def register(place: Path, *recorders: Recorder, **changes) -> None:
     (place / ".experiment").write_text(json.dumps(entries))
 
 
-def said(capsys, *words: str, code: int = 0) -> str:
+def output(capsys, *words: str, code: int = 0) -> str:
     assert main([str(word) for word in words]) == code
     printed = capsys.readouterr()
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", printed.out + printed.err)
@@ -75,7 +75,7 @@ def test_safe_json_can_drive_no_terminal_and_reads_back_the_same():
     assert json.loads(text) == {"name": EVIL, "mean": None}
 
 
-def test_list_finds_experiments_here_elsewhere_and_forgotten_newest_first(place, tmp_path, capsys):
+def test_list_has_experiments_here_elsewhere_and_unregistered_newest_first(place, tmp_path, capsys):
     here, away = Recorder(place, "here0001", experimentName=EVIL), Recorder(tmp_path / "away", "away0001")
     forgotten = Recorder(tmp_path / "away", "lost0001", tuner={"name": "Random"})
     here.trial(0, final(0.75))
@@ -83,12 +83,12 @@ def test_list_finds_experiments_here_elsewhere_and_forgotten_newest_first(place,
     here.trial(2, None, state="USER_CANCELED")
     away._write("update ExperimentProfile set startTime = startTime + 86400000")
     register(place, here, away)
-    lines = said(capsys, "list").splitlines()
+    lines = output(capsys, "list").splitlines()
     assert [line.split()[0] for line in lines] == ["Id", "away0001", "here0001", "lost0001"]
     assert "1/2/3" in lines[2] and "75.0 % (n = 200)  t0000 (no. 0)  2023-11-14 22:13" in lines[2]
-    found = json.loads(said(capsys, "list", "--format", "json"))
-    assert found[1]["name"] == EVIL and found[1]["trials"]["cancelled"] == 1 and found[1]["best"] == 0.75
-    assert found[2]["folder"] == str(forgotten.folder)
+    facts = json.loads(output(capsys, "list", "--format", "json"))
+    assert facts[1]["name"] == EVIL and facts[1]["trials"]["cancelled"] == 1 and facts[1]["best"] == 0.75
+    assert facts[2]["folder"] == str(forgotten.folder)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_list_does_without_a_registry(place, registry, capsys):
     if registry is not None:
         (place / ".experiment").write_text(registry)
         os.utime(place / ".experiment", (1, 1))
-    assert "here0001" in said(capsys, "list")
+    assert "here0001" in output(capsys, "list")
 
 
 def test_list_gives_a_damaged_experiment_a_row_with_its_fault(place, capsys):
@@ -109,12 +109,12 @@ def test_list_gives_a_damaged_experiment_a_row_with_its_fault(place, capsys):
     odd._write("update ExperimentProfile set params = '[1, 2]'")
     register(place, good, text, gone, odd)
     shutil.rmtree(gone.folder)
-    rows = {row["id"]: row for row in json.loads(said(capsys, "list", "--format", "json"))}
+    rows = {row["id"]: row for row in json.loads(output(capsys, "list", "--format", "json"))}
     assert rows["good0001"]["fault"] is None
     assert "not a readable NNI database" in rows["text0001"]["fault"]
     assert "no db/nni.sqlite" in rows["gone0001"]["fault"]
     assert "params = [1, 2], expected an object" in rows["odd00001"]["fault"]
-    lines = said(capsys, "list").splitlines()
+    lines = output(capsys, "list").splitlines()
     assert sum(line.startswith("- ") for line in lines) == 3 and len(lines) == 9
 
 
@@ -123,19 +123,19 @@ def test_an_entry_that_says_running_without_its_manager_is_called_crashed(place,
     recorder.trial(0, 0.5)
     register(place, recorder, status="RUNNING")
     for command in (("list",), ("show", "dead0001")):
-        text = re.sub(r"\s+", " ", said(capsys, *command))
+        text = re.sub(r"\s+", " ", output(capsys, *command))
         assert re.search(r"crashed.*NNI still says RUNNING, but its manager \(process 4194305\) is gone", text)
     register(place, recorder)
-    assert "crashed" not in said(capsys, "list") and "stopped" in said(capsys, "list")
+    assert "crashed" not in output(capsys, "list") and "stopped" in output(capsys, "list")
 
 
 def test_list_of_another_home_or_of_none(place, tmp_path, capsys):
     Recorder(tmp_path / "other" / "nni-experiments", "other001")
     for folder in ("other", "other/nni-experiments"):
-        assert "other001" in said(capsys, "list", "--home", tmp_path / folder)
-    assert said(capsys, "list").startswith(f"no experiment in {place}")
-    assert said(capsys, "list", "--format", "json") == "[]\n"
-    assert "no such folder" in said(capsys, "list", "--home", tmp_path / "nothing", code=1)
+        assert "other001" in output(capsys, "list", "--home", tmp_path / folder)
+    assert output(capsys, "list").startswith(f"no experiment in {place}")
+    assert output(capsys, "list", "--format", "json") == "[]\n"
+    assert "no such folder" in output(capsys, "list", "--home", tmp_path / "nothing", code=1)
 
 
 def test_a_list_reads_no_intermediate_results(place):
@@ -156,7 +156,7 @@ def test_show_has_start_up_choices_failures_and_notes(place, capsys):
     recorder.trial(2, final(0.65), {"default": 0.65}, lr=0.003)
     recorder.trial(3, None, state="FAILED", lr=0.004)
     (recorder.output("t0003") / "trial.stderr").write_text(f"Traceback\nMemoryError: too much {EVIL}\n")
-    text = said(capsys, "show", "show0001")
+    text = output(capsys, "show", "show0001")
     assert "red  forged gpj2J (show0001)" in text and "Best so far: 60.0 % at no. 0, 70.0 % at no. 1" in text
     rows = [line.split() for line in text.splitlines() if re.match(r"\d\*? +t000", line)]
     assert [row[0] for row in rows] == ["0", "1*", "2", "3"]
@@ -172,10 +172,10 @@ def test_show_of_thousands_leaves_out_and_says_so(place, capsys):
     recorder = Recorder(place, "many0001", tuner={"name": "Random"}, maxTrialNumber=60)
     for sequence in range(60):
         recorder.trial(sequence, sequence / 100, x=sequence)
-    text = said(capsys, "show", "many0001")
+    text = output(capsys, "show", "many0001")
     assert "The best 10 of 60 trials" in text and "50 of 60 trials are left out; --all shows them" in text
     assert sum("start-up" in line for line in text.splitlines()) == 20
-    every = said(capsys, "show", "many0001", "--all")
+    every = output(capsys, "show", "many0001", "--all")
     assert sum("start-up" in line for line in every.splitlines()) == 60 and "left out" not in every
 
 
@@ -185,7 +185,7 @@ def test_show_minimises_where_the_tuner_does_and_stars_a_loss(place, capsys):
     )
     for sequence, loss in enumerate((3.0, 1.0, 2.0)):
         recorder.trial(sequence, loss, layer={"_name": "conv", "k": 3})
-    text = said(capsys, "show", "loss0001")
+    text = output(capsys, "show", "loss0001")
     assert "TPE {}, minimize" in text and "3 at no. 0, 1 at no. 1" in text
     assert re.search(r"1\* +t0001 +succeeded +1 .*layer {_name conv, k 3}", text)
     assert 'layer choice {"_name": "a"}' in text
@@ -193,10 +193,10 @@ def test_show_minimises_where_the_tuner_does_and_stars_a_loss(place, capsys):
 
 def test_show_of_a_trial_cut_off_and_of_no_trial(place, capsys):
     recorder = Recorder(place, "cut00001")
-    assert "no trial has a result yet" in said(capsys, "show", "cut00001")
+    assert "no trial has a result yet" in output(capsys, "show", "cut00001")
     recorder.run(0, "a", 0, 0, lr=0.1)
     recorder.metric(1, "a", 0, 0.4, 0)
-    assert re.search(r"cut off +0\.4 so far +1 +–", said(capsys, "show", "cut00001"))
+    assert re.search(r"cut off +0\.4 so far +1 +–", output(capsys, "show", "cut00001"))
 
 
 def test_output_that_is_read_only_in_part_is_no_error(place, tmp_path):
@@ -259,32 +259,32 @@ def test_best_of_an_experiment_without_its_trials_files_still_has_a_command(ours
     from trial.__main__ import parse
 
     shutil.rmtree(ours.folder / "environments")
-    found = best_facts(load_experiment("ours0001"))
-    args, given = parse(shlex.split(found["retrain"])[3:])
+    facts = best_facts(load_experiment("ours0001"))
+    args, given = parse(shlex.split(facts["retrain"])[3:])
     weights = str(tmp_path / "the code" / "my weights.pth")
     assert given == {"batch_size": 16, "lr": EFFECTIVE["lr"], "weights": weights, "epochs": 6}
-    assert (args.cache, found["weights"], found["evaluate"]) == (tmp_path / "the code" / "old", None, None)
+    assert (args.cache, facts["weights"], facts["evaluate"]) == (tmp_path / "the code" / "old", None, None)
 
 
 def test_best_names_the_weights_and_a_command_that_evaluates_them(ours, tmp_path, capsys):
     from trial.__main__ import parse
 
-    found = best_facts(load_experiment("ours0001"))
+    facts = best_facts(load_experiment("ours0001"))
     weights = ours.output("t0001") / "best.pt"
-    args, given = parse(shlex.split(found["evaluate"])[3:])
+    args, given = parse(shlex.split(facts["evaluate"])[3:])
     assert (args.evaluate, args.split, args.cache, given) == (weights, "evaluation", tmp_path / "it's a cache", {})
-    assert found["weights"] == str(weights)
+    assert facts["weights"] == str(weights)
     weights.unlink()
-    text = said(capsys, "best", "ours0001")
+    text = output(capsys, "best", "ours0001")
     assert f"none: no best.pt in {weights.parent}" in text and "--evaluate" not in text and "Retrain it" in text
 
 
 def test_best_gives_each_figure_its_n_and_spread(ours, capsys):
-    found = json.loads(said(capsys, "best", "ours0001", "--format", "json"))
-    assert (found["trial_id"], found["sequence"], found["score"], found["validation_n"]) == ("t0001", 1, 0.8, 200)
-    assert found["score_se"] == pytest.approx((0.8 * 0.2 / 200) ** 0.5)
-    assert found["evaluation"]["top1_se"] == pytest.approx((0.78 * 0.22 / 400) ** 0.5)
-    text = re.sub(r"\s+", " ", said(capsys, "best", "ours0001"))
+    facts = json.loads(output(capsys, "best", "ours0001", "--format", "json"))
+    assert (facts["trial_id"], facts["sequence"], facts["score"], facts["validation_n"]) == ("t0001", 1, 0.8, 200)
+    assert facts["score_se"] == pytest.approx((0.8 * 0.2 / 200) ** 0.5)
+    assert facts["evaluation"]["top1_se"] == pytest.approx((0.78 * 0.22 / 400) ** 0.5)
+    text = re.sub(r"\s+", " ", output(capsys, "best", "ours0001"))
     assert "80.0 % ± 2.8 points (binomial standard error; 95 % 73.9 to 85.0 %, n = 200 images)" in text
     assert "top-1 78.0 % ± 2.1 points, top-3 85.0 %, macro 77.0 % (n = 400 images); not used for the choice" in text
 
@@ -293,19 +293,19 @@ def test_best_of_another_script_is_its_command_and_parameters(place, capsys):
     recorder = Recorder(place, "else0001", trialCommand="python mnist.py --data d", tuner={"name": "TPE"})
     for sequence, loss in enumerate((2.0, 0.5)):
         recorder.trial(sequence, loss, layer={"_name": "conv", "k": sequence})
-    text = said(capsys, "best", "else0001")
+    text = output(capsys, "best", "else0001")
     assert "python mnist.py --data d" in text and '{"layer": {"_name": "conv", "k": 1}}' in text
     assert "0.5 (lowest of 2 trials; n and spread not reported)" in text and "python -m trial" not in text
 
 
-def test_best_tells_where_nni_shows_another_trials_parameters(place, capsys):
+def test_best_says_that_nni_shows_another_trials_parameters(place, capsys):
     recorder = Recorder(place, "swap0001")
     for sequence, name in enumerate("ab"):
         recorder.run(sequence, name, sequence, sequence, lr=0.1 + sequence)
     for name, swapped in (("a", 1), ("b", 0)):
         recorder.metric(5, name, swapped, 0.5 + swapped / 10)
         recorder.event(6, name, "SUCCEEDED")
-    text = re.sub(r"\s+", " ", said(capsys, "best", "swap0001"))
+    text = re.sub(r"\s+", " ", output(capsys, "best", "swap0001"))
     assert (
         "Trial a (no. 0)" in text and "lr 1.1" in text and "another trial's parameters here; these are the true" in text
     )
@@ -314,14 +314,14 @@ def test_best_tells_where_nni_shows_another_trials_parameters(place, capsys):
 def test_the_words_of_show_and_best_of_the_recorded_pair(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")
     folder = ROOT / "analysis" / "recorded" / "tpe"
-    golden("experiment.txt", "\n".join(said(capsys, command, folder) for command in ("show", "best")))
+    golden("experiment.txt", "\n".join(output(capsys, command, folder) for command in ("show", "best")))
 
 
 def test_confirm_names_the_command_that_it_is_now(capsys):
-    assert "python -m experiments confirm abc --top 3" in said(capsys, "confirm", "abc", "--top", "3", code=1)
+    assert "python -m experiments confirm abc --top 3" in output(capsys, "confirm", "abc", "--top", "3", code=1)
 
 
 def test_best_without_a_result_is_one_line(place, capsys):
     Recorder(place, "fail0001").trial(0, None, state="FAILED")
-    line = said(capsys, "best", "fail0001", code=1)
+    line = output(capsys, "best", "fail0001", code=1)
     assert line.startswith("error: no trial of fail0001 has ended with a result (1 failed)") and line.count("\n") == 1

@@ -58,8 +58,8 @@ SCORES = {
 
 def test_the_top_is_chosen_on_validation_and_failures_are_never_in_it(nni):
     """The best by evaluation is not the best by validation; the failed trial reported 0.99 before it failed."""
-    found = search(nni, "search01", (0.8, 0.01), (0.9, 0.02), (None, 0.05), (0.7, 0.03))
-    configurations, notes = choose_configurations([found], 2, FIELDS)
+    record = search(nni, "search01", (0.8, 0.01), (0.9, 0.02), (None, 0.05), (0.7, 0.03))
+    configurations, notes = choose_configurations([record], 2, FIELDS)
     assert [c.parameters for c in configurations] == [
         {"lr": 0.02, "momentum": 0.1},
         {"lr": 0.01, "momentum": 0.1},
@@ -86,32 +86,32 @@ def test_the_same_configuration_twice_in_one_search_counts_once_with_its_best(nn
 
 def test_a_default_among_the_top_is_trained_once_and_alone_is_nothing_to_confirm(nni):
     lr = {"lr": SPACE["lr"], "momentum": {"_type": "choice", "_value": [0.9]}}
-    found = search(nni, "search01", (0.8, 0.02), searchSpace=lr)
-    configurations, _ = choose_configurations([found], 1, FIELDS | {"lr": {"type": "float", "default": 0.5}})
+    record = search(nni, "search01", (0.8, 0.02), searchSpace=lr)
+    configurations, _ = choose_configurations([record], 1, FIELDS | {"lr": {"type": "float", "default": 0.5}})
     assert configurations[1].parameters == {"lr": 0.5, "momentum": 0.9}
     same = FIELDS | {"lr": {"type": "float", "default": 0.02}, "momentum": {"type": "float", "default": 0.1}}
     with pytest.raises(ExperimentError, match="nothing to confirm"):
-        choose_configurations([found], 1, same)
+        choose_configurations([record], 1, same)
     both, notes = choose_configurations([search(nni, "search02", (0.8, 0.02), (0.7, 0.03))], 2, same)
     assert [c.name for c in both] == ["rank 2", "default"] and both[1].promises[0]["rank"] == 1
     assert notes == ["the default is itself among the top configurations: it is trained once"]
 
 
 def test_seeds_are_fresh(nni):
-    told = search(nni, "search01", (0.8, 0.01), (0.9, 0.02))
+    record = search(nni, "search01", (0.8, 0.01), (0.9, 0.02))
     for trial, seed in zip(("t0000", "t0001"), (2, 4)):
         folder = nni / "search01/environments/local-env/trials" / trial
         folder.mkdir(parents=True)
         received = {"lr": 0.01 if trial == "t0000" else 0.02, "momentum": 0.1}
-        said = {"received": received, "effective": received | {"seed": seed}}
-        (folder / "hyperparameters.json").write_text(json.dumps(said))
-    assert fresh_seeds([load_experiment(told.folder)], 4, [0]) == [1, 3, 5, 6]
+        hyperparameters = {"received": received, "effective": received | {"seed": seed}}
+        (folder / "hyperparameters.json").write_text(json.dumps(hyperparameters))
+    assert fresh_seeds([load_experiment(record.folder)], 4, [0]) == [1, 3, 5, 6]
     assert fresh_seeds([search(nni, "search02", (0.8, 0.01))], 2, [1]) == [2, 3]
 
 
 def test_types_are_the_trials():
-    told = typed({"batch_size": 32.0, "lr": 1, "arch": "resnet18", "other": 3}, FIELDS)
-    assert [(value, type(value)) for value in told.values()] == [(32, int), (1.0, float), ("resnet18", str), (3, int)]
+    values = typed({"batch_size": 32.0, "lr": 1, "arch": "resnet18", "other": 3}, FIELDS)
+    assert [(value, type(value)) for value in values.values()] == [(32, int), (1.0, float), ("resnet18", str), (3, int)]
     odd = {"batch_size": 32.5, "epochs": float("inf"), "seed": True}
     assert typed(odd, FIELDS) == odd and typed(odd, FIELDS)["seed"] is True
 
@@ -120,10 +120,10 @@ def test_fixed_settings_are_carried_and_the_seed_is_not(nni):
     command = "python -m trial --weights none --image-px=32 --seed 7 --cache '/a b/cache' --threads 1"
     service = {"platform": "local", "trialCommand": command, "trialCodeDirectory": str(nni)}
     more = {"maxTrialDuration": "5m", "trainingService": service, "assessor": {"name": "Medianstop"}}
-    found = search(nni, "search01", (0.8, 0.01), trialCommand=command, **more)
-    flags = common_flags([found])
+    record = search(nni, "search01", (0.8, 0.01), trialCommand=command, **more)
+    flags = common_flags([record])
     assert flags == {"weights": "none", "image_px": "32", "cache": "/a b/cache", "threads": "1"}
-    settings = settings_of(found, flags)
+    settings = settings_of(record, flags)
     assert settings["trialCommand"] == "python -m trial --weights none --image-px 32 --cache '/a b/cache' --threads 1"
     assert settings["trainingService"] == service | {"trialCommand": settings["trialCommand"]}
     assert settings["maxTrialDuration"] == "5m" and "assessor" not in settings
@@ -138,12 +138,12 @@ def test_searches_of_other_settings_and_other_trials_are_refused_in_one_line(nni
     assert main(["confirm", "search01", "search02"]) == 1
     assert "search01 and search02 fixed epochs differently (epochs: 5 and 6)" in capsys.readouterr().err
     assert main(["confirm", foreign.id]) == 1
-    said = capsys.readouterr().err
-    assert "search03 runs 'python train.py'" in said and said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert "search03 runs 'python train.py'" in output and output.count("\n") == 1
     assert not (nni.parent / "runs").exists()
 
 
-def test_what_cannot_be_confirmed_is_told(nni, capsys):
+def test_what_cannot_be_confirmed_is_refused(nni, capsys):
     search(nni, "search01", (0.8, 0.01), (0.9, 0.02))
     search(nni, "search02", (0.8, 0.01), tuner={"name": "TPE", "classArgs": {}})
     for words, message in (
@@ -155,8 +155,8 @@ def test_what_cannot_be_confirmed_is_told(nni, capsys):
         (["search01"], "has no trial/ any more"),
     ):
         assert main(["confirm", *words]) == 1
-        said = capsys.readouterr()
-        assert message in said.err and said.err.count("\n") == 1 and not said.out
+        output = capsys.readouterr()
+        assert message in output.err and output.err.count("\n") == 1 and not output.out
 
 
 def test_the_experiment_is_a_batch_of_flat_sets(plan, tmp_path):
@@ -224,9 +224,11 @@ def test_the_command_goes_on_where_it_was_cut_off(plan, nni, capsys):
     write_plan(folder, plan)
     words = ["confirm", "search01", "--top", "2", "--seeds", "3", "--no-launch"]
     assert main(words) == 0
-    said = capsys.readouterr()
-    assert said.out == f"python -m experiments launch {folder / 'confirm.yml'}\n"
-    assert "0 of 9 trainings have ended" in said.err and "python -m experiments confirm search01 --top 2" in said.err
+    output = capsys.readouterr()
+    assert output.out == f"python -m experiments launch {folder / 'confirm.yml'}\n"
+    assert (
+        "0 of 9 trainings have ended" in output.err and "python -m experiments confirm search01 --top 2" in output.err
+    )
     first = confirming(nni, plan)
     train(first, plan, dict(list(SCORES.items())[:4]))
     assert main(words) == 0
@@ -240,8 +242,8 @@ def test_the_command_goes_on_where_it_was_cut_off(plan, nni, capsys):
     assert json.loads((folder / "experiments.json").read_text()) == ["conf0001"]
     shutil.rmtree(first.folder)
     assert main(words) == 0
-    said = capsys.readouterr().err
-    assert "note: no experiment 'conf0001'" in said and "0 of 9 trainings have ended" in said
+    output = capsys.readouterr().err
+    assert "note: no experiment 'conf0001'" in output and "0 of 9 trainings have ended" in output
 
 
 def test_the_command_ends_with_verdict_table_and_files(plan, nni, capsys):
@@ -250,9 +252,9 @@ def test_the_command_ends_with_verdict_table_and_files(plan, nni, capsys):
     recorder = confirming(nni, plan)
     train(recorder, plan, SCORES)
     assert main(["confirm", "search01", "--top", "2", "--seeds", "3", "--out", str(folder)]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("verdict: difference_shown\n") and "rank 2 (chosen)" in said
-    assert f"report: {folder / 'report.html'}" in said
+    output = capsys.readouterr().out
+    assert output.startswith("verdict: difference_shown\n") and "rank 2 (chosen)" in output
+    assert f"report: {folder / 'report.html'}" in output
     result = json.loads((folder / "confirm.json").read_text())
     assert result["verdict"] == "difference_shown" and result["experiments"] == ["conf0001"]
     assert result["headline"] in (folder / "report.html").read_text() and (folder / "cells.csv").exists()
@@ -343,3 +345,28 @@ def test_a_second_batch_has_what_the_first_left_out(pretended):
 def test_the_time_of_a_batch_is_that_of_its_trials(limit, cells, duration):
     part = part_of("balance", 2)
     assert batch_settings(part, part.cells[:cells], limit)["maxExperimentDuration"] == duration
+
+
+def test_a_plan_of_an_earlier_version_finds_its_experiments(tmp_path):
+    """The name holds a digest of all that is trained: another one, and every training would be repeated."""
+    content = {
+        "request": {"experiments": ["a1b2c3d4"], "top": 1, "seeds": 2},
+        "configurations": [
+            {
+                "name": "rank 1",
+                "parameters": {"lr": 0.02, "momentum": 0.1},
+                "promises": [{"experiment": "a1b2c3d4", "trial": "t1", "rank": 1, "val_accuracy": 0.9}],
+            },
+            {"name": "default", "parameters": {"lr": 0.001, "momentum": 0.9}, "promises": []},
+        ],
+        "seeds": [1, 2],
+        "settings": {"trialCodeDirectory": "/project", "trialCommand": "python -m trial"},
+        "fields": {"lr": {"type": "float", "default": 0.001}},
+        "searches": [{"id": "a1b2c3d4", "expected_optimism": 0.01}],
+        "notes": ["a note"],
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(content))
+    plan = read_plan(tmp_path, ConfirmationPlan)
+    assert plan.experiment == "confirm_a1b2c3d4_ffb68e3f"
+    write_plan(tmp_path, plan)
+    assert json.loads((tmp_path / "plan.json").read_text()) == content

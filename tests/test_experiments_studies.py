@@ -30,7 +30,7 @@ def parts(name: str, **values: Any) -> list[Part]:
 
 
 def refused(words: list[str], capsys: Any) -> str:
-    """What `study` says when it refuses."""
+    """What `study` prints when it refuses."""
     assert main(["study", *words]) == 1
     error = capsys.readouterr().err
     assert "Traceback" not in error
@@ -146,10 +146,10 @@ def test_weights_that_no_study_takes_are_refused(tmp_path, capsys):
 
 
 def test_make_studies_checks_all_at_once_and_ends_with_the_report():
-    said = subprocess.run(
+    output = subprocess.run(
         ["make", "-n", "studies", "WEIGHTS=w.pth"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    commands = [line.split("python -m ")[1] for line in said.splitlines() if "python -m " in line]
+    commands = [line.split("python -m ")[1] for line in output.splitlines() if "python -m " in line]
     (run,) = [shlex.split(command)[1:] for command in commands if command.startswith("experiments study")]
     options = parse(run)
     assert set(options.names) == set(STUDIES) and options.demo and options.weights == "w.pth"
@@ -173,7 +173,7 @@ def test_what_differs_from_the_folders_plan_is_named_in_each_part(tmp_path, caps
     error = refused([*words, "--set", "lr=0.01", "--set", "epochs=10"], capsys)
     assert "distill with epochs=30 instead of epochs=10 (teachers); repeat that" in error
     error = refused([*words, "--set", "lr=0.02"], capsys)
-    assert "distill with lr=0.01 instead of lr=0.02; repeat that" in error  # told once of both parts
+    assert "distill with lr=0.01 instead of lr=0.02; repeat that" in error  # once for both parts
     error = refused([*words, "--set", "lr=0.01", "--set", "teacher=/best.pt"], capsys)
     assert "distill with no teacher instead of teacher=/best.pt; repeat that" in error
     plan_in(tmp_path / "b", "pretrained", *parts("pretrained", weights="/a.pth"))
@@ -237,7 +237,7 @@ TEACHERS = {0: 0.7, 1: 0.9, 2: 0.8}  # validation accuracy by seed
 
 @pytest.fixture
 def teaching(tmp_path, monkeypatch, capsys):
-    """Runs a distillation whose three teachers have ended; returns exit code, what was said and the students' part (None
+    """Runs a distillation whose three teachers have ended; returns exit code, what was printed and the students' part (None
     where it came to none). `cut` are seeds of teachers that the time limit ended, `lost` those whose best.pt is gone."""
     monkeypatch.setenv("HOME", str(tmp_path))
     ran = []
@@ -267,10 +267,10 @@ def teaching(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_the_best_teacher_that_ended_with_its_weights_teaches(teaching, tmp_path, cut, lost, seed, why):
-    code, said, students = teaching(cut, lost)
-    assert code == 0, said
+    code, errors, students = teaching(cut, lost)
+    assert code == 0, errors
     assert students.fields["teacher"].endswith(f"/t{seed:04d}/best.pt")
-    assert (why in said and said.count("\n") == 2) if why else "is the teacher" not in said
+    assert (why in errors and errors.count("\n") == 2) if why else "is the teacher" not in errors
 
     recorded(tmp_path, students, lambda value, seed: {"curve": [0.4, 0.5], "right": (5,) * 5})
     page = study_page("distill", tmp_path / "out")[0]
@@ -281,6 +281,6 @@ def test_the_best_teacher_that_ended_with_its_weights_teaches(teaching, tmp_path
 
 
 def test_a_study_without_a_teacher_that_ended_is_refused(teaching):
-    code, said, students = teaching(cut=[0, 1, 2])
-    assert code == 1 and students is None and said.count("\n") == 1
-    assert "none of its 3 trainings ended with a best.pt, so that there is no teacher; name one with --set" in said
+    code, errors, students = teaching(cut=[0, 1, 2])
+    assert code == 1 and students is None and errors.count("\n") == 1
+    assert "none of its 3 trainings ended with a best.pt, so that there is no teacher; name one with --set" in errors

@@ -19,17 +19,17 @@ def test_confirm_is_interrupted_returns_and_ends_with_a_verdict(nni_env, tiny_ca
     home = Path(nni_env["HOME"]) / "nni-experiments"
     home.mkdir(exist_ok=True)
     command = f"python -m trial --weights none --image-px 32 --epochs 1 --seed 1 --cache {tiny_cache}"
-    told = {"trialCommand": command, "trialCodeDirectory": str(ROOT), "maxTrialDuration": "5m"}
-    search(home, "searched", (0.4, 0.02), (0.3, 0.03), **told)
+    settings = {"trialCommand": command, "trialCodeDirectory": str(ROOT), "maxTrialDuration": "5m"}
+    search(home, "searched", (0.4, 0.02), (0.3, 0.03), **settings)
     out = tmp_path / "confirmed"
     words = ["confirm", "searched", "--top", "1", "--seeds", "2", "--out", str(out)]
 
-    code, said = interrupted_at("1 of 4 trials", "experiments", *words, env=nni_env)
-    assert code == 130, "".join(said)
+    code, lines = interrupted_at("1 of 4 trials", "experiments", *words, env=nni_env)
+    assert code == 130, "".join(lines)
     assert (
-        "is still running. Continue with the same command: python -m experiments confirm searched --top 1" in said[-1]
+        "is still running. Continue with the same command: python -m experiments confirm searched --top 1" in lines[-1]
     )
-    assert "Traceback" not in "".join(said) and not (out / "confirm.json").exists()
+    assert "Traceback" not in "".join(lines) and not (out / "confirm.json").exists()
 
     done = run_module("experiments", *words, env=nni_env, timeout=200)
     assert done.returncode == 0, done.stderr

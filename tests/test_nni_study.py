@@ -20,9 +20,9 @@ def test_a_study_goes_on_after_a_kill_and_misses_no_training(nni_env, tiny_cache
     words = ["study", "early_stopping", "--seeds", "2", "--cache", str(tiny_cache), *small, "--out", str(out)]
     registry = Path(nni_env["HOME"]) / "nni-experiments" / ".experiment"
 
-    code, said = interrupted_at("1 of 4 trials", "experiments", *words, env=nni_env)
-    assert code == 130, "".join(said)
-    assert "the same command continues" in said[-1] and "Traceback" not in "".join(said)
+    code, lines = interrupted_at("1 of 4 trials", "experiments", *words, env=nni_env)
+    assert code == 130, "".join(lines)
+    assert "the same command continues" in lines[-1] and "Traceback" not in "".join(lines)
 
     name = json.loads((out / "plan.json").read_text())["parts"][0]["experiment"]
     entry = next(e for e in json.loads(registry.read_text()).values() if e["experimentName"] == name)
@@ -30,7 +30,7 @@ def test_a_study_goes_on_after_a_kill_and_misses_no_training(nni_env, tiny_cache
     manager.kill()
     manager.wait(10)
 
-    done = run_module("experiments", *words, env=nni_env, timeout=240)
+    done = run_module("experiments", *words, env=nni_env, timeout=400)
     assert done.returncode == 0, done.stderr
     entries = json.loads(registry.read_text())
     assert {e["experimentName"] for e in entries.values()} == {name} and len(entries) == 2

@@ -40,12 +40,12 @@ def record(id_or_path: str, out: Path) -> tuple[Experiment, int]:
     """
     if out.exists():
         raise AnalysisError(f"{out} exists already; name a new folder with --out")
-    found, experiment = source(id_or_path), load_experiment(id_or_path)
+    place, experiment = source(id_or_path), load_experiment(id_or_path)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.partial-") as partial:
             copy = Path(partial) / "copy"
-            _write(experiment, found, copy)
+            _write(experiment, place, copy)
             size = sum(path.stat().st_size for path in copy.rglob("*") if path.is_file())
             copy.rename(out)
     except (OSError, sqlite3.Error) as error:
@@ -54,16 +54,16 @@ def record(id_or_path: str, out: Path) -> tuple[Experiment, int]:
     return experiment, size
 
 
-def _write(experiment: Experiment, found: Source, copy: Path) -> None:
+def _write(experiment: Experiment, place: Source, copy: Path) -> None:
     neutral = Neutral(experiment)
     (copy / "db").mkdir(parents=True)
-    database.rewrite(found.database, copy / "db" / "nni.sqlite", neutral.cell)
+    database.rewrite(place.database, copy / "db" / "nni.sqlite", neutral.cell)
     for trial in experiment.trials:
         if trial.folder is not None:
             environment = trial.folder.parent.parent.name if trial.folder.parent.name == "trials" else "local-env"
             _write_trial(trial, copy / "environments" / environment / "trials" / trial.trial_id, neutral)
     if tuner_errors(experiment):
-        _write_end(found.folder / "log" / "dispatcher.log", copy / "log", neutral)
+        _write_end(place.folder / "log" / "dispatcher.log", copy / "log", neutral)
 
 
 def _write_trial(trial: Trial, folder: Path, neutral: Neutral) -> None:

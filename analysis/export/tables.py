@@ -77,7 +77,7 @@ def _plain(cell: Any) -> Any:
 
 
 def _one_type_a_column(table: pd.DataFrame) -> pd.DataFrame:
-    """Parquet has one type a column; where a choice mixes numbers and texts, all become texts."""
+    """Parquet has one type per column; where a choice mixes numbers and texts, all become texts."""
     table = table.copy()
     for column in table.columns:
         present = table[column].dropna()

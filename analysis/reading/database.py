@@ -72,7 +72,7 @@ def rewrite(path: Path, copy: Path, cell: Callable[[str, str, Any], Any]) -> Non
 
 @contextmanager
 def _open(path: Path) -> Iterator[sqlite3.Connection]:
-    """A read-only connection. A manager that was killed may leave a journal to roll back, which a
+    """A read-only connection. A manager that was killed may leave behind a journal to roll back, which a
     read-only connection cannot do: then a copy of database and journal is read instead."""
     uri = f"{path.resolve().as_uri()}?mode=ro"
     if _readable(uri, path):
@@ -88,7 +88,7 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _readable(uri: str, path: Path, tries: int = 5) -> bool:
-    """False where a left journal stands in the way. A live manager's journal goes within milliseconds."""
+    """False where a journal that was left behind prevents reading. A live manager removes its journal within milliseconds."""
     for attempt in range(tries):
         try:
             with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
@@ -109,7 +109,7 @@ def _journal(path: Path) -> Path:
 def _chunks(
     connection: sqlite3.Connection, table: str, columns: str, condition: str = "1"
 ) -> Iterator[tuple[Any, ...]]:
-    """The rows of `table`, a chunk a SELECT; the read lock is free whenever this yields."""
+    """The rows of `table`, one chunk per SELECT; the read lock is free whenever this yields."""
     last = 0
     query = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? AND {condition} ORDER BY rowid LIMIT {CHUNK_ROWS}"
     while rows := connection.execute(query, (last,)).fetchall():
@@ -258,9 +258,9 @@ def _check_arguments(name: str, place: str, tuner: dict[str, Any]) -> None:
         _check(name, place, arguments, {"population_size": float})
 
 
-def _check(name: str, place: str, found: dict[str, Any], types: dict[str, type]) -> None:
+def _check(name: str, place: str, fields: dict[str, Any], types: dict[str, type]) -> None:
     for key, kind in types.items():
-        value = found.get(key)
+        value = fields.get(key)
         accepted = (int, float) if kind is float else kind
         odd = isinstance(value, bool) or not isinstance(value, accepted)
         if value is not None and (odd or (isinstance(value, float) and not math.isfinite(value))):

@@ -58,16 +58,9 @@ def registry(place: Path | None = None) -> dict[str, dict[str, Any]]:
     return {}
 
 
-def find(id_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of an experiment, from its id, its folder, or its nni.sqlite file.
-
-    Raises AnalysisError with what was named, where it was looked for, and the ids that exist.
-    """
-    return source(id_or_path).folder
-
-
 def source(id_or_path: str | os.PathLike[str]) -> Source:
-    """As `find`, with the database file beside the folder."""
+    """Folder and database of an experiment, from its id, its folder, or its nni.sqlite file. Raises AnalysisError with what
+    was named, where it was looked for, and the ids that exist."""
     requested = os.fspath(id_or_path)
     entry = registry().get(requested)
     folders = [Path(entry["logDir"]) / requested] if entry and entry.get("logDir") else []
@@ -93,12 +86,12 @@ def folders(place: Path | None = None) -> list[Path]:
     """Folders of all experiments of the registry in `place` (default: `home()`), there or not, then those with a
     database that it forgot, in `place` and in the working directories that it names."""
     place, entries = place or home(), registry(place)
-    found = {key: _folder(key, entry, place) for key, entry in entries.items()}
-    for directory in dict.fromkeys([place, *(folder.parent for folder in found.values())]):
+    known = {key: _folder(key, entry, place) for key, entry in entries.items()}
+    for directory in dict.fromkeys([place, *(folder.parent for folder in known.values())]):
         for path in sorted(directory.glob("*/db/nni.sqlite")):
             if path.parts[-3] != "_latest":
-                found.setdefault(path.parts[-3], path.parent.parent)
-    return list(found.values())
+                known.setdefault(path.parts[-3], path.parent.parent)
+    return list(known.values())
 
 
 def entry_of(experiment_id: str, folder: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ TAIL_BYTES = 16_384
 """Only the end of a log is read."""
 
 _OF_EVERY_BATCH = "(choice) should only contain numbers or strings"
-"""NNI's Batch tuner logs this as an error and goes on (nni/common/hpo_utils/validation.py)."""
+"""NNI's Batch tuner logs this as an error and continues (nni/common/hpo_utils/validation.py)."""
 
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\b")
 _STAMP = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\]")
@@ -46,8 +46,8 @@ def failure_reason(trial: Trial) -> str:
 def tuner_errors(experiment: Experiment) -> list[str]:
     """The last exception in the tuner's own log: NNI keeps saying RUNNING after its tuner has died."""
     lines = last_lines(experiment.folder / "log" / "dispatcher.log")
-    found = [line for line in lines if _EXCEPTION.match(line) or (" ERROR " in line and _OF_EVERY_BATCH not in line)]
-    return [f"the tuner's log has an error: {found[-1][:200]}"] if found else []
+    errors = [line for line in lines if _EXCEPTION.match(line) or (" ERROR " in line and _OF_EVERY_BATCH not in line)]
+    return [f"the tuner's log has an error: {errors[-1][:200]}"] if errors else []
 
 
 def tuner_death(folder: Path, since: float = 0.0) -> str | None:

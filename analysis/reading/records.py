@@ -33,7 +33,7 @@ class Trial:
     `parameters` are those the trial really ran with, `recorded` those NNI shows for it; where they come
     from different proposals, `parameters_mismatch` is set. `parameters_source` is "metric" (by the
     parameter id of the trial's own results), "file" (the trial's hyperparameters.json) or "event" (only
-    NNI's record; may be wrong). `parameters_confirmed`: the trial's file says the same.
+    NNI's record; may be wrong).
     """
 
     trial_id: str
@@ -47,7 +47,6 @@ class Trial:
     proposed_for: str  # trial id that the parameters were meant for; "" where not known
     parameters_source: str
     parameters_mismatch: bool
-    parameters_confirmed: bool
     effective: dict[str, Any]  # what the trial says it used, defaults and fixed settings included; may be empty
     intermediates: tuple[Intermediate, ...]  # of the last attempt, by position
     final: Any  # first final result, also of a failed trial; None where there is none

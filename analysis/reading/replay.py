@@ -238,7 +238,6 @@ def _parameter_fields(own: _Own, by_id: dict[str, list[Proposal]], warnings: lis
         "proposed_for": actual.trial_id,
         "parameters_source": source,
         "parameters_mismatch": mismatch,
-        "parameters_confirmed": isinstance(received, dict) and received == actual.parameters,
         "effective": effective if isinstance(effective, dict) else {},
         "customised": recorded.customised,
     }

@@ -33,30 +33,30 @@ class Design(NamedTuple):
     """The first trials that an experiment file sets: those it gives, then a number sampled at random with a seed of their own."""
 
     given: list[dict[str, Any]]
-    drawn: int
+    random: int
     seed: int
 
     @property
     def size(self) -> int:
-        return len(self.given) + self.drawn
+        return len(self.given) + self.random
 
 
 def design(tuner: str, class_args: dict[str, Any] | None) -> Design:
     """Of size 0 for NNI's own tuners, which take no first trials."""
     args = (class_args or {}) if key_of(tuner) in SEEDED else {}
-    drawn = int(args.get("initial") or 0)
-    return Design(list(args.get("first") or []), drawn, int(args.get("initial_seed") or 0) if drawn else 0)
+    sampled = int(args.get("initial") or 0)
+    return Design(list(args.get("first") or []), sampled, int(args.get("initial_seed") or 0) if sampled else 0)
 
 
 def shared_trials(one: Design, other: Design) -> int:
     """Number of first trials that both have in one search space, whatever their tuners."""
     pairs = list(zip(one.given, other.given))
     given = next((index for index, (a, b) in enumerate(pairs) if a != b), len(pairs))
-    return given + (min(one.drawn, other.drawn) if same_draws(one, other) else 0)
+    return given + (min(one.random, other.random) if same_random_trials(one, other) else 0)
 
 
-def same_draws(one: Design, other: Design) -> bool:
-    return one.drawn > 0 and other.drawn > 0 and one.seed == other.seed
+def same_random_trials(one: Design, other: Design) -> bool:
+    return one.random > 0 and other.random > 0 and one.seed == other.seed
 
 
 def label(tuner: str) -> str:

@@ -1,4 +1,4 @@
-"""Tidy tables: a row a trial, a row an epoch."""
+"""Tidy tables: a row per trial, a row per epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .values import flatten
 
 
 def trials_table(experiment: Experiment) -> pd.DataFrame:
-    """One row a trial, in the order of proposal; failed trials stay in.
+    """One row per trial, in the order of proposal; failed trials stay in.
 
     Columns: trial_id, sequence, state, start and end (UTC), duration_s, then `params_<name>` (those the trial
     really ran with) and `final_<key>` (a plain number is `final_default`). Nested values are flattened with
@@ -37,16 +37,16 @@ def trials_table(experiment: Experiment) -> pd.DataFrame:
 
 
 def epochs_table(experiment: Experiment) -> pd.DataFrame:
-    """One row an intermediate result: trial_id, sequence, epoch (position, from 1), time (arrival, UTC), then
+    """One row per intermediate result: trial_id, sequence, epoch (position, from 1), time (arrival, UTC), then
     `intermediate_<key>`, a plain number as `intermediate_default`."""
-    found = [(trial, *pair) for trial in experiment.trials for pair in enumerate(trial.intermediates, start=1)]
+    results = [(trial, *pair) for trial in experiment.trials for pair in enumerate(trial.intermediates, start=1)]
     columns = {
-        "trial_id": [trial.trial_id for trial, _, _ in found],
-        "sequence": [trial.sequence for trial, _, _ in found],
-        "epoch": [epoch for _, epoch, _ in found],
-        "time": [result.time for _, _, result in found],
+        "trial_id": [trial.trial_id for trial, _, _ in results],
+        "sequence": [trial.sequence for trial, _, _ in results],
+        "epoch": [epoch for _, epoch, _ in results],
+        "time": [result.time for _, _, result in results],
     }
-    table = _frame(columns | _spread([result.value for _, _, result in found], "intermediate"))
+    table = _frame(columns | _spread([result.value for _, _, result in results], "intermediate"))
     table["epoch"] = table["epoch"].astype("int64")
     table["time"] = pd.to_datetime(table["time"].astype("float64"), unit="ms", utc=True).dt.as_unit("ms")
     return table

@@ -90,10 +90,10 @@ def interval_text(interval: Sequence[float] | None, percent: bool = True) -> str
     return f"{_number(interval[0], unit)} to {_number(interval[1], unit)}{unit.suffix}"
 
 
-def difference_text(value: float, percent: bool, signed: bool = False) -> str:
-    """A difference of two scores; without `signed` its size alone."""
+def difference_text(value: float, percent: bool) -> str:
+    """The size of a difference of two scores, without its sign."""
     unit = unit_of(percent)
-    return signed_text(value, unit) if signed else _number(abs(value), unit) + unit.difference
+    return _number(abs(value), unit) + unit.difference
 
 
 def _number(value: float, unit: Unit) -> str:

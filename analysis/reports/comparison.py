@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import plotly.graph_objects as go
 from ..export.tables import write_table
 from ..reading import startup
 from ..reading.locate import AnalysisError
-from ..reading.provenance import provenance
 from ..reading.records import Experiment, arm_names, is_percent
 from ..reading.tables import trials_table
 from ..reading.values import strict_json
@@ -29,6 +29,11 @@ PAIR_COLUMNS = ("Difference of means", "95 % (Welch t)", "p (exact)", "P(better)
 MOST_ROWS = 1000  # of the table of all trials
 MOST_WARNINGS = 200
 OPEN_UP_TO = 40  # trials
+CLASSES = "The best trial of each experiment: correct / n images of the class."
+STOPPING = (
+    "What each patience would have used and lost on these curves. A shorter one is an exact prefix of what ran; a longer one is "
+    "known only where every trial ran long enough. Lost: best accuracy of the whole curve less that of the prefix."
+)
 
 
 def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out: Path) -> Path:
@@ -53,36 +58,45 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
 
 def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The whole page; `summary` is what `stats.compare` says of these experiments."""
-    styles = arm_styles(experiments, summary)
-    names, colours = tuple(arm_names(experiments)), tuple(style.colour for style in styles)
-    percent = is_percent(experiments)
-    blocks: list[Block] = [*_arms(summary, percent), *_experiments(experiments, colours)]
-    for section in (
-        _best(experiments, styles),
-        _time(experiments, styles),
-        _curves(experiments, styles),
-        _best_of_k(experiments),
-        _parallel(experiments, styles),
-        _importance(experiments),
-        _over_parameter(experiments, styles),
-        _table("Evaluation accuracy by class", facts.class_rows(experiments), names, colours, CLASSES),
-        _table("Early stopping", facts.stopping_rows(experiments, percent), names, colours, STOPPING),
-        _failures(experiments, names, colours),
-    ):
-        blocks += section
-    blocks += [Heading("All trials"), *(_trials(experiment, name) for experiment, name in zip(experiments, names))]
-    blocks += [Heading("Warnings"), *(_warnings(*arm) for arm in zip(experiments, names, colours))]
-    blocks += _table(
-        "Provenance", [Row(label, tuple(cells)) for label, cells in provenance(experiments)], names, colours
-    )
+    page = _Page(experiments, arm_styles(experiments, summary))
+    blocks: list[Block] = [*_arms(summary, page.percent), *_experiments(page)]
+    for section in (_best, _time, _curves, _best_of_k, _parallel, _importance, _over_parameter):
+        blocks += section(page)
+    blocks += _table("Evaluation accuracy by class", facts.class_rows(experiments), page, CLASSES)
+    blocks += _table("Early stopping", facts.stopping_rows(experiments, page.percent), page, STOPPING)
+    blocks += _failures(page)
+    blocks += [Heading("All trials"), *map(_trials, experiments, page.names)]
+    blocks += [Heading("Warnings"), *map(_warnings, experiments, page.names, page.colours)]
+    blocks += _table("Provenance", facts.provenance_rows(experiments), page)
     title = " against ".join(arm["name"] for arm in summary["arms"])
     return _document(title, summary, blocks)
 
 
 def short_comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The statement and the table that it rests on, for a terminal."""
-    blocks = _arms(summary, is_percent(experiments)) or _experiments(experiments, ())
+    page = _Page(experiments, arm_styles(experiments, summary))
+    blocks = _arms(summary, page.percent) or _experiments(page)
     return _document("", summary, [block for block in blocks if not isinstance(block, Text)])
+
+
+@dataclass(frozen=True)
+class _Page:
+    """The experiments, one column or trace each, and how they are drawn."""
+
+    experiments: list[Experiment]
+    styles: list[Style]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(arm_names(self.experiments))
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        return tuple(style.colour for style in self.styles)
+
+    @property
+    def percent(self) -> bool:
+        return is_percent(self.experiments)
 
 
 def _document(title: str, summary: dict[str, Any], blocks: Sequence[Block]) -> Document:
@@ -107,16 +121,17 @@ def _arms(summary: dict[str, Any], percent: bool) -> list[Block]:
     return [
         Heading("The arms"),
         Table(tuple(arm["name"] for arm in arms), _arm_rows(arms, percent)),
-        Text(
-            "An arm is one tuner with its arguments, the seed aside, or the experiments of one --group.", caption=True
-        ),
+        _caption("An arm is one tuner with its arguments, the seed aside, or the experiments of one --group."),
         Heading("Arm against arm"),
         Table(PAIR_COLUMNS, tuple(pairs)),
-        Text(
-            "The verdict rests on p, which is multiplied by the number of pairs. The intervals are for each pair alone.",
-            caption=True,
+        _caption(
+            "The verdict rests on p, which is multiplied by the number of pairs. The intervals are for each pair alone."
         ),
     ]
+
+
+def _caption(text: str) -> Text:
+    return Text(text, caption=True)
 
 
 def _arm_rows(arms: list[dict[str, Any]], percent: bool) -> tuple[Row, ...]:
@@ -147,81 +162,79 @@ def pair_row(pair: dict[str, Any], percent: bool) -> Row:
     return Row(f"{pair['arms'][1]} less {pair['arms'][0]}", cells)
 
 
-def _experiments(experiments: list[Experiment], colours: tuple[str, ...]) -> list[Block]:
-    if is_percent(experiments):
+def _experiments(page: _Page) -> list[Block]:
+    if page.percent:
         caption = (
             "The best trial is the one with the best validation accuracy, so this accuracy is optimistic (selection bias); its "
             "interval covers the sampling of images only. The evaluation split was not used for any choice."
         )
     else:
         caption = "The best trial is the one with the best score, so this score is optimistic (selection bias)."
-    table = Table(tuple(arm_names(experiments)), facts.experiment_rows(experiments), colours=colours)
-    return [Heading("The experiments"), table, Text(caption, caption=True)]
+    return _table("The experiments", facts.experiment_rows(page.experiments), page, caption)
 
 
 def _section(title: str, figure: go.Figure | None, caption: str) -> list[Block]:
     """Without a figure, the caption says why."""
-    return [Heading(title), *([] if figure is None else [Figure(figure)]), Text(caption, caption=True)]
+    return [Heading(title), *([] if figure is None else [Figure(figure)]), _caption(caption)]
 
 
-def _best(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
-    names = arm_names(experiments)
-    counts = " and ".join(f"{len(e.trials)} trials of {name}" for e, name in zip(experiments, names, strict=True))
-    if len(experiments) > 3:
-        counts = f"{sum(len(e.trials) for e in experiments)} trials of {len(experiments)} experiments"
+def _best(page: _Page) -> list[Block]:
+    counts = " and ".join(f"{len(e.trials)} trials of {name}" for e, name in zip(page.experiments, page.names))
+    if len(page.experiments) > 3:
+        counts = f"{sum(len(e.trials) for e in page.experiments)} trials of {len(page.experiments)} experiments"
     caption = (
         f"{counts}. Line: best of the trials so far. Dot: one trial. Cross: a trial without a result. "
         "Dashed: end of the tuner's random start-up; all trials left of it are sampled at random."
     )
-    return _section("Best so far", figures.best_figure(experiments, styles), caption)
+    return _section("Best so far", figures.best_figure(page.experiments, page.styles), caption)
 
 
-def _time(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
+def _time(page: _Page) -> list[Block]:
     caption = (
         "The same against wall clock, at the end of each trial, failed ones included; pauses before a resume are left out. "
         "Each line is one run, which also depends on other load on the machine and on the number of trials at a time."
     )
-    return _section("Best so far against wall clock", figures.time_figure(experiments, styles), caption)
+    return _section("Best so far against wall clock", figures.time_figure(page.experiments, page.styles), caption)
 
 
-def _curves(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
-    curves = [curve for experiment in experiments for curve in series.learning_curves(experiment)]
-    total = sum(bool(trial.intermediates) for experiment in experiments for trial in experiment.trials)
+def _curves(page: _Page) -> list[Block]:
+    curves = [curve for experiment in page.experiments for curve in series.learning_curves(experiment)]
+    total = sum(bool(trial.intermediates) for experiment in page.experiments for trial in experiment.trials)
     if not curves:
         return []
     caption = (
         f"{len(curves)} of {total} trials with intermediate results; thick: the best trial of each experiment. Cross: early "
         f"stopping ended the trial there ({sum(curve.stopped_early for curve in curves)} trials)."
     )
-    return _section("Learning curves", figures.curves_figure(experiments, styles), caption)
+    return _section("Learning curves", figures.curves_figure(page.experiments, page.styles), caption)
 
 
-def _best_of_k(experiments: list[Experiment]) -> list[Block]:
+def _best_of_k(page: _Page) -> list[Block]:
     title = "Expected best of k random trials"
-    scores, refusal = pooled_startup(experiments)
+    scores, refusal = pooled_startup(page.experiments)
     if refusal:
         return _section(title, None, f"Not shown: {refusal}. The curve holds for independent trials only.")
-    curve = best_of_k(scores, experiments[0].optimise_mode == "maximize")
+    curve = best_of_k(scores, page.experiments[0].optimise_mode == "maximize")
     unscored = sum(score is None for score in scores)
     caption = (
         f"Over the {curve.n} trials of all experiments ({unscored} without a result count as worst), up to half of them; unbiased "
         "(Tang 2020). It holds because every trial here was sampled independently at random; once a tuner chooses, it does not. "
         "The band is where 95 % of single searches of k of these trials end, not how well the mean is known."
     )
-    return _section(title, figures.best_of_k_figure(curve, is_percent(experiments)), caption)
+    return _section(title, figures.best_of_k_figure(curve, page.percent), caption)
 
 
-def _parallel(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
-    table = series.parallel(experiments)
+def _parallel(page: _Page) -> list[Block]:
+    table = series.parallel(page.experiments)
     if table is None:
         return []
     more = f" of {table.total}, evenly over the ranking" if table.total > len(table.trials) else ""
     caption = f"n = {len(table.trials)} trials with a result{more}. A line is a trial; thick: the best tenth."
-    return _section("Hyperparameters together", figures.parallel_figure(experiments, styles), caption)
+    return _section("Hyperparameters together", figures.parallel_figure(page.experiments, page.styles), caption)
 
 
-def _importance(experiments: list[Experiment]) -> list[Block]:
-    title, estimates = "Importance of each hyperparameter", importances(experiments)
+def _importance(page: _Page) -> list[Block]:
+    title, estimates = "Importance of each hyperparameter", importances(page.experiments)
     if not estimates:
         return []
     reasons = "; ".join(f"{one.name}: {one.reason}" for one in estimates if one.reason)
@@ -243,37 +256,27 @@ def _importance(experiments: list[Experiment]) -> list[Block]:
     return _section(title, figure, caption.rstrip())
 
 
-def _over_parameter(experiments: list[Experiment], styles: Sequence[Style]) -> list[Block]:
-    parameter = series.numeric_parameter(experiments)
+def _over_parameter(page: _Page) -> list[Block]:
+    parameter = series.numeric_parameter(page.experiments)
     if parameter is None:
         return []
-    n = sum(len(series.over_parameter(experiment, parameter).trial) for experiment in experiments)
-    figure = figures.parameter_figure(experiments, parameter, styles)
+    n = sum(len(series.over_parameter(experiment, parameter).trial) for experiment in page.experiments)
+    figure = figures.parameter_figure(page.experiments, parameter, page.styles)
     return _section(f"Trials over {parameter}", figure, f"n = {n} trials with a result.")
 
 
-CLASSES = "The best trial of each experiment: correct / n images of the class."
-STOPPING = (
-    "What each patience would have used and lost on these curves. A shorter one is an exact prefix of what ran; a longer one is "
-    "known only where every trial ran long enough. Lost: best accuracy of the whole curve less that of the prefix."
-)
-
-
-def _table(
-    title: str, rows: Sequence[Row], names: tuple[str, ...], colours: tuple[str, ...], caption: str = ""
-) -> list[Block]:
+def _table(title: str, rows: Sequence[Row], page: _Page, caption: str = "") -> list[Block]:
     """Nothing where there are no rows."""
     if not rows:
         return []
-    table = Table(names, tuple(rows), colours=colours)
-    return [Heading(title), table, *([Text(caption, caption=True)] if caption else [])]
+    table = Table(page.names, tuple(rows), colours=page.colours)
+    return [Heading(title), table, *([_caption(caption)] if caption else [])]
 
 
-def _failures(experiments: list[Experiment], names: tuple[str, ...], colours: tuple[str, ...]) -> list[Block]:
+def _failures(page: _Page) -> list[Block]:
     caption = "The last line of each trial's log. Failed trials are included in every count above."
-    rows = facts.failure_rows(experiments)
-    none = [Heading("Failures"), Text("No trial ended without success.", caption=True)]
-    return _table("Failures", rows, names, colours, caption) or none
+    table = _table("Failures", facts.failure_rows(page.experiments), page, caption)
+    return table or [Heading("Failures"), _caption("No trial ended without success.")]
 
 
 def _trials(experiment: Experiment, name: str) -> Details:

@@ -353,7 +353,7 @@ def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[
             "reported without a test.",
         ),
         *per_seed.section(
-            "Minus the default",
+            "Paired differences to the default",
             Figure(differences),
             "A dot per seed: both were trained with it. The intervals hold together.",
         ),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import statistics
+from collections.abc import Mapping
+from importlib import metadata
 from typing import Any
 
 from ..reading import startup
@@ -67,7 +70,7 @@ def _optimism(experiment: Experiment) -> str:
     if optimism is None:
         return formats.NONE
     bias, spread = (formats.difference_text(value, True) for value in (optimism.bias, optimism.spread))
-    return f"{bias} (n = {optimism.n_trials} trials of {optimism.n_images} images; SD of the trials beside this noise: {spread})"
+    return f"{bias} (n = {optimism.n_trials} trials of {optimism.n_images} images; SD between trials without that noise: {spread})"
 
 
 def _evaluation(best: Trial | None) -> str:
@@ -148,6 +151,53 @@ def failure_rows(experiments: list[Experiment]) -> Rows:
         Row(reason, tuple(f"{n} of {len(e.trials)} trials" for n, e in zip(numbers, experiments)))
         for reason, numbers in ordered
     )
+
+
+def provenance_rows(experiments: list[Experiment]) -> Rows:
+    """Where each number comes from."""
+    columns = [_provenance(experiment) for experiment in experiments]
+    return tuple(Row(label, tuple(column[label] for column in columns)) for label in columns[0])
+
+
+def _provenance(experiment: Experiment) -> dict[str, str]:
+    best, config, tuner = experiment.best, experiment.config, startup.label(experiment.tuner)
+    settings = {} if best is None else {k: v for k, v in best.effective.items() if k not in best.parameters}
+    made = made_with(best_result(best))
+    return {
+        "Experiment": experiment.id,
+        "Name": experiment.name or formats.NONE,
+        "Started": formats.date_text(experiment.started),
+        "Tuner and arguments": f"{tuner} {json.dumps(experiment.class_args, ensure_ascii=False)}",
+        "Search space": json.dumps(config.get("searchSpace"), ensure_ascii=False),
+        "Trial command": str(config.get("trialCommand", formats.NONE)),
+        "Settings of the best trial": formats.params_text(settings),
+        "Machine of the best trial": made["Machine"],
+        "Versions of the best trial": made["Versions"],
+        "Commit of its code": made["Commit of the code"],
+        "Digest of its photos": made["Digest of the photos"],
+        "Trials at a time": str(config.get("trialConcurrency", formats.NONE)),
+        "Folder": str(experiment.folder),
+        "NNI installed here": _nni_version(),
+    }
+
+
+def made_with(result: Mapping[str, Any]) -> dict[str, str]:
+    """Label and text of what a training's result.json records of its making; a dash where it has nothing."""
+    versions = result.get("versions")
+    return {
+        "Machine": formats.optional(result.get("compute")),
+        "Versions": formats.params_text(versions) if isinstance(versions, dict) else formats.NONE,
+        "Commit of the code": formats.optional(result.get("revision")),
+        "Digest of the photos": formats.optional(result.get("source_digest"))[:16],
+    }
+
+
+def _nni_version() -> str:
+    """From the package's metadata, without importing it; NNI does not record its version in the database."""
+    try:
+        return metadata.version("nni")
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def warnings_of(experiment: Experiment) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ..reading.provenance import made_with
 from ..render.document import Block, Heading, Row, Table, Text
 from ..render.formats import number_text, optional, seconds_text, signed_text
+from .facts import made_with
 from .figures import COLOURS, HOVER, empty_figure
 
 

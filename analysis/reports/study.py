@@ -235,7 +235,7 @@ def study_document(result: Result) -> Document:
     images, reference, notes = result["images"], result["reference"], " ".join(result["reported"]["notes"])
     blocks: list[Block] = [
         *per_seed.section("The arms", arms_table(result), arms_caption(result)),
-        *per_seed.section(f"Minus {reference}", differences_table(result), differences_caption(result)),
+        *per_seed.section(f"Paired differences to {reference}", differences_table(result), differences_caption(result)),
         *_figures(result),
         *_prefix_blocks(result),
         *class_blocks(result),

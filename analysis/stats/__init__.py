@@ -1,1 +1,1 @@
-"""What may be said of experiments and of their difference: the statistics, and the verdict in words."""
+"""The statistics of experiments and of their differences, and the verdict in words."""

@@ -1,5 +1,4 @@
-"""Which experiments are repeats of one configuration, and what stands in the way of comparing arms or should be known
-beside the comparison."""
+"""Which experiments are repeats of one configuration, and what prevents a comparison of arms or should be known beside it."""
 
 from __future__ import annotations
 
@@ -162,7 +161,7 @@ def shared_design(first: Sequence[Experiment], second: Sequence[Experiment]) -> 
         return [f"{note}the band permutes shared trials too and is rather too wide"] if shared else []
     if shared and all(design == every[0] for design in every):
         return [f"{note}the test holds, for these first trials alone"]
-    if any(startup.same_draws(one, other) for arm in designs for one, other in combinations(arm, 2)):
+    if any(startup.same_random_trials(one, other) for arm in designs for one, other in combinations(arm, 2)):
         return [
             "repeats of one arm begin with the same random trials, so that a lucky start can pass for a better tuner: give "
             "each repeat an initial_seed of its own, the same in both arms"

@@ -1,4 +1,4 @@
-"""How much each hyperparameter explains of the trials' ranks, with an interval, or why that cannot be said."""
+"""How much each hyperparameter explains of the trials' ranks, with an interval, or why it cannot be estimated."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _noncentral_f(ratio: float, freedom: tuple[int, int], shift: float) -> float
 def importances(experiments: Sequence[Experiment]) -> list[Importance]:
     """One per hyperparameter, over the randomly sampled trials of all arms that have a result.
 
-    Trials that a tuner chose are concentrated where results were good, so that one hyperparameter stands for another; they are
+    Trials that a tuner chose are concentrated where results were good, so that hyperparameters are correlated; they are
     left out. Refused: fewer than 20 such trials, or no two groups of at least 4 trials.
     """
     trials = [trial for experiment in experiments for trial in _random(experiment)]

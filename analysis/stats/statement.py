@@ -7,7 +7,7 @@ from typing import Any
 
 from ..reading.records import Experiment, arm_names, is_percent
 from ..render.document import Statement
-from ..render.formats import difference_text, range_text, score_text, unit_of
+from ..render.formats import difference_text, range_text, score_text, signed_text, unit_of
 from . import two_sample, verdict
 from .arms import Arm
 
@@ -84,29 +84,29 @@ def _band(band: two_sample.NullBand | None, difference: float, percent: bool) ->
     ]
 
 
-def of_repeats(arms: tuple[Arm, Arm], found: dict[str, Any], word: str, random: bool) -> Statement:
-    """Several experiments per arm. `found` has the comparison's numbers; `random`: no trial was chosen by a tuner."""
+def of_repeats(arms: tuple[Arm, Arm], numbers: dict[str, Any], word: str, random: bool) -> Statement:
+    """Several experiments per arm. `numbers` are those of the comparison; `random`: no trial was chosen by a tuner."""
     percent = _percent(arms)
-    sizes = " and ".join(f"{n} experiments of {arm.name}" for n, arm in zip(found["repeats"], arms))
+    sizes = " and ".join(f"{n} experiments of {arm.name}" for n, arm in zip(numbers["repeats"], arms))
     means = [score_text(sum(arm.bests) / len(arm.bests), percent) for arm in arms]
     apart = (
         f"Over {sizes}, the mean best of {arms[1].name} ({means[1]}) is "
-        f"{difference_text(found['difference'], percent)} {_where(found['difference'])} that of {arms[0].name} ({means[0]})."
+        f"{difference_text(numbers['difference'], percent)} {_where(numbers['difference'])} that of {arms[0].name} ({means[0]})."
     )
     details = [f"{AT_RANDOM}, {BY_CHANCE}"] if random else []
-    details += [apart, *_test(arms, found, percent), *_unequal(arms)]
-    details += [_too_few(found["repeats_needed"])] if found["repeats_needed"] else []
-    return Statement(word, _headline(arms, found, word), tuple(details), found)
+    details += [apart, *_test(arms, numbers, percent), *_unequal(arms)]
+    details += [_too_few(numbers["repeats_needed"])] if numbers["repeats_needed"] else []
+    return Statement(word, _headline(arms, numbers, word), tuple(details), numbers)
 
 
-def _test(arms: tuple[Arm, Arm], found: dict[str, Any], percent: bool) -> list[str]:
-    if found["interval"] is None:
+def _test(arms: tuple[Arm, Arm], numbers: dict[str, Any], percent: bool) -> list[str]:
+    if numbers["interval"] is None:
         return []
-    probability, (low, high) = found["probability_of_improvement"], found["probability_interval"]
-    several = f", multiplied by the {found['tests']} pairs compared" if found["tests"] > 1 else ""
+    probability, (low, high) = numbers["probability_of_improvement"], numbers["probability_interval"]
+    several = f", multiplied by the {numbers['tests']} pairs compared" if numbers["tests"] > 1 else ""
     return [
-        f"The 95 % interval of that difference is {range_text(found['interval'], unit_of(percent))} (Welch t), p = "
-        f"{found['p_value']:.3g} (exact Mann-Whitney{several}; the verdict rests on it, at the 5 % level).",
+        f"The 95 % interval of that difference is {range_text(numbers['interval'], unit_of(percent))} (Welch t), p = "
+        f"{numbers['p_value']:.3g} (exact Mann-Whitney{several}; the verdict rests on it, at the 5 % level).",
         f"The best of one experiment of {arms[1].name} is better than that of one of {arms[0].name} with probability "
         f"{probability:.2f} (95 % interval {low:.2f} to {high:.2f}).",
     ]
@@ -119,13 +119,13 @@ def _unequal(arms: tuple[Arm, Arm]) -> list[str]:
     return [f"The arms have {first:.4g} and {second:.4g} trials per experiment, and more trials find better bests."]
 
 
-def _headline(arms: tuple[Arm, Arm], found: dict[str, Any], word: str) -> str:
+def _headline(arms: tuple[Arm, Arm], numbers: dict[str, Any], word: str) -> str:
     if word == verdict.NO_DIFFERENCE:
         return "No difference can be shown."
     if word == verdict.NOT_ESTIMABLE:
-        return f"Which tuner is better cannot be estimated from {min(found['repeats'])} experiments of each."
+        return f"Which tuner is better cannot be estimated from {min(numbers['repeats'])} experiments of each."
     maximise = arms[0].maximises
-    better, other = reversed(arms) if (found["difference"] > 0) == maximise else arms
+    better, other = reversed(arms) if (numbers["difference"] > 0) == maximise else arms
     measure = "validation accuracy" if _percent(arms) else "score"
     return (
         f"A difference is shown: {better.name}'s best trials have {'higher' if maximise else 'lower'} {measure} than "
@@ -160,7 +160,7 @@ def _one_line(pair: dict[str, Any], percent: bool) -> str:
     first, second = pair["arms"]
     if pair["difference"] is None:
         return f"{first} and {second}: {pair['statement']}"
-    apart = difference_text(pair["difference"], percent, signed=True)
+    apart = signed_text(pair["difference"], unit_of(percent))
     p_value = "" if pair["p_value"] is None else f", p = {pair['p_value']:.3g} for all {pair['tests']} pairs together"
     return f"{second} less {first}: {apart}{p_value} ({pair['verdict'].replace('_', ' ')})."
 
