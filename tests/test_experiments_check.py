@@ -89,17 +89,13 @@ def findings(file, cache, *pairs, **more):
 
 
 def test_the_disk_that_the_trials_need_is_that_of_their_largest_network(tiny_cache, monkeypatch):
-    name = ROOT / "experiments" / "study.yml"  # two trials
-    mib = 400
-    monkeypatch.setattr("experiments.check.shutil.disk_usage", lambda _: SimpleNamespace(free=mib * 2**20))
-    assert errors(findings(name, tiny_cache)) == []
-    for arch in ("--set", "searched"):
-        experiment = read_experiment(name, Overrides(parse_set([f"cache={tiny_cache}", "weights=none", "image_px=32"])))
-        if arch == "searched":
-            experiment.config["searchSpace"] = {"arch": {"_type": "choice", "_value": ["resnet18", "resnet50"]}}
-            found = check(experiment)
-        else:
-            found = findings(name, tiny_cache, "arch=resnet50")
+    name = ROOT / "experiments" / "tpe.yml"
+    monkeypatch.setattr("experiments.check.shutil.disk_usage", lambda _: SimpleNamespace(free=400 * 2**20))
+    assert keys(findings(name, tiny_cache, max_trials=2)) == []
+    fields = parse_set([f"cache={tiny_cache}", "weights=none", "image_px=32"])
+    searched = read_experiment(name, Overrides(fields, max_trials=2))
+    searched.config["searchSpace"] = {"arch": {"_type": "choice", "_value": ["resnet18", "resnet50"]}}
+    for found in (findings(name, tiny_cache, "arch=resnet50", max_trials=2), check(searched)):
         assert keys(found) == ["disk.too_small"] and "400 MiB free, about 600 needed" in errors(found)[0]
 
 
