@@ -15,6 +15,7 @@ needs private parts of torch: written for 2.14.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import Counter
 from contextlib import ExitStack, nullcontext
@@ -123,6 +124,7 @@ class PretendedGpu:
         self.alive = self.peak = self.reserved = self.events = 0
         self._sizes: dict[int, int] = {}  # of storages
         self._pinned: weakref.WeakSet = weakref.WeakSet()
+        self._pinned_lock = threading.Lock()
         self._stack, self._operators = ExitStack(), _Operators(self)
 
     def reset(self) -> None:
@@ -171,13 +173,15 @@ class PretendedGpu:
 
     def _is_pinned(self, tensor: torch.Tensor) -> bool:
         key = tensor.untyped_storage()._cdata
-        return any(kept.untyped_storage()._cdata == key for kept in self._pinned)
+        with self._pinned_lock:  # the thread that reads ahead pins too
+            return any(pinned.untyped_storage()._cdata == key for pinned in self._pinned)
 
     def _pin(self, tensor: torch.Tensor) -> torch.Tensor:
         if not self._is_pinned(tensor):
             with _disable_current_modes():
                 tensor = tensor.detach().clone()
-            self._pinned.add(tensor)
+            with self._pinned_lock:
+                self._pinned.add(tensor)
         return tensor
 
     # -- operators -------------------------------------------------------------------------------------------------------

@@ -273,7 +273,8 @@ def recorded_comparison(tmp_path_factory) -> tuple[str, Path]:
 
     pair = [str(ROOT / "analysis" / "recorded" / name) for name in ("tpe", "evolution")]
     folder, output = tmp_path_factory.mktemp("recorded_comparison"), io.StringIO()
-    with contextlib.redirect_stdout(output):
+    with contextlib.redirect_stdout(output), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "100")
         assert main(["compare", *pair, "--out", str(folder)]) == 0
     return output.getvalue(), folder
 
