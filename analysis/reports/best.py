@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..reading.locate import AnalysisError
-from ..reading.provenance import best_result
-from ..reading.records import Experiment, Trial, validation_n
+from ..reading.records import Experiment, Trial, best_result, validation_n
 from ..reading.values import strict_json
 from ..render import formats
 from ..render.document import Block, Document, Heading, Row, Table, Text

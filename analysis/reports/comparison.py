@@ -10,11 +10,10 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..export.tables import write_table
+from ..export.tables import trials_table, write_table
 from ..reading import startup
 from ..reading.locate import AnalysisError
 from ..reading.records import Experiment, arm_names, is_percent
-from ..reading.tables import trials_table
 from ..reading.values import strict_json
 from ..render import formats, html
 from ..render.document import Block, Details, Document, Figure, Heading, Items, Row, Table, Text

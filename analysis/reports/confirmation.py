@@ -9,16 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from ..reading.provenance import best_result, shared_photos
-from ..reading.records import validation_n
+from ..reading.records import best_result, shared_photos, validation_n
 from ..reading.replication import Cell, Configuration, ConfirmationPlan, write_text
 from ..reading.values import strict_json
 from ..render import formats, html
 from ..render.document import Block, Document, Figure, Heading, Statement, Table
-from ..stats import verdict
 from ..stats.compare import evaluation
 from ..stats.paired import by_seed, holm, mean_interval, paired, seeds_needed, smallest_flip_p, spread
-from ..stats.statement import fields, statement_of
+from ..stats.statement import DIFFERENCE, NO_DIFFERENCE, NOT_ESTIMABLE, fields, statement_of
 from . import per_seed
 
 SPLITS = ("validation", "evaluation")
@@ -164,12 +162,12 @@ def confirmation_statement(result: Result) -> Statement:
     if chosen is None or pairs is None:
         reason = "No tuned configuration has a result." if chosen is None else "No seed has a result of both."
         headline = "Nothing can be said about the tuned configuration."
-        return Statement(verdict.NOT_ESTIMABLE, headline, (reason, *_failures(result)))
+        return Statement(NOT_ESTIMABLE, headline, (reason, *_failures(result)))
     word, comparisons = _verdict(pairs), result["comparisons"]
     details = (
         _choice(chosen, comparisons),
         _evaluation(chosen, default, pairs, comparisons),
-        *(_more_seeds(pairs, comparisons) if word == verdict.NO_DIFFERENCE else ()),
+        *(_more_seeds(pairs, comparisons) if word == NO_DIFFERENCE else ()),
         _sign_flip(pairs, comparisons),
         *_selection_bias(chosen),
         *_default_leads(chosen, default),
@@ -181,16 +179,16 @@ def confirmation_statement(result: Result) -> Statement:
 
 def _verdict(pairs: dict[str, Any]) -> str:
     if pairs["n"] < 2:
-        return verdict.NOT_ESTIMABLE
+        return NOT_ESTIMABLE
     if pairs["low"] is None:
-        return verdict.DIFFERENCE if pairs["p_flip_adjusted"] < 0.05 else verdict.NO_DIFFERENCE
-    return verdict.NO_DIFFERENCE if pairs["low"] <= 0 <= pairs["high"] else verdict.DIFFERENCE
+        return DIFFERENCE if pairs["p_flip_adjusted"] < 0.05 else NO_DIFFERENCE
+    return NO_DIFFERENCE if pairs["low"] <= 0 <= pairs["high"] else DIFFERENCE
 
 
 def _headline(word: str, pairs: dict[str, Any]) -> str:
-    if word == verdict.NOT_ESTIMABLE:
+    if word == NOT_ESTIMABLE:
         return "Whether the tuned configuration is better than the default cannot be estimated from one pair."
-    if word == verdict.NO_DIFFERENCE:
+    if word == NO_DIFFERENCE:
         return "No difference in evaluation accuracy between the tuned configuration and the default can be shown."
     better, other = ("tuned configuration", "default") if pairs["mean"] > 0 else ("default", "tuned configuration")
     return f"The {better} has higher evaluation accuracy than the {other}."

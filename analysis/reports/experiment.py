@@ -16,7 +16,7 @@ from ..reading.records import ENDED, Experiment, Trial, is_percent, validation_n
 from ..reading.values import score
 from ..render import formats
 from ..render.document import Block, Document, Heading, Items, Row, Table, Text
-from ..stats.arms import notes_between
+from ..stats.compare import notes_between
 from . import facts, series
 
 SHORT = 40  # trials that are shown without --all; of more, so many of the best and of the last

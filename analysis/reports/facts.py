@@ -11,8 +11,7 @@ from typing import Any
 
 from ..reading import startup
 from ..reading.logs import failure_reason, tuner_errors
-from ..reading.provenance import best_result
-from ..reading.records import ENDED, Experiment, Trial, is_percent, validation_n
+from ..reading.records import ENDED, Experiment, Trial, best_result, is_percent, validation_n
 from ..render import formats
 from ..render.document import Row
 from ..stats import early_stopping

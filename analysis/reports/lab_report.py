@@ -49,7 +49,7 @@ class Section:
     headline: str
     n: str
     settings: dict[str, Setting]
-    provenance: dict[str, Any]  # as `provenance.made_of` has it
+    provenance: dict[str, Any]  # as `made_of` has it
     experiments: list[str]
 
 

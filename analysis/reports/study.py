@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import plotly.graph_objects as go
 
 from ..reading.locate import AnalysisError
-from ..reading.provenance import shared_photos
+from ..reading.records import shared_photos
 from ..reading.replication import StudyPlan, known_ids, load_readable, read_plan, study_folder, write_text
 from ..reading.values import load_json, strict_json
 from ..render import formats, html, terminal

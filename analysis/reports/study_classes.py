@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from ..reading.provenance import best_result
-from ..reading.records import Trial
+from ..reading.records import Trial, best_result
 from ..stats.paired import holm
 
 if TYPE_CHECKING:

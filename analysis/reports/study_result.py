@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..reading.provenance import best_result, made_of
-from ..reading.records import Experiment, Trial
+from ..reading.records import Experiment, Trial, best_result, made_of
 from ..reading.replication import TEACHER, Cell, Part, StudyPlan, cells_of
 from ..reading.values import score
 from ..render.formats import ACCURACY, EPOCHS, LOSS, SECONDS, Unit
