@@ -17,7 +17,7 @@ from ..render.document import Block, Document, Figure, Heading, Statement, Table
 from ..stats.compare import evaluation
 from ..stats.paired import by_seed, holm, mean_interval, paired, seeds_needed, smallest_flip_p, spread
 from ..stats.statement import DIFFERENCE, NO_DIFFERENCE, NOT_ESTIMABLE, fields, statement_of
-from . import per_seed
+from . import facts, figures
 
 SPLITS = ("validation", "evaluation")
 
@@ -285,7 +285,7 @@ def configurations_table(result: Result) -> Table:
         cells = [formats.params_text(row["parameters"]), validation, difference, evaluation_text]
         rows.append((name, [*cells, f"{row['n']} of {row['planned']}"]))
     columns = ["Hyperparameters", "Validation", "Minus the default, validation", "Evaluation", "Trainings"]
-    return per_seed.rows_table(columns, rows, "Configuration")
+    return facts.rows_table(columns, rows, "Configuration")
 
 
 def optimism_table(result: Result) -> Table:
@@ -300,20 +300,20 @@ def optimism_table(result: Result) -> Table:
             label = f"{row['name']}: rank {entry['rank']} of {entry['experiment']}"
             rows.append((label, [*values, realized, formats.signed_text(entry["expected"])]))
     columns = ["Validation in the search", "Retrained", "Realized optimism", "Expected optimism"]
-    return per_seed.rows_table(columns, rows, "Configuration")
+    return facts.rows_table(columns, rows, "Configuration")
 
 
-def difference_rows(result: Result) -> list[per_seed.SeedRow]:
+def difference_rows(result: Result) -> list[figures.SeedRow]:
     """Each tuned configuration minus the default on validation, then the chosen one on evaluation, paired by seed."""
     pairs = [(f"{row['name']}, validation", row["less_default"]) for row in result["configurations"][:-1]]
     pairs.append((f"{result['chosen']}, evaluation", result["evaluation"]))
-    return [per_seed.difference_row(label, entry) for label, entry in pairs if entry is not None]
+    return [figures.difference_row(label, entry) for label, entry in pairs if entry is not None]
 
 
-def accuracy_rows(result: Result) -> tuple[list[per_seed.SeedRow], list[tuple[str, float]]]:
+def accuracy_rows(result: Result) -> tuple[list[figures.SeedRow], list[tuple[str, float]]]:
     """Retrained validation accuracies with their 95 % t intervals, and those that the searches had: (label, value)."""
     retrained = [row for row in result["configurations"] if row["validation"]["mean"] is not None]
-    rows = [per_seed.accuracy_row(row["name"], row["validation"]) for row in retrained]
+    rows = [figures.accuracy_row(row["name"], row["validation"]) for row in retrained]
     return rows, [(row["name"], entry["val_accuracy"]) for row in retrained for entry in row["optimism"]]
 
 
@@ -339,10 +339,10 @@ def training_rows(result: Result, cells: Sequence[Cell]) -> list[dict[str, Any]]
 def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[str, Any]) -> Document:
     """The page; `settings` are NNI's, of the plan."""
     accuracies, in_search = accuracy_rows(result)
-    differences = per_seed.difference_figure(difference_rows(result), "minus the default")
-    bias = per_seed.accuracy_figure(accuracies, "validation accuracy", in_search, "in the search")
+    differences = figures.difference_figure(difference_rows(result), "minus the default")
+    bias = figures.accuracy_figure(accuracies, "validation accuracy", in_search, "in the search")
     blocks: list[Block] = [
-        *per_seed.section(
+        *facts.section(
             "The configurations",
             configurations_table(result),
             "Mean ± standard deviation over the seeds. Minus the default: paired by seed, with intervals that hold together with "
@@ -350,17 +350,17 @@ def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[
             "tuned configurations. The evaluation split steered nothing; of the configurations that were not chosen it is "
             "reported without a test.",
         ),
-        *per_seed.section(
+        *facts.section(
             "Paired differences to the default",
             Figure(differences),
             "A dot per seed: both were trained with it. The intervals hold together.",
         ),
-        *per_seed.section(
+        *facts.section(
             "Validation in the search and retrained",
             Figure(bias),
             "The bars are 95 % t intervals of each mean over the seeds.",
         ),
-        *per_seed.section(
+        *facts.section(
             "Selection bias of the searches",
             optimism_table(result),
             "Realized optimism is the search's accuracy minus the retrained mean, with the t interval over the seeds: the best of "
@@ -368,7 +368,7 @@ def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[
             "trials, for its best one.",
         ),
         Heading("All trainings"),
-        per_seed.trainings_table("configuration", training_rows(result, cells)),
+        facts.trainings_table("configuration", training_rows(result, cells)),
         Heading("Provenance"),
         _provenance(result, cells, settings),
     ]
@@ -381,7 +381,7 @@ def _provenance(result: Result, cells: Sequence[Cell], settings: dict[str, Any])
         f"{s['id']} {s['name']} ({s['with_result']} of {s['trials']} trials with a result)" for s in result["searches"]
     ]
     default = result["configurations"][-1]
-    facts = {
+    rows = {
         "Searches": "; ".join(searches),
         "Confirmed by experiments": ", ".join(result["experiments"]),
         "Seeds": ", ".join(map(str, result["seeds"])),
@@ -389,7 +389,7 @@ def _provenance(result: Result, cells: Sequence[Cell], settings: dict[str, Any])
         "Images": ", ".join(f"{default[split]['images']} {split}" for split in SPLITS),
     }
     first = next((best_result(cell.trial) for cell in cells if cell.state == "succeeded"), {})
-    return per_seed.provenance_table(facts, first)
+    return facts.provenance_table(rows, first)
 
 
 def confirmation_summary(result: Result) -> Document:

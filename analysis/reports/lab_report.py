@@ -23,8 +23,8 @@ from ..render.document import Block, Document, Heading, Items, Table, Text
 from ..stats.compare import compare
 from ..stats.statement import statement_of
 from . import study
+from .facts import rows_table
 from .lab_numbers import Setting, lab_arm, lab_numbers, lab_setting, settings_of, settings_sentence, settings_table
-from .per_seed import rows_table
 from .study_result import MEASURES, Measure
 
 PARTS = {
