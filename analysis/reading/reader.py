@@ -70,7 +70,7 @@ def _state(experiment_id: str, folder: Path, max_trials: int | None, trials: lis
 _STATES = {"USER_TO_CANCEL": "USER_CANCELED", "ADD_RESUMED": "WAITING", "ADD_CUSTOMIZED": "WAITING"}
 
 
-class Proposal(NamedTuple):
+class _Proposal(NamedTuple):
     """A parameter set as NNI recorded it, with its id (text) and the time of its event row (ms)."""
 
     time: int
@@ -86,7 +86,7 @@ class _Own(NamedTuple):
 
     events: list[Event]
     metrics: list[Metric]
-    proposals: list[Proposal]
+    proposals: list[_Proposal]
     folder: Path | None
     sessions: tuple[int, int]
 
@@ -120,7 +120,7 @@ def replay(rows: Rows, folder: Path) -> tuple[list[Trial], list[str]]:
     return _with_proposal_times(trials, begins, concurrency), _warnings(trials, strays)
 
 
-def _trial(own: _Own, by_id: dict[str, list[Proposal]]) -> Trial:
+def _trial(own: _Own, by_id: dict[str, list[_Proposal]]) -> Trial:
     """`by_id`: the proposals of all trials."""
     warnings: list[str] = []
     events = own.events
@@ -232,7 +232,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _proposals(events: list[Event]) -> list[Proposal]:
+def _proposals(events: list[Event]) -> list[_Proposal]:
     proposals = []
     for event in events:
         if not event.data or not event.data.strip():
@@ -243,18 +243,18 @@ def _proposals(events: list[Event]) -> list[Proposal]:
             continue
         if isinstance(data, dict) and isinstance(data.get("parameters"), dict):
             parameter_id, customised = str(data.get("parameter_id")), data.get("parameter_source") == "customized"
-            proposals.append(Proposal(event.time, event.trial_id, parameter_id, data["parameters"], customised, kinds))
+            proposals.append(_Proposal(event.time, event.trial_id, parameter_id, data["parameters"], customised, kinds))
     return proposals
 
 
-def _by_parameter_id(proposals: Iterable[list[Proposal]]) -> dict[str, list[Proposal]]:
-    index: dict[str, list[Proposal]] = defaultdict(list)
+def _by_parameter_id(proposals: Iterable[list[_Proposal]]) -> dict[str, list[_Proposal]]:
+    index: dict[str, list[_Proposal]] = defaultdict(list)
     for proposal in sorted((item for own in proposals for item in own), key=lambda item: item.time):
         index[proposal.parameter_id].append(proposal)
     return index
 
 
-def _parameter_fields(own: _Own, by_id: dict[str, list[Proposal]], warnings: list[str]) -> dict[str, Any]:
+def _parameter_fields(own: _Own, by_id: dict[str, list[_Proposal]], warnings: list[str]) -> dict[str, Any]:
     """The fields of Trial that say which hyperparameters it ran with, and how that is known.
 
     NNI 3.0 keeps one queue of parameters per experiment, and whichever trial asks first gets the oldest entry,
@@ -262,7 +262,7 @@ def _parameter_fields(own: _Own, by_id: dict[str, list[Proposal]], warnings: lis
     metrics is right, and so is the hyperparameters.json that our trial writes.
     """
     metrics = own.metrics
-    recorded = own.proposals[-1] if own.proposals else Proposal(0, "", "", {}, False, [])
+    recorded = own.proposals[-1] if own.proposals else _Proposal(0, "", "", {}, False, [])
     actual, source = recorded, "event"
     if metrics and metrics[-1].parameter_id is not None:
         actual, source = _resolve(metrics[-1], by_id, warnings) or recorded, "metric"
@@ -292,7 +292,7 @@ def _parameter_fields(own: _Own, by_id: dict[str, list[Proposal]], warnings: lis
     }
 
 
-def _resolve(metric: Metric, by_id: dict[str, list[Proposal]], warnings: list[str]) -> Proposal | None:
+def _resolve(metric: Metric, by_id: dict[str, list[_Proposal]], warnings: list[str]) -> _Proposal | None:
     """The latest proposal of that id not later than the metric: ids start again after a resume."""
     proposals = by_id.get(str(metric.parameter_id), [])
     if not proposals:

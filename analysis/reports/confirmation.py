@@ -55,7 +55,7 @@ def confirmation_result(plan: ConfirmationPlan, cells: Sequence[Cell]) -> Result
             *dict.fromkeys(note for cell in cells for note in shared_photos(best_result(cell.trial))),
         ],
     }
-    return result | fields(confirmation_statement(result))
+    return result | fields(_confirmation_statement(result))
 
 
 def _configuration(plan: ConfirmationPlan, configuration: Configuration, cells: list[Cell]) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _failed(cell: Cell) -> dict[str, Any]:
     }
 
 
-def confirmation_statement(result: Result) -> Statement:
+def _confirmation_statement(result: Result) -> Statement:
     """It rests on the t interval of the evaluation's paired differences; where all differences are equal and there is none,
     on the exact sign-flip test."""
     pairs, rows = result["evaluation"], {row["name"]: row for row in result["configurations"]}
@@ -274,7 +274,7 @@ def _failures(result: Result) -> list[str]:
     ]
 
 
-def configurations_table(result: Result) -> Table:
+def _configurations_table(result: Result) -> Table:
     """One row per configuration, the default last."""
     rows = []
     for row in result["configurations"]:
@@ -288,7 +288,7 @@ def configurations_table(result: Result) -> Table:
     return facts.rows_table(columns, rows, "Configuration")
 
 
-def optimism_table(result: Result) -> Table:
+def _optimism_table(result: Result) -> Table:
     """One row for each time that a search had a configuration among its top."""
     rows = []
     for row in result["configurations"]:
@@ -317,7 +317,7 @@ def accuracy_rows(result: Result) -> tuple[list[figures.SeedRow], list[tuple[str
     return rows, [(row["name"], entry["val_accuracy"]) for row in retrained for entry in row["optimism"]]
 
 
-def training_rows(result: Result, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def _training_rows(result: Result, cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """The rows of cells.csv, one per cell; accuracies as fractions, a missing value None."""
     by_name = {row["name"]: row for row in result["configurations"]}
     return [
@@ -344,7 +344,7 @@ def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[
     blocks: list[Block] = [
         *facts.section(
             "The configurations",
-            configurations_table(result),
+            _configurations_table(result),
             "Mean ± standard deviation over the seeds. Minus the default: paired by seed, with intervals that hold together with "
             "95 % (t, Bonferroni) and p after Holm; chosen is the best mean. The search chose by validation too, which favours the "
             "tuned configurations. The evaluation split steered nothing; of the configurations that were not chosen it is "
@@ -362,13 +362,13 @@ def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[
         ),
         *facts.section(
             "Selection bias of the searches",
-            optimism_table(result),
+            _optimism_table(result),
             "Realized optimism is the search's accuracy minus the retrained mean, with the t interval over the seeds: the best of "
             "many trials was chosen on the images that its accuracy is of. Expected optimism is estimated from the search's own "
             "trials, for its best one.",
         ),
         Heading("All trainings"),
-        facts.trainings_table("configuration", training_rows(result, cells)),
+        facts.trainings_table("configuration", _training_rows(result, cells)),
         Heading("Provenance"),
         _provenance(result, cells, settings),
     ]
@@ -394,13 +394,13 @@ def _provenance(result: Result, cells: Sequence[Cell], settings: dict[str, Any])
 
 def confirmation_summary(result: Result) -> Document:
     """What a terminal shows: the statement and the table of the configurations."""
-    return Document("", statement_of(result), (), (configurations_table(result),))
+    return Document("", statement_of(result), (), (_configurations_table(result),))
 
 
 def write_confirmation(folder: Path, result: Result, cells: Sequence[Cell], settings: dict[str, Any]) -> Path:
     """Writes confirm.json, cells.csv and report.html; returns the page's path."""
     write_text(folder / "confirm.json", strict_json(result, indent=2) + "\n")
-    rows = pd.DataFrame(training_rows(result, cells))
+    rows = pd.DataFrame(_training_rows(result, cells))
     write_text(folder / "cells.csv", rows.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "report.html", html.render(confirmation_document(result, cells, settings)))
     return folder / "report.html"

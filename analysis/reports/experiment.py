@@ -284,8 +284,8 @@ def best_facts(experiment: Experiment) -> dict[str, Any]:
         "folder": None if best.folder is None else str(best.folder.resolve()),
         "weights": weights,
         "command": str(experiment.config.get("trialCommand") or ""),
-        "retrain": retrain_command(experiment, best),
-        "evaluate": evaluate_command(experiment, best, weights),
+        "retrain": _retrain_command(experiment, best),
+        "evaluate": _evaluate_command(experiment, best, weights),
     }
 
 
@@ -356,7 +356,7 @@ def _evaluation_text(accuracy: dict[str, Any]) -> str:
     return ", ".join(parts) + (f" (n = {accuracy['n']} images)" if accuracy["n"] else "")
 
 
-def retrain_command(experiment: Experiment, trial: Trial) -> str | None:
+def _retrain_command(experiment: Experiment, trial: Trial) -> str | None:
     """`python -m trial` with every hyperparameter that the trial used, its cache, and the device, precision and threads of
     the experiment's command; quoted for a shell. Where the trial's own file is gone, the hyperparameters are those of the
     command and of the search, the rest is the trial's default. None for another trial script."""
@@ -373,7 +373,7 @@ def retrain_command(experiment: Experiment, trial: Trial) -> str | None:
     return shlex.join(["python", "-m", "trial", *words, *_cache_flag(experiment, trial), *settings])
 
 
-def evaluate_command(experiment: Experiment, trial: Trial, weights: str | None) -> str | None:
+def _evaluate_command(experiment: Experiment, trial: Trial, weights: str | None) -> str | None:
     """The command that scores this best.pt on the evaluation split; None without one."""
     if weights is None or not _is_ours(experiment):
         return None

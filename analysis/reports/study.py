@@ -264,7 +264,7 @@ def _figures(result: Result) -> list[Block]:
     n = ", ".join(f"{band['arm']} {band['n']}" for band in result["curves"] if band["metric"] == "default")
     caption = f"Line: mean over the seeds (n: {n}), as far as all of them were trained. Band: lowest to highest seed."
     validation, training = (curves_figure(result["curves"], metric) for metric in ("default", "train_accuracy"))
-    differences = figures.difference_figure(difference_lines(result), "minus the reference")
+    differences = figures.difference_figure(_difference_lines(result), "minus the reference")
     return [
         *facts.section("Validation accuracy by epoch", Figure(validation), caption),
         *facts.section("Training accuracy by epoch", Figure(training), caption),
@@ -274,7 +274,7 @@ def _figures(result: Result) -> list[Block]:
     ]
 
 
-def difference_lines(result: Result) -> list[figures.SeedRow]:
+def _difference_lines(result: Result) -> list[figures.SeedRow]:
     """The differences of accuracies, one line per arm and split."""
     keys = ("validation", "evaluation_top1", "evaluation_macro")
     rows = [row for row in result["differences"] if row["measure"] in keys]

@@ -71,11 +71,11 @@ def arms_of(part: Part, experiments: Sequence[Experiment]) -> list[StudyArm]:
     """The arms of one part of a study's plan, the reference first."""
     cells, count = cells_of(part, experiments), len(part.values)  # seed by seed
     return [
-        StudyArm(arm_name(part, value), value, tuple(cells[index::count])) for index, value in enumerate(part.values)
+        StudyArm(_arm_name(part, value), value, tuple(cells[index::count])) for index, value in enumerate(part.values)
     ]
 
 
-def arm_name(part: Part, value: Any) -> str:
+def _arm_name(part: Part, value: Any) -> str:
     """As a person reads it."""
     if part.name == TEACHER:
         return f"teacher ({value})"
@@ -118,14 +118,14 @@ def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | 
     cannot be estimated is None.
 
     `arms` has the reference first; `teacher` is an arm of its own, with no difference: it is another network. `judged` are
-    the measures that the statement rests on, `few` what `fewest_pairs` returns for them.
+    the measures that the statement rests on, `few` what `_fewest_pairs` returns for them.
     """
     all_arms = [*arms, *([teacher] if teacher else [])]
     results = (best_result(cell.trial) for arm in all_arms for cell in arm.complete)
     provenance = made_of(next(filter(None, results), {}))
     classes, lab = by_class(plan.study, arms), lab_numbers(plan.study)
     in_lab = bool(classes) and same_classes(lab, classes[0]["rows"])
-    judged = judged_measures(plan.study, arms)
+    judged = _judged_measures(plan.study, arms)
     rows = differences(arms, plan.study, judged)
     return {
         "study": plan.study,
@@ -139,12 +139,12 @@ def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | 
         "arms": [arm_facts(arm) for arm in all_arms],
         "judged": judged,
         "differences": rows,
-        "few": fewest_pairs([row for row in rows if row["measure"] in judged]),
+        "few": _fewest_pairs([row for row in rows if row["measure"] in judged]),
         "curves": [band(arm, metric) for metric in ("default", "train_accuracy") for arm in all_arms],
         "prefixes": prefixes(arms[0], arms[1:]) if plan.study == "early_stopping" else [],
         "classes": classes,
         "never_decays": _never_decays(plan, arms, provenance),
-        "teacher": teacher_facts(arms, teacher) if plan.study == "distill" else None,
+        "teacher": _teacher_facts(arms, teacher) if plan.study == "distill" else None,
         "reported": lab,
         "reported_rank": rare_gain_most(lab_gains(lab, arms[0].value, arms[1].value)) if in_lab else None,
         "images": _images(provenance),
@@ -196,7 +196,7 @@ def arm_facts(arm: StudyArm) -> dict[str, Any]:
     }
 
 
-def judged_measures(study: str, arms: Sequence[StudyArm]) -> list[str]:
+def _judged_measures(study: str, arms: Sequence[StudyArm]) -> list[str]:
     """The measures that the statement rests on: top-1 of the evaluation split; for balance, which is about the rare classes,
     the macro accuracy too, unless both are the same because that split has as many images of each class."""
     if study != "balance":
@@ -239,7 +239,7 @@ def excludes_zero(row: dict[str, Any]) -> bool:
     return row["p_adjusted"] < 0.05 if row["low"] is None else not row["low"] <= 0 <= row["high"]
 
 
-def fewest_pairs(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def _fewest_pairs(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """{n, p}: the fewest pairs behind these rows and the smallest p that the exact sign-flip test reaches with so many; None
     where that is enough for the rows' level."""
     fewest = min((row for row in rows if row["n"] > 1), key=lambda row: row["n"], default=None)
@@ -302,7 +302,7 @@ def _same_epoch(own: Trial, other: Trial) -> bool:
     return epoch is not None and epoch == measurement(other, "best_epoch")
 
 
-def teacher_facts(students: Sequence[StudyArm], own_teachers: StudyArm | None) -> dict[str, Any] | None:
+def _teacher_facts(students: Sequence[StudyArm], own_teachers: StudyArm | None) -> dict[str, Any] | None:
     """What the students' result.json record of their teacher; None where they had none.
 
     `of` is the number of the study's `planned` teachers that it was chosen from, both None where the file was given by a

@@ -193,7 +193,7 @@ def compare(*experiments: Experiment, named: Sequence[str] = ()) -> dict[str, An
             raise AnalysisError(f"experiment {first.id} was named twice; name two different experiments")
     arms = group(experiments, named)
     pairs = list(itertools.combinations(arms, 2))
-    comparisons = [compare_arms(*pair, tests=len(pairs)) for pair in pairs]
+    comparisons = [_compare_arms(*pair, tests=len(pairs)) for pair in pairs]
     return {
         "experiments": [facts(experiment) for experiment in experiments],
         "arms": [arm_facts(arm) for arm in arms],
@@ -261,7 +261,7 @@ def evaluation(trial: Trial) -> dict[str, Any] | None:
     return values | {"n": None if values["n"] is None else int(values["n"])}
 
 
-def compare_arms(first: Arm, second: Arm, tests: int = 1) -> dict[str, Any]:
+def _compare_arms(first: Arm, second: Arm, tests: int = 1) -> dict[str, Any]:
     """Difference and verdict; `headline` and `details` say it in words, `statement` is both. One experiment each: the
     null band. More: of the means of their bests. `tests` pairs are compared in all: p is multiplied by it (Bonferroni)."""
     experiments = [*first.experiments, *second.experiments]
