@@ -143,7 +143,7 @@ def run_show(options: argparse.Namespace) -> None:
 
 def run_best(options: argparse.Namespace) -> None:
     from .reading.reader import load_experiment
-    from .reports.best import best_document, best_facts
+    from .reports.experiment import best_document, best_facts
 
     experiment = load_experiment(options.experiment, finals_only=True)
     best = best_facts(experiment)

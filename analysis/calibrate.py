@@ -24,7 +24,7 @@ REFERENCE = 200_000  # experiments that the truth of P(second better) is compute
 TRAINING_SD, ACCURACY = 0.01, 0.90
 
 
-class Comparisons(NamedTuple):
+class _Comparisons(NamedTuple):
     """Shares of the simulated comparisons. `claimed`: a difference shown (with one repeat: outside the null band, which
     is never claimed, only shown); `welch`, `improvement`: intervals that hold the truth."""
 
@@ -33,7 +33,7 @@ class Comparisons(NamedTuple):
     improvement: float | None
 
 
-class Confirmations(NamedTuple):
+class _Confirmations(NamedTuple):
     """Shares of the simulated confirmations. `claimed`: the interval for all configurations together leaves out zero;
     `holds`: it holds the truth; `claimed_alone`: what an interval for the chosen one alone would claim."""
 
@@ -48,17 +48,17 @@ def sample_trials(rng: np.random.Generator, experiments: int) -> np.ndarray:
     return rng.binomial(IMAGES[0], truth) / IMAGES[0]
 
 
-def compare(shift: float, n: int, comparisons: int, seed: int) -> Comparisons:
+def compare(shift: float, n: int, comparisons: int, seed: int) -> _Comparisons:
     """`comparisons` of n against n experiments; `shift` in standard deviations of the bests."""
     rng = np.random.default_rng([seed, n, round(100 * shift)])
     moved = shift * float(sample_trials(rng, 20_000).max(axis=1).std())
     if n == 1:
         pairs = [(sample_trials(rng, 1)[0], sample_trials(rng, 1)[0] + moved) for _ in range(comparisons)]
-        return Comparisons(sum(_outside_band(*pair) for pair in pairs) / comparisons, None, None)
+        return _Comparisons(sum(_outside_band(*pair) for pair in pairs) / comparisons, None, None)
     first, second = (sample_trials(rng, REFERENCE).max(axis=1) for _ in range(2))
     truth = float(np.mean(second + moved > first) + np.mean(second + moved == first) / 2)
     checks = np.array([_check(rng, n, moved, truth) for _ in range(comparisons)])  # (comparisons, 3) bool
-    return Comparisons(*(float(share) for share in checks.mean(axis=0)))
+    return _Comparisons(*(float(share) for share in checks.mean(axis=0)))
 
 
 def _outside_band(first: np.ndarray, second: np.ndarray) -> bool:
@@ -75,13 +75,13 @@ def _check(rng: np.random.Generator, n: int, moved: float, probability: float) -
     return two_sample.mann_whitney_p(first, second) < LEVEL, low <= moved <= high, least <= probability <= most
 
 
-def confirm(shift: float, tuned: int, seeds: int, confirmations: int, seed: int) -> Confirmations:
+def confirm(shift: float, tuned: int, seeds: int, confirmations: int, seed: int) -> _Confirmations:
     """`shift` in points of accuracy, for every tuned configuration."""
     rng = np.random.default_rng([seed, tuned, seeds, round(100 * shift)])
     checks = np.array(
         [_confirm(rng, shift / 100, tuned, seeds) for _ in range(confirmations)]
     )  # (confirmations, 3) bool
-    return Confirmations(*(float(share) for share in checks.mean(axis=0)))
+    return _Confirmations(*(float(share) for share in checks.mean(axis=0)))
 
 
 def _confirm(rng: np.random.Generator, moved: float, tuned: int, seeds: int) -> tuple[bool, bool, bool]:
@@ -103,12 +103,12 @@ def main() -> None:
     parser.add_argument("--confirmations", type=int, default=2000, help="simulated for each row (2000)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    header("shift (sd of bests)", "repeats per arm", "difference claimed", "Welch t holds", "P holds")
+    _header("shift (sd of bests)", "repeats per arm", "difference claimed", "Welch t holds", "P holds")
     for shift in (0.0, 1.0, 2.0):
         for n in (1, 4, 8, 16):
             row([f"{shift:g}", n], compare(shift, n, options.comparisons, options.seed))
     print(f"n = {options.comparisons} comparisons per row, seed {options.seed}\n")
-    header("better by (points)", "tuned", "seeds", "claimed", "interval holds", "claimed for the chosen alone")
+    _header("better by (points)", "tuned", "seeds", "claimed", "interval holds", "claimed for the chosen alone")
     for shift in (0.0, 1.0, 2.0):
         for tuned in (1, 3, 6):
             for seeds in (3, 5, 10):
@@ -116,11 +116,11 @@ def main() -> None:
     print(f"n = {options.confirmations} confirmations per row, seed {options.seed}")
 
 
-def header(*columns: str) -> None:
+def _header(*columns: str) -> None:
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
 
 
-def row(case: list[str | int], shares: Comparisons | Confirmations) -> None:
+def row(case: list[str | int], shares: _Comparisons | _Confirmations) -> None:
     cells = ["-" if share is None else f"{100 * share:.1f} %" for share in shares]
     print(f"| {' | '.join([*map(str, case), *cells])} |", flush=True)
 

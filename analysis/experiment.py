@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from .export.tables import epochs_table, trials_table
 from .reading.locate import AnalysisError
 from .reading.reader import load_experiment
 from .reading.records import Experiment, arm_names, is_percent
-from .reading.tables import epochs_table, trials_table
 from .render.document import Row
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class Comparison(_Shown):
 
     @property
     def verdict(self) -> str:
-        """One of `analysis.stats.verdict`."""
+        """One of `analysis.stats.statement`."""
         return self.summary["comparison"]["verdict"]
 
     @property

@@ -12,8 +12,7 @@ from analysis.reading.locate import AnalysisError
 from analysis.reading.reader import load_experiment
 from analysis.reading.values import strict_json
 from analysis.stats import best_of_n
-from analysis.stats.arms import group
-from analysis.stats.compare import compare
+from analysis.stats.compare import compare, group
 
 
 @pytest.fixture(autouse=True)

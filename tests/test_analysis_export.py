@@ -24,9 +24,9 @@ from optuna.trial import FrozenTrial, TrialState
 from analysis.__main__ import main
 from analysis.export.optuna import distributions, flat, frozen_trials
 from analysis.export.recording import Neutral
+from analysis.export.tables import epochs_table, trials_table
 from analysis.reading.logs import failure_reason, tuner_errors
 from analysis.reading.reader import load_experiment
-from analysis.reading.tables import epochs_table, trials_table
 from analysis.render.document import Row
 from analysis.reports.facts import class_rows
 from analysis.stats.compare import compare, facts

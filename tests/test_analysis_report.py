@@ -18,8 +18,8 @@ from golden import golden
 import analysis
 from analysis.__main__ import main
 from analysis.reading.logs import failure_reason, tuner_errors
-from analysis.reading.provenance import best_result, shared_photos
 from analysis.reading.reader import load_experiment
+from analysis.reading.records import best_result, shared_photos
 from analysis.render import markdown
 from analysis.render.document import Row
 from analysis.reports import figures, series

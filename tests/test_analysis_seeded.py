@@ -14,9 +14,8 @@ from fixtures_analysis import Recorder
 from analysis.reading.reader import load_experiment
 from analysis.reading.startup import Design, chosen, design, explain, label, shared_trials, startup_trials
 from analysis.reports.series import origins, startup_end
-from analysis.stats.arms import configuration, group
 from analysis.stats.best_of_n import pooled_startup
-from analysis.stats.compare import compare
+from analysis.stats.compare import compare, configuration, group
 from analysis.stats.importance import _random as random_trials
 
 sys.path.append(str(ROOT / "experiments" / "tuners"))  # as NNI's dispatcher does

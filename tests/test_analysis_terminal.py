@@ -20,8 +20,7 @@ from analysis.__main__ import main
 from analysis.reading.reader import load_experiment
 from analysis.render.document import Document, Row, Table
 from analysis.render.terminal import clean, render, safe_json
-from analysis.reports.best import best_facts
-from analysis.reports.experiment import overview
+from analysis.reports.experiment import best_facts, overview
 
 EVIL = "\x1b]0;owned\x07\x1b[31mred\x1b[0m\r\nforged \u202egpj\x9b2J\x7f"
 

@@ -39,9 +39,9 @@ def read(path: Path, finals_only: bool = False) -> Rows:
     try:
         with _open(path) as connection:
             profile = _newest_profile(connection)
-            events = [event_row(row) for row in _chunks(connection, "TrialJobEvent", _EVENTS)]
+            events = [_event_row(row) for row in _chunks(connection, "TrialJobEvent", _EVENTS)]
             same: dict[Any, Any] = {}
-            metrics = [metric_row(row, same) for row in _chunks(connection, "MetricData", _METRICS, finals)]
+            metrics = [_metric_row(row, same) for row in _chunks(connection, "MetricData", _METRICS, finals)]
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a damaged text in SQLite's own message
         raise AnalysisError(
             f"{path} is not a readable NNI database ({error}); expected an NNI 3.0 nni.sqlite"
@@ -178,25 +178,25 @@ class Rows(NamedTuple):
     metrics: list[Metric]
 
 
-def is_time(value: Any) -> bool:
+def _is_time(value: Any) -> bool:
     return type(value) is int and 0 <= value <= LAST_MS
 
 
-def event_row(row: tuple[Any, ...]) -> Event:
+def _event_row(row: tuple[Any, ...]) -> Event:
     """Raises AnalysisError for a cell of another type."""
     time, trial_id, event, data, log_path, sequence, environment, message = row
     texts = all(type(cell) in _TEXT for cell in (trial_id, data, log_path, environment, message))
-    if not (texts and is_time(time) and type(event) is str and _is_count(sequence)):
+    if not (texts and _is_time(time) and type(event) is str and _is_count(sequence)):
         raise _damaged("TrialJobEvent", Event(*row))
     return Event(*row)
 
 
-def metric_row(row: tuple[Any, ...], same: dict[Any, Any]) -> Metric:
+def _metric_row(row: tuple[Any, ...], same: dict[Any, Any]) -> Metric:
     """Decodes the row's data. `same` keeps one text for all rows of the same id or type. Raises AnalysisError for a
     cell of another type."""
     time, trial_id, parameter_id, kind, sequence, data = row
     texts = type(trial_id) in _TEXT and type(parameter_id) in _TEXT and type(data) in _TEXT
-    if not (texts and is_time(time) and type(kind) is str and _is_count(sequence)):
+    if not (texts and _is_time(time) and type(kind) is str and _is_count(sequence)):
         raise _damaged("MetricData", Metric(*row, ()))
     names = (same.setdefault(text, text) for text in (trial_id, parameter_id, kind))
     return Metric(time, *names, sequence, *read_metric(data))
@@ -236,7 +236,7 @@ def check_profile(profile: dict[str, Any]) -> None:
     if not isinstance(params, dict):
         _check(name, "", {"params": params}, {"params": dict})
         raise AnalysisError(f"experiment {name}: the profile in its database is empty: it is damaged")
-    if profile["startTime"] is not None and not is_time(profile["startTime"]):
+    if profile["startTime"] is not None and not _is_time(profile["startTime"]):
         raise AnalysisError(f"experiment {name}: it started at {_short(profile['startTime'])}, which is no time in ms")
     _check(name, "", params, _FIELDS)
     for key in ("tuner", "advisor"):

@@ -1,18 +1,18 @@
 """Experiments and trials as immutable records: the contract of everything else in `analysis`.
 
 An accuracy (or any other score) is the number that the trial reported; times are milliseconds since 1970
-as NNI writes them, durations seconds. `reader` fills them, `replay` rebuilds the trials.
+as NNI writes them, durations seconds. `reader` fills them. How a training was made is in the trial's own result.json.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from . import startup
-from .values import score
+from .values import load_json, score
 
 ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED")
 
@@ -176,3 +176,50 @@ def validation_n(trial: Trial) -> int | None:
     n = trial.final.get("validation_n") if isinstance(trial.final, dict) else None
     plausible = isinstance(n, (int, float)) and 1 <= n < 2**53 and trial.score is not None and 0 <= trial.score <= 1
     return int(n) if plausible else None
+
+
+MADE = (
+    "compute",
+    "versions",
+    "revision",
+    "source_digest",
+    "generated",
+    "photos_in_two_splits",
+    "hyperparameters",
+    "classes",
+)
+"""What is kept of a training's result.json: machine, versions, commit, digest of the photos, which generator made them (None
+for photos, and where it is not recorded), how many photos two splits have in common, all that it used, classes."""
+
+
+def best_result(best: Trial | None) -> dict[str, Any]:
+    """The trial's result.json, an extra of our own trial: all else comes from the database; empty where there is none."""
+    if best is None or best.folder is None:
+        return {}
+    try:
+        result = load_json((best.folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return result if isinstance(result, dict) else {}
+
+
+def made_of(result: dict[str, Any]) -> dict[str, Any]:
+    """What a training's result.json says about its making, None where it does not: MADE, `cache` (the folder's name), and
+    `images`, the numbers of training, validation and evaluation images."""
+    splits = [result.get(split) for split in ("training", "validation", "evaluation")]
+    return {
+        **{key: result.get(key) for key in MADE},
+        "cache": PurePath(str(result["cache"])).name if result.get("cache") else None,
+        "images": [split.get("n") if isinstance(split, dict) else None for split in splits],
+    }
+
+
+def shared_photos(result: dict[str, Any]) -> list[str]:
+    """From a training's result.json: what its accuracies are worth where splits have photos in common."""
+    counts = result.get("photos_in_two_splits")
+    notes = []
+    for pair, n in counts.items() if isinstance(counts, dict) else ():
+        one, _, other = str(pair).partition("/")
+        photos = "1 photo is" if n == 1 else f"{n} photos are"
+        notes.append(f"{photos} in both {one} and {other}: the {other} accuracy is too optimistic")
+    return notes

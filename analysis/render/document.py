@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Statement:
-    """What can be concluded from a result. `verdict` is one of `analysis.stats.verdict`; `headline` one sentence; `details` the
+    """What can be concluded from a result. `verdict` is one of `analysis.stats.statement`; `headline` one sentence; `details` the
     sentences after it, in their order; `numbers` what they quote, as plain JSON values. Among blocks it is a paragraph of its
     own, the headline in bold."""
 

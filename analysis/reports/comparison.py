@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
-from ..export.tables import write_table
+from ..export.tables import trials_table, write_table
 from ..reading import startup
 from ..reading.locate import AnalysisError
 from ..reading.records import Experiment, arm_names, is_percent
-from ..reading.tables import trials_table
 from ..reading.values import strict_json
 from ..render import formats, html
 from ..render.document import Block, Details, Document, Figure, Heading, Items, Row, Table, Text
@@ -173,11 +171,6 @@ def _experiments(page: _Page) -> list[Block]:
     return _table("The experiments", facts.experiment_rows(page.experiments), page, caption)
 
 
-def _section(title: str, figure: go.Figure | None, caption: str) -> list[Block]:
-    """Without a figure, the caption says why."""
-    return [Heading(title), *([] if figure is None else [Figure(figure)]), _caption(caption)]
-
-
 def _best(page: _Page) -> list[Block]:
     counts = " and ".join(f"{len(e.trials)} trials of {name}" for e, name in zip(page.experiments, page.names))
     if len(page.experiments) > 3:
@@ -186,7 +179,7 @@ def _best(page: _Page) -> list[Block]:
         f"{counts}. Line: best of the trials so far. Dot: one trial. Cross: a trial without a result. "
         "Dashed: end of the tuner's random start-up; all trials left of it are sampled at random."
     )
-    return _section("Best so far", figures.best_figure(page.experiments, page.styles), caption)
+    return facts.section("Best so far", Figure(figures.best_figure(page.experiments, page.styles)), caption)
 
 
 def _time(page: _Page) -> list[Block]:
@@ -194,7 +187,9 @@ def _time(page: _Page) -> list[Block]:
         "The same against wall clock, at the end of each trial, failed ones included; pauses before a resume are left out. "
         "Each line is one run, which also depends on other load on the machine and on the number of trials at a time."
     )
-    return _section("Best so far against wall clock", figures.time_figure(page.experiments, page.styles), caption)
+    return facts.section(
+        "Best so far against wall clock", Figure(figures.time_figure(page.experiments, page.styles)), caption
+    )
 
 
 def _curves(page: _Page) -> list[Block]:
@@ -206,14 +201,14 @@ def _curves(page: _Page) -> list[Block]:
         f"{len(curves)} of {total} trials with intermediate results; thick: the best trial of each experiment. Cross: early "
         f"stopping ended the trial there ({sum(curve.stopped_early for curve in curves)} trials)."
     )
-    return _section("Learning curves", figures.curves_figure(page.experiments, page.styles), caption)
+    return facts.section("Learning curves", Figure(figures.curves_figure(page.experiments, page.styles)), caption)
 
 
 def _best_of_k(page: _Page) -> list[Block]:
     title = "Expected best of k random trials"
     scores, refusal = pooled_startup(page.experiments)
     if refusal:
-        return _section(title, None, f"Not shown: {refusal}. The curve holds for independent trials only.")
+        return facts.section(title, None, f"Not shown: {refusal}. The curve holds for independent trials only.")
     curve = best_of_k(scores, page.experiments[0].optimise_mode == "maximize")
     unscored = sum(score is None for score in scores)
     caption = (
@@ -221,7 +216,7 @@ def _best_of_k(page: _Page) -> list[Block]:
         "(Tang 2020). It holds because every trial here was sampled independently at random; once a tuner chooses, it does not. "
         "The band is where 95 % of single searches of k of these trials end, not how well the mean is known."
     )
-    return _section(title, figures.best_of_k_figure(curve, page.percent), caption)
+    return facts.section(title, Figure(figures.best_of_k_figure(curve, page.percent)), caption)
 
 
 def _parallel(page: _Page) -> list[Block]:
@@ -230,7 +225,9 @@ def _parallel(page: _Page) -> list[Block]:
         return []
     more = f" of {table.total}, evenly over the ranking" if table.total > len(table.trials) else ""
     caption = f"n = {len(table.trials)} trials with a result{more}. A line is a trial; thick: the best tenth."
-    return _section("Hyperparameters together", figures.parallel_figure(page.experiments, page.styles), caption)
+    return facts.section(
+        "Hyperparameters together", Figure(figures.parallel_figure(page.experiments, page.styles)), caption
+    )
 
 
 def _importance(page: _Page) -> list[Block]:
@@ -241,7 +238,7 @@ def _importance(page: _Page) -> list[Block]:
     refusal = f"Not shown: {reasons}." if reasons else ""
     figure = figures.importance_figure(estimates)
     if figure is None:
-        return _section(title, None, refusal)
+        return facts.section(title, None, refusal)
     values = "; ".join(
         f"{one.name} {one.share:.2f} ({one.interval[0]:.2f} to {one.interval[1]:.2f}, p = {one.p:.2g}, n = {one.n} trials "
         f"in {one.parts} groups)"
@@ -253,7 +250,7 @@ def _importance(page: _Page) -> list[Block]:
         f"effect, with its 95 % interval: {values}. Only trials sampled at random; numbers of many values are cut into thirds. "
         f"Interactions of hyperparameters are not included. {refusal}"
     )
-    return _section(title, figure, caption.rstrip())
+    return facts.section(title, Figure(figure), caption.rstrip())
 
 
 def _over_parameter(page: _Page) -> list[Block]:
@@ -262,7 +259,7 @@ def _over_parameter(page: _Page) -> list[Block]:
         return []
     n = sum(len(series.over_parameter(experiment, parameter).trial) for experiment in page.experiments)
     figure = figures.parameter_figure(page.experiments, parameter, page.styles)
-    return _section(f"Trials over {parameter}", figure, f"n = {n} trials with a result.")
+    return facts.section(f"Trials over {parameter}", Figure(figure), f"n = {n} trials with a result.")
 
 
 def _table(title: str, rows: Sequence[Row], page: _Page, caption: str = "") -> list[Block]:
@@ -270,7 +267,7 @@ def _table(title: str, rows: Sequence[Row], page: _Page, caption: str = "") -> l
     if not rows:
         return []
     table = Table(page.names, tuple(rows), colours=page.colours)
-    return [Heading(title), table, *([_caption(caption)] if caption else [])]
+    return facts.section(title, table, caption)
 
 
 def _failures(page: _Page) -> list[Block]:

@@ -9,17 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from ..reading.provenance import best_result, shared_photos
-from ..reading.records import validation_n
+from ..reading.records import best_result, shared_photos, validation_n
 from ..reading.replication import Cell, Configuration, ConfirmationPlan, write_text
 from ..reading.values import strict_json
 from ..render import formats, html
 from ..render.document import Block, Document, Figure, Heading, Statement, Table
-from ..stats import verdict
 from ..stats.compare import evaluation
 from ..stats.paired import by_seed, holm, mean_interval, paired, seeds_needed, smallest_flip_p, spread
-from ..stats.statement import fields, statement_of
-from . import per_seed
+from ..stats.statement import DIFFERENCE, NO_DIFFERENCE, NOT_ESTIMABLE, fields, statement_of
+from . import facts, figures
 
 SPLITS = ("validation", "evaluation")
 
@@ -57,7 +55,7 @@ def confirmation_result(plan: ConfirmationPlan, cells: Sequence[Cell]) -> Result
             *dict.fromkeys(note for cell in cells for note in shared_photos(best_result(cell.trial))),
         ],
     }
-    return result | fields(confirmation_statement(result))
+    return result | fields(_confirmation_statement(result))
 
 
 def _configuration(plan: ConfirmationPlan, configuration: Configuration, cells: list[Cell]) -> dict[str, Any]:
@@ -156,7 +154,7 @@ def _failed(cell: Cell) -> dict[str, Any]:
     }
 
 
-def confirmation_statement(result: Result) -> Statement:
+def _confirmation_statement(result: Result) -> Statement:
     """It rests on the t interval of the evaluation's paired differences; where all differences are equal and there is none,
     on the exact sign-flip test."""
     pairs, rows = result["evaluation"], {row["name"]: row for row in result["configurations"]}
@@ -164,12 +162,12 @@ def confirmation_statement(result: Result) -> Statement:
     if chosen is None or pairs is None:
         reason = "No tuned configuration has a result." if chosen is None else "No seed has a result of both."
         headline = "Nothing can be said about the tuned configuration."
-        return Statement(verdict.NOT_ESTIMABLE, headline, (reason, *_failures(result)))
+        return Statement(NOT_ESTIMABLE, headline, (reason, *_failures(result)))
     word, comparisons = _verdict(pairs), result["comparisons"]
     details = (
         _choice(chosen, comparisons),
         _evaluation(chosen, default, pairs, comparisons),
-        *(_more_seeds(pairs, comparisons) if word == verdict.NO_DIFFERENCE else ()),
+        *(_more_seeds(pairs, comparisons) if word == NO_DIFFERENCE else ()),
         _sign_flip(pairs, comparisons),
         *_selection_bias(chosen),
         *_default_leads(chosen, default),
@@ -181,16 +179,16 @@ def confirmation_statement(result: Result) -> Statement:
 
 def _verdict(pairs: dict[str, Any]) -> str:
     if pairs["n"] < 2:
-        return verdict.NOT_ESTIMABLE
+        return NOT_ESTIMABLE
     if pairs["low"] is None:
-        return verdict.DIFFERENCE if pairs["p_flip_adjusted"] < 0.05 else verdict.NO_DIFFERENCE
-    return verdict.NO_DIFFERENCE if pairs["low"] <= 0 <= pairs["high"] else verdict.DIFFERENCE
+        return DIFFERENCE if pairs["p_flip_adjusted"] < 0.05 else NO_DIFFERENCE
+    return NO_DIFFERENCE if pairs["low"] <= 0 <= pairs["high"] else DIFFERENCE
 
 
 def _headline(word: str, pairs: dict[str, Any]) -> str:
-    if word == verdict.NOT_ESTIMABLE:
+    if word == NOT_ESTIMABLE:
         return "Whether the tuned configuration is better than the default cannot be estimated from one pair."
-    if word == verdict.NO_DIFFERENCE:
+    if word == NO_DIFFERENCE:
         return "No difference in evaluation accuracy between the tuned configuration and the default can be shown."
     better, other = ("tuned configuration", "default") if pairs["mean"] > 0 else ("default", "tuned configuration")
     return f"The {better} has higher evaluation accuracy than the {other}."
@@ -276,7 +274,7 @@ def _failures(result: Result) -> list[str]:
     ]
 
 
-def configurations_table(result: Result) -> Table:
+def _configurations_table(result: Result) -> Table:
     """One row per configuration, the default last."""
     rows = []
     for row in result["configurations"]:
@@ -287,10 +285,10 @@ def configurations_table(result: Result) -> Table:
         cells = [formats.params_text(row["parameters"]), validation, difference, evaluation_text]
         rows.append((name, [*cells, f"{row['n']} of {row['planned']}"]))
     columns = ["Hyperparameters", "Validation", "Minus the default, validation", "Evaluation", "Trainings"]
-    return per_seed.rows_table(columns, rows, "Configuration")
+    return facts.rows_table(columns, rows, "Configuration")
 
 
-def optimism_table(result: Result) -> Table:
+def _optimism_table(result: Result) -> Table:
     """One row for each time that a search had a configuration among its top."""
     rows = []
     for row in result["configurations"]:
@@ -302,24 +300,24 @@ def optimism_table(result: Result) -> Table:
             label = f"{row['name']}: rank {entry['rank']} of {entry['experiment']}"
             rows.append((label, [*values, realized, formats.signed_text(entry["expected"])]))
     columns = ["Validation in the search", "Retrained", "Realized optimism", "Expected optimism"]
-    return per_seed.rows_table(columns, rows, "Configuration")
+    return facts.rows_table(columns, rows, "Configuration")
 
 
-def difference_rows(result: Result) -> list[per_seed.SeedRow]:
+def difference_rows(result: Result) -> list[figures.SeedRow]:
     """Each tuned configuration minus the default on validation, then the chosen one on evaluation, paired by seed."""
     pairs = [(f"{row['name']}, validation", row["less_default"]) for row in result["configurations"][:-1]]
     pairs.append((f"{result['chosen']}, evaluation", result["evaluation"]))
-    return [per_seed.difference_row(label, entry) for label, entry in pairs if entry is not None]
+    return [figures.difference_row(label, entry) for label, entry in pairs if entry is not None]
 
 
-def accuracy_rows(result: Result) -> tuple[list[per_seed.SeedRow], list[tuple[str, float]]]:
+def accuracy_rows(result: Result) -> tuple[list[figures.SeedRow], list[tuple[str, float]]]:
     """Retrained validation accuracies with their 95 % t intervals, and those that the searches had: (label, value)."""
     retrained = [row for row in result["configurations"] if row["validation"]["mean"] is not None]
-    rows = [per_seed.accuracy_row(row["name"], row["validation"]) for row in retrained]
+    rows = [figures.accuracy_row(row["name"], row["validation"]) for row in retrained]
     return rows, [(row["name"], entry["val_accuracy"]) for row in retrained for entry in row["optimism"]]
 
 
-def training_rows(result: Result, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def _training_rows(result: Result, cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """The rows of cells.csv, one per cell; accuracies as fractions, a missing value None."""
     by_name = {row["name"]: row for row in result["configurations"]}
     return [
@@ -341,36 +339,36 @@ def training_rows(result: Result, cells: Sequence[Cell]) -> list[dict[str, Any]]
 def confirmation_document(result: Result, cells: Sequence[Cell], settings: dict[str, Any]) -> Document:
     """The page; `settings` are NNI's, of the plan."""
     accuracies, in_search = accuracy_rows(result)
-    differences = per_seed.difference_figure(difference_rows(result), "minus the default")
-    bias = per_seed.accuracy_figure(accuracies, "validation accuracy", in_search, "in the search")
+    differences = figures.difference_figure(difference_rows(result), "minus the default")
+    bias = figures.accuracy_figure(accuracies, "validation accuracy", in_search, "in the search")
     blocks: list[Block] = [
-        *per_seed.section(
+        *facts.section(
             "The configurations",
-            configurations_table(result),
+            _configurations_table(result),
             "Mean ± standard deviation over the seeds. Minus the default: paired by seed, with intervals that hold together with "
             "95 % (t, Bonferroni) and p after Holm; chosen is the best mean. The search chose by validation too, which favours the "
             "tuned configurations. The evaluation split steered nothing; of the configurations that were not chosen it is "
             "reported without a test.",
         ),
-        *per_seed.section(
+        *facts.section(
             "Paired differences to the default",
             Figure(differences),
             "A dot per seed: both were trained with it. The intervals hold together.",
         ),
-        *per_seed.section(
+        *facts.section(
             "Validation in the search and retrained",
             Figure(bias),
             "The bars are 95 % t intervals of each mean over the seeds.",
         ),
-        *per_seed.section(
+        *facts.section(
             "Selection bias of the searches",
-            optimism_table(result),
+            _optimism_table(result),
             "Realized optimism is the search's accuracy minus the retrained mean, with the t interval over the seeds: the best of "
             "many trials was chosen on the images that its accuracy is of. Expected optimism is estimated from the search's own "
             "trials, for its best one.",
         ),
         Heading("All trainings"),
-        per_seed.trainings_table("configuration", training_rows(result, cells)),
+        facts.trainings_table("configuration", _training_rows(result, cells)),
         Heading("Provenance"),
         _provenance(result, cells, settings),
     ]
@@ -383,7 +381,7 @@ def _provenance(result: Result, cells: Sequence[Cell], settings: dict[str, Any])
         f"{s['id']} {s['name']} ({s['with_result']} of {s['trials']} trials with a result)" for s in result["searches"]
     ]
     default = result["configurations"][-1]
-    facts = {
+    rows = {
         "Searches": "; ".join(searches),
         "Confirmed by experiments": ", ".join(result["experiments"]),
         "Seeds": ", ".join(map(str, result["seeds"])),
@@ -391,18 +389,18 @@ def _provenance(result: Result, cells: Sequence[Cell], settings: dict[str, Any])
         "Images": ", ".join(f"{default[split]['images']} {split}" for split in SPLITS),
     }
     first = next((best_result(cell.trial) for cell in cells if cell.state == "succeeded"), {})
-    return per_seed.provenance_table(facts, first)
+    return facts.provenance_table(rows, first)
 
 
 def confirmation_summary(result: Result) -> Document:
     """What a terminal shows: the statement and the table of the configurations."""
-    return Document("", statement_of(result), (), (configurations_table(result),))
+    return Document("", statement_of(result), (), (_configurations_table(result),))
 
 
 def write_confirmation(folder: Path, result: Result, cells: Sequence[Cell], settings: dict[str, Any]) -> Path:
     """Writes confirm.json, cells.csv and report.html; returns the page's path."""
     write_text(folder / "confirm.json", strict_json(result, indent=2) + "\n")
-    rows = pd.DataFrame(training_rows(result, cells))
+    rows = pd.DataFrame(_training_rows(result, cells))
     write_text(folder / "cells.csv", rows.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "report.html", html.render(confirmation_document(result, cells, settings)))
     return folder / "report.html"

@@ -1,20 +1,19 @@
-"""Tables of facts about experiments, one column each: what they are, classes, early stopping, failures; and their warnings."""
+"""Tables that pages share: facts about experiments, one column each, and the trainings of a study or confirmation, one row each."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 from ..reading import startup
 from ..reading.logs import failure_reason, tuner_errors
-from ..reading.provenance import best_result
-from ..reading.records import ENDED, Experiment, Trial, is_percent, validation_n
+from ..reading.records import ENDED, Experiment, Trial, best_result, is_percent, validation_n
 from ..render import formats
-from ..render.document import Row
+from ..render.document import Block, Heading, Row, Table, Text
 from ..stats import early_stopping
 from ..stats.best_of_n import optimism_of
 from ..stats.compare import evaluation
@@ -209,3 +208,48 @@ def warnings_of(experiment: Experiment) -> list[str]:
             texts.insert(0, f"{trial.state}: {failure_reason(trial)}")
         warnings += [f"trial {trial.trial_id} (no. {trial.sequence}): {text}" for text in texts]
     return warnings
+
+
+def section(title: str, block: Block | None, caption: str = "") -> list[Block]:
+    """A heading, a table or figure, and the small print below it; without a block, the caption says why."""
+    return [Heading(title), *([block] if block else []), *([Text(caption, caption=True)] if caption else [])]
+
+
+def rows_table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], corner: str = "") -> Table:
+    """A table of rows that are (label, cells)."""
+    return Table(tuple(columns), tuple(Row(label, tuple(cells)) for label, cells in rows), corner)
+
+
+def trainings_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One record per training, of rows with the keys `name`, seed, state, val_accuracy and evaluation_top1 (fractions),
+    duration_s, experiment, trial, reason, and epochs_run where there are any; what is missing is None."""
+    has_epochs = any("epochs_run" in row for row in rows)
+    records = []
+    for row in rows:
+        accuracies = [formats.number_text(row[key]) for key in ("val_accuracy", "evaluation_top1")]
+        epochs = [formats.optional(row["epochs_run"])] if has_epochs else []
+        cells = [
+            row[name],
+            str(row["seed"]),
+            row["state"],
+            *accuracies,
+            *epochs,
+            formats.seconds_text(row["duration_s"]),
+        ]
+        mark = "" if row["state"] == "succeeded" else "lost"
+        records.append(Row("", (*cells, row["experiment"], formats.optional(row["trial"]), row["reason"]), mark))
+    columns = [
+        name.capitalize(),
+        "Seed",
+        "State",
+        "Validation",
+        "Evaluation",
+        *(["Epochs"] if has_epochs else []),
+        "Time",
+    ]
+    return Table((*columns, "Experiment", "Trial", "Reason"), tuple(records))
+
+
+def provenance_table(facts: Mapping[str, str], result: Mapping[str, Any]) -> Table:
+    """`facts` of the page, then what a training's result.json records about machine, versions, code and photos."""
+    return rows_table(["Value"], [(label, [text]) for label, text in {**facts, **made_with(result)}.items()])

@@ -23,8 +23,8 @@ from ..render.document import Block, Document, Heading, Items, Table, Text
 from ..stats.compare import compare
 from ..stats.statement import statement_of
 from . import study
+from .facts import rows_table
 from .lab_numbers import Setting, lab_arm, lab_numbers, lab_setting, settings_of, settings_sentence, settings_table
-from .per_seed import rows_table
 from .study_result import MEASURES, Measure
 
 PARTS = {
@@ -42,14 +42,14 @@ Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Section:
+class _Section:
     """One question's blocks, and what the tables at the top have of it; `n` says of what, in words."""
 
     blocks: list[Block]
     headline: str
     n: str
     settings: dict[str, Setting]
-    provenance: dict[str, Any]  # as `provenance.made_of` has it
+    provenance: dict[str, Any]  # as `made_of` has it
     experiments: list[str]
 
 
@@ -68,11 +68,11 @@ def lab_report(studies: Path, pair: Path | None, out: Path, kept_in: Path | None
     begun_here = any((studies / name / PLAN).exists() for name in study.TITLES)  # else they are copies alone
     folders = {name: studies / name if begun_here else None for name in study.TITLES}
     sections = {
-        name: study.from_file(study_section, studies / name / study.RESULT, result, folders[name])
+        name: study.from_file(_study_section, studies / name / study.RESULT, result, folders[name])
         for name, result in results.items()
     }
-    summary, source = read_pair(pair, studies.parent / "demo")
-    sections["tuners"] = study.from_file(tuners_section, source, summary, source)
+    summary, source = _read_pair(pair, studies.parent / "demo")
+    sections["tuners"] = study.from_file(_tuners_section, source, summary, source)
     missing = {name: _missing(name, folders[name]) for name in study.TITLES if name not in sections}
     notes = study.from_file(_not_independent, studies, results)
     write_text(out, markdown.render(_document(sections, missing, notes)))
@@ -84,21 +84,21 @@ def keep(studies: Path, target: Path) -> None:
     for name in study.TITLES:
         result = study.read_result(studies / name, name)
         if result is not None:
-            write_text(target / name / study.RESULT, strict_json(without_folders(result), indent=1) + "\n")
+            write_text(target / name / study.RESULT, strict_json(_without_folders(result), indent=1) + "\n")
 
 
-def without_folders(value: Any) -> Any:
+def _without_folders(value: Any) -> Any:
     """The same with the last part of each absolute path in its place."""
     if isinstance(value, dict):
-        return {key: without_folders(item) for key, item in value.items()}
+        return {key: _without_folders(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [without_folders(item) for item in value]
+        return [_without_folders(item) for item in value]
     if not isinstance(value, str):
         return value
     return PurePath(value).name if PurePath(value).is_absolute() else _FOLDERS.sub("", value)
 
 
-def _document(sections: dict[str, Section], missing: dict[str, list[Block]], notes: Sequence[str]) -> Document:
+def _document(sections: dict[str, _Section], missing: dict[str, list[Block]], notes: Sequence[str]) -> Document:
     """`notes` say which answers rest on the same trainings."""
     blocks = _beginning(sections, notes)
     for part, names in PARTS.items():
@@ -110,7 +110,7 @@ def _document(sections: dict[str, Section], missing: dict[str, list[Block]], not
     return Document("The lab report's questions, asked again", None, (), tuple(blocks))
 
 
-def _beginning(sections: dict[str, Section], notes: Sequence[str]) -> list[Block]:
+def _beginning(sections: dict[str, _Section], notes: Sequence[str]) -> list[Block]:
     """What this is, all answers in one table, what differs from the lab report, and where the numbers come from."""
     names = [name for names in PARTS.values() for name in names]
     parts = {name: sections[name] for name in names if name in sections}
@@ -140,11 +140,11 @@ def _beginning(sections: dict[str, Section], notes: Sequence[str]) -> list[Block
     ]
 
 
-def _answer(section: Section | None) -> list[str]:
+def _answer(section: _Section | None) -> list[str]:
     return ["not run", formats.NONE] if section is None else [section.headline, section.n]
 
 
-def _drawings(parts: dict[str, Section]) -> list[Block]:
+def _drawings(parts: dict[str, _Section]) -> list[Block]:
     names = [_words(name) for name, part in parts.items() if part.provenance.get("generated")]
     text = (
         f"Trained on drawings, not photos: {', '.join(names)}. A program drew them in Food-11's classes and proportions, so that "
@@ -153,7 +153,7 @@ def _drawings(parts: dict[str, Section]) -> list[Block]:
     return [Text(text)] if names else []
 
 
-def _origins(parts: dict[str, Section]) -> Table:
+def _origins(parts: dict[str, _Section]) -> Table:
     """Of the training that is described first."""
     rows = []
     for name, part in parts.items():
@@ -198,7 +198,7 @@ def _claim(name: str) -> Text:
     return Text(f"The lab report: {lab_numbers(name)['claim']}")
 
 
-def study_section(result: Result, folder: Path | None) -> Section:
+def _study_section(result: Result, folder: Path | None) -> _Section:
     """Of a study, from its study.json; `folder` has its page, and is None where only study.json was kept."""
     name = result["study"]
     result = result | {"reported": lab_numbers(name)}
@@ -219,7 +219,7 @@ def study_section(result: Result, folder: Path | None) -> Section:
         blocks.append(Text(f"The stopped training is the beginning of the full one, to the last bit, {equal}."))
     blocks += [*study.class_blocks(result, level=4), *_rest(result, folder)]
     n = f"{min(arm['n'] for arm in arms)} seeds per arm"
-    return Section(blocks, result["headline"], n, settings, result["provenance"], result["experiments"])
+    return _Section(blocks, result["headline"], n, settings, result["provenance"], result["experiments"])
 
 
 def _left_out(result: Result, folder: Path | None) -> list[Block]:
@@ -271,7 +271,7 @@ def _rest(result: Result, folder: Path | None) -> list[Block]:
     ]
 
 
-def read_pair(folder: Path | None, demo: Path) -> tuple[Result, str]:
+def _read_pair(folder: Path | None, demo: Path) -> tuple[Result, str]:
     """The content of compare's summary.json, and where it is from: the file in `folder`; without a `folder` the one in `demo`,
     or else of the recorded pair. Raises AnalysisError."""
     file = (folder or demo) / "summary.json"
@@ -289,7 +289,7 @@ def read_pair(folder: Path | None, demo: Path) -> tuple[Result, str]:
     return compare(*(load_experiment(RECORDED / arm) for arm in ("tpe", "evolution"))), source
 
 
-def tuners_section(summary: Result, source: str) -> Section:
+def _tuners_section(summary: Result, source: str) -> _Section:
     """Part (d), from what `compare` says of the tuners' experiments. Settings and machine are those of the first experiment's
     best trial; where the experiments differ, compare's notes say so."""
     experiments, first, comparison = summary["experiments"], summary["experiments"][0], summary["comparison"]
@@ -312,7 +312,7 @@ def tuners_section(summary: Result, source: str) -> Section:
     ]
     n = f"{' + '.join(str(sum(experiment['trials'].values())) for experiment in experiments)} trials"
     ids = [experiment["id"] for experiment in experiments]
-    return Section(blocks, statement.headline, n, settings, provenance, ids)
+    return _Section(blocks, statement.headline, n, settings, provenance, ids)
 
 
 def _tuners_table(experiments: list[dict[str, Any]]) -> Table:

@@ -44,7 +44,7 @@ class Axis(NamedTuple):
     is_score: bool
 
 
-class Parallel(NamedTuple):
+class _Parallel(NamedTuple):
     """`heights`: for each trial a number 0..1 for each axis; `arms`: index of its experiment; `top`: among the best tenth
     of those drawn; `total`: trials with a score, of which at most 200, evenly over the ranking, are here."""
 
@@ -180,7 +180,7 @@ def numeric_parameter(experiments: list[Experiment]) -> str | None:
     return "lr" if "lr" in ratios else max(ratios, key=lambda name: ratios[name], default=None)
 
 
-def parallel(experiments: Sequence[Experiment]) -> Parallel | None:
+def parallel(experiments: Sequence[Experiment]) -> _Parallel | None:
     """A hyperparameter that a trial has not (nested spaces) is a value of its own. The best are last, drawn on top.
     None where no trial has a score and hyperparameters."""
     sign = 1 if experiments[0].optimise_mode == "maximize" else -1
@@ -199,7 +199,7 @@ def parallel(experiments: Sequence[Experiment]) -> Parallel | None:
     columns = [column for column, _ in scaled] + [heights]
     first_top = len(trials) - max(1, len(trials) // 10)
     top = [k >= first_top for k in range(len(trials))]
-    return Parallel(
+    return _Parallel(
         axes, [list(row) for row in zip(*columns)], trials, [index for index, _ in sample], top, len(scored)
     )
 

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import plotly.graph_objects as go
 
 from ..reading.locate import AnalysisError
-from ..reading.provenance import shared_photos
+from ..reading.records import shared_photos
 from ..reading.replication import StudyPlan, known_ids, load_readable, read_plan, study_folder, write_text
 from ..reading.values import load_json, strict_json
 from ..render import formats, html, terminal
 from ..render.document import Block, Document, Figure, Heading, Statement, Table, Text
-from . import per_seed
+from . import facts, figures
 from .figures import COLOURS, HOVER, empty_figure, score_axis
 from .lab_numbers import lab_arm, lab_gains, same_classes
 from .study_result import BY_KEY, LOSSES, MEASURES, Measure, StudyArm, arms_of, study_result
@@ -122,7 +122,7 @@ def statement_of_study(result: Result) -> Statement:
 
 def arms_table(result: Result, lab: LabCells | None = None) -> Table:
     """One row per measure, a cell per arm; `lab` as for `_with_lab`."""
-    return per_seed.rows_table([arm["name"] for arm in result["arms"]], _with_lab(_arm_rows(result), lab or {}))
+    return facts.rows_table([arm["name"] for arm in result["arms"]], _with_lab(_arm_rows(result), lab or {}))
 
 
 def _arm_rows(result: Result) -> Rows:
@@ -176,7 +176,7 @@ def differences_table(result: Result, lab: LabCells | None = None) -> Table:
         pairs = [by_name.get((measure.key, name)) for name in names]
         cells = [formats.paired_text(row, row["p_adjusted"], measure.unit) if row else formats.NONE for row in pairs]
         rows += [(measure.title, cells)] if any(pairs) else []
-    return per_seed.rows_table(names, _with_lab(rows, lab or {}), f"Minus {result['reference']}, same seed")
+    return facts.rows_table(names, _with_lab(rows, lab or {}), f"Minus {result['reference']}, same seed")
 
 
 def differences_caption(result: Result) -> str:
@@ -198,7 +198,7 @@ def class_blocks(result: Result, level: int = 2) -> list[Block]:
         in_lab = bool(gains) and same_classes(numbers, entry["rows"])
         by_id = {row["id"]: row["gain"] for row in gains} if in_lab else None
         columns = ["Training images", reference, entry["arm"], "Gain", *(["Gain in the lab report"] if in_lab else [])]
-        table = per_seed.rows_table(columns, [_class_row(row, by_id) for row in entry["rows"]], "Class")
+        table = facts.rows_table(columns, [_class_row(row, by_id) for row in entry["rows"]], "Class")
         caption = "Correct of all evaluation images, summed over the seeds that both arms have; the largest gain first."
         rank = f" {rank_sentence(entry['rank'])}" if entry.get("rank") else ""  # an older study.json does not have it
         blocks += [Heading(f"Per class: {entry['arm']}", level), table, Text(caption + rank, caption=True)]
@@ -234,23 +234,23 @@ def study_document(result: Result) -> Document:
     """The page of study.json."""
     images, reference, notes = result["images"], result["reference"], " ".join(result["reported"]["notes"])
     blocks: list[Block] = [
-        *per_seed.section("The arms", arms_table(result), arms_caption(result)),
-        *per_seed.section(f"Paired differences to {reference}", differences_table(result), differences_caption(result)),
+        *facts.section("The arms", arms_table(result), arms_caption(result)),
+        *facts.section(f"Paired differences to {reference}", differences_table(result), differences_caption(result)),
         *_figures(result),
         *_prefix_blocks(result),
         *class_blocks(result),
     ]
     if lab := lab_cells(result):
         ours = [(label, cells) for label, cells in _arm_rows(result) if label in lab]
-        blocks += per_seed.section(
+        blocks += facts.section(
             "What the lab report has",
-            per_seed.rows_table([arm["name"] for arm in result["arms"]], _with_lab(ours, lab)),
+            facts.rows_table([arm["name"] for arm in result["arms"]], _with_lab(ours, lab)),
             f"Lab 3-1 report, {result['reported']['place']}: Food-11, a GTX 1070. {notes} Ours were trained on {images}: where data "
             "or weights differ, so do the numbers.",
         )
     exports = [f"`python -m analysis export {i} --out {i}.csv --epochs {i}_epochs.csv`" for i in result["experiments"]]
-    trainings = per_seed.trainings_table("arm", [_record(result, row) for row in result["trainings"]])
-    blocks += per_seed.section(
+    trainings = facts.trainings_table("arm", [_record(result, row) for row in result["trainings"]])
+    blocks += facts.section(
         "All trainings",
         trainings,
         f"Each number of these trainings, and with --epochs the curves: {'; '.join(exports)}.",
@@ -264,21 +264,21 @@ def _figures(result: Result) -> list[Block]:
     n = ", ".join(f"{band['arm']} {band['n']}" for band in result["curves"] if band["metric"] == "default")
     caption = f"Line: mean over the seeds (n: {n}), as far as all of them were trained. Band: lowest to highest seed."
     validation, training = (curves_figure(result["curves"], metric) for metric in ("default", "train_accuracy"))
-    differences = per_seed.difference_figure(difference_lines(result), "minus the reference")
+    differences = figures.difference_figure(_difference_lines(result), "minus the reference")
     return [
-        *per_seed.section("Validation accuracy by epoch", Figure(validation), caption),
-        *per_seed.section("Training accuracy by epoch", Figure(training), caption),
-        *per_seed.section(
+        *facts.section("Validation accuracy by epoch", Figure(validation), caption),
+        *facts.section("Training accuracy by epoch", Figure(training), caption),
+        *facts.section(
             "Differences per seed", Figure(differences), "A dot per seed; the bar is the interval of the mean."
         ),
     ]
 
 
-def difference_lines(result: Result) -> list[per_seed.SeedRow]:
+def _difference_lines(result: Result) -> list[figures.SeedRow]:
     """The differences of accuracies, one line per arm and split."""
     keys = ("validation", "evaluation_top1", "evaluation_macro")
     rows = [row for row in result["differences"] if row["measure"] in keys]
-    return [per_seed.difference_row(f"{row['arm']}, {BY_KEY[row['measure']].title.lower()}", row) for row in rows]
+    return [figures.difference_row(f"{row['arm']}, {BY_KEY[row['measure']].title.lower()}", row) for row in rows]
 
 
 def curves_figure(bands: list[dict[str, Any]], metric: str) -> go.Figure:
@@ -328,9 +328,9 @@ def _prefix_blocks(result: Result) -> list[Block]:
         for row in result["prefixes"]
     ]
     columns = ["Pairs of one seed", "Equal to the last bit", "Largest difference of validation accuracy"]
-    return per_seed.section(
+    return facts.section(
         "Is the stopped training the beginning of the full one?",
-        per_seed.rows_table(columns, rows),
+        facts.rows_table(columns, rows),
         "All metrics of each epoch that both have. On one CPU and a fixed number of threads they should be equal; where they are "
         "not, the difference between the arms contains more than the stopping.",
     )
@@ -345,11 +345,11 @@ def _record(result: Result, row: dict[str, Any]) -> dict[str, Any]:
 
 def _provenance(result: Result) -> Table:
     provenance = result["provenance"]
-    facts = {
+    rows = {
         "Study": f"{result['study']}: {result['field']}, seeds {', '.join(map(str, result['seeds']))}",
         "NNI experiments": ", ".join(result["experiments"]) or formats.NONE,
         "Fixed": formats.params_text(result["fields"]),
         "A training's settings": formats.params_text(provenance["hyperparameters"] or {}),
         "Images": result["images"],
     }
-    return per_seed.provenance_table(facts, provenance)
+    return facts.provenance_table(rows, provenance)

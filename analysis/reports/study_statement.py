@@ -9,7 +9,7 @@ from typing import Any
 from ..reading.replication import WEIGHTS
 from ..render.document import Statement
 from ..render.formats import CORRELATION, EPOCHS, listed, number_text, paired_text, range_text, signed_text, spread_text
-from ..stats import verdict
+from ..stats.statement import DIFFERENCE, NO_DIFFERENCE, NOT_ESTIMABLE
 from .study_result import BY_KEY, MACRO, TOP1, TRAINING, excludes_zero
 
 Result = dict[str, Any]
@@ -27,10 +27,10 @@ def study_statement(result: Result) -> Statement:
             "No two seeds have a result under both arms.",
             "No difference can be estimated without pairs: train more seeds, or fix what failed.",
         )
-        return Statement(verdict.NOT_ESTIMABLE, "Nothing can be concluded.", details)
+        return Statement(NOT_ESTIMABLE, "Nothing can be concluded.", details)
     significant = [row for row in rows if excludes_zero(row)]
     can, cannot = [*_own_sentences(result), _conclusion(result, significant)], _open(result, rows)
-    word = verdict.DIFFERENCE if significant else verdict.NO_DIFFERENCE
+    word = DIFFERENCE if significant else NO_DIFFERENCE
     return Statement(word, _headline(result, significant), (" ".join(can), " ".join(cannot)), {"differences": rows})
 
 

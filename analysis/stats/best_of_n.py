@@ -88,7 +88,7 @@ def pooled_startup(experiments: Sequence[Experiment]) -> tuple[list[float | None
     return scores, ""
 
 
-class Optimism(NamedTuple):
+class _Optimism(NamedTuple):
     """`bias`: expected excess of the best validation accuracy over the true accuracy of that trial (selection bias);
     `se`: binomial standard error of one accuracy; `spread`: standard deviation of the trials with that noise taken out."""
 
@@ -99,7 +99,7 @@ class Optimism(NamedTuple):
     n_images: int
 
 
-def optimism(accuracies: Sequence[float], n_images: int) -> Optimism | None:
+def optimism(accuracies: Sequence[float], n_images: int) -> _Optimism | None:
     """Selection bias of max(accuracies), by a parametric bootstrap; None for fewer than 3 trials.
 
     Model: accuracy_i = true_i + noise_i, noise binomial of `n_images`. The observed accuracies spread by both, so
@@ -125,10 +125,10 @@ def optimism(accuracies: Sequence[float], n_images: int) -> Optimism | None:
     measured = rng.binomial(n_images, truth, size=(samples, len(truth))) / n_images  # (samples, n)
     selected = measured.argmax(axis=1)
     bias = float(np.mean(measured.max(axis=1) - truth[selected]))
-    return Optimism(bias, noise**0.5, left**0.5, len(observed), n_images)
+    return _Optimism(bias, noise**0.5, left**0.5, len(observed), n_images)
 
 
-def optimism_of(experiment: Experiment) -> Optimism | None:
+def optimism_of(experiment: Experiment) -> _Optimism | None:
     """Of an experiment that maximises an accuracy with a known number of images; None for any other."""
     scored = [(trial.score, validation_n(trial)) for trial in experiment.trials if trial.score is not None]
     images = {n for _, n in scored}

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..reading.records import Experiment, arm_names, is_percent
 from ..render.document import Statement
 from ..render.formats import difference_text, range_text, score_text, signed_text, unit_of
-from . import two_sample, verdict
-from .arms import Arm
+from . import two_sample
+
+if TYPE_CHECKING:
+    from .compare import Arm
+
+# The four verdicts, as summary.json, study.json and confirm.json have them.
+DIFFERENCE = "difference_shown"
+NO_DIFFERENCE = "no_difference_shown"
+NOT_ESTIMABLE = "not_estimable"
+NOT_COMPARABLE = "not_comparable"
 
 AT_RANDOM = "Both tuners only sampled at random"
 BY_CHANCE = "so any difference between them is due to chance."
@@ -40,7 +48,7 @@ def of_single_experiments(
     """One experiment per arm. `difference` is None where `obstacles` stand in the way."""
     if obstacles or difference is None:
         return Statement(
-            verdict.NOT_COMPARABLE,
+            NOT_COMPARABLE,
             "These two experiments cannot be compared.",
             (f"The reason: {'; '.join(obstacles)}.",),
         )
@@ -50,7 +58,7 @@ def of_single_experiments(
     if all(arm.chosen is not None and not any(arm.chosen) for arm in arms):
         counts = " and ".join(f"0 of {len(arm.trials)} trials of {name}" for arm, name in zip(arms, names, strict=True))
         random = f"{AT_RANDOM}: {counts} were chosen by the tuner, {BY_CHANCE}"
-        return Statement(verdict.NO_DIFFERENCE, "No difference can be shown.", (random, bests, *chance))
+        return Statement(NO_DIFFERENCE, "No difference can be shown.", (random, bests, *chance))
     needed = two_sample.repeats_needed()
     few = (
         f"One experiment per tuner has no spread to compare that with: it takes at least {needed} experiments of each "
@@ -58,7 +66,7 @@ def of_single_experiments(
         f"and more where the difference is small."
     )
     headline = "Which tuner is better cannot be estimated from one experiment of each."
-    return Statement(verdict.NOT_ESTIMABLE, headline, (bests, few, *chance))
+    return Statement(NOT_ESTIMABLE, headline, (bests, few, *chance))
 
 
 def _bests(arms: tuple[Experiment, Experiment], names: list[str], difference: float) -> str:
@@ -120,9 +128,9 @@ def _unequal(arms: tuple[Arm, Arm]) -> list[str]:
 
 
 def _headline(arms: tuple[Arm, Arm], numbers: dict[str, Any], word: str) -> str:
-    if word == verdict.NO_DIFFERENCE:
+    if word == NO_DIFFERENCE:
         return "No difference can be shown."
-    if word == verdict.NOT_ESTIMABLE:
+    if word == NOT_ESTIMABLE:
         return f"Which tuner is better cannot be estimated from {min(numbers['repeats'])} experiments of each."
     maximise = arms[0].maximises
     better, other = reversed(arms) if (numbers["difference"] > 0) == maximise else arms
@@ -144,10 +152,10 @@ def _too_few(needed: int) -> str:
 def of_many(arms: list[Arm], pairs: list[dict[str, Any]], word: str) -> Statement:
     """Three or more arms: a headline, then a line per pair."""
     headlines = {
-        verdict.DIFFERENCE: f"A difference is shown among the {len(arms)} arms.",
-        verdict.NO_DIFFERENCE: f"No difference can be shown among the {len(arms)} arms.",
-        verdict.NOT_ESTIMABLE: f"Which of the {len(arms)} arms is better cannot be estimated.",
-        verdict.NOT_COMPARABLE: f"These {len(arms)} arms cannot be compared.",
+        DIFFERENCE: f"A difference is shown among the {len(arms)} arms.",
+        NO_DIFFERENCE: f"No difference can be shown among the {len(arms)} arms.",
+        NOT_ESTIMABLE: f"Which of the {len(arms)} arms is better cannot be estimated.",
+        NOT_COMPARABLE: f"These {len(arms)} arms cannot be compared.",
     }
     percent = _percent(arms)
     needed = max((pair["repeats_needed"] or 0 for pair in pairs), default=0)
