@@ -31,12 +31,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import alternate, cache_of, ratios, sample_photos, seconds_of, wait_for
 from benchmarks.table import Report, machine
 from data.cache import Cache, Split
-from trial import evaluate, micro_batch, train
-from trial.batches import evaluation_batch, place_images, plan_epoch, store_px, to_device, training_batch
+from trial import evaluate, train
+from trial.batches import (
+    Buffers,
+    MicroBatch,
+    evaluation_batch,
+    place_images,
+    plan_epoch,
+    store_px,
+    to_device,
+    training_batch,
+)
 from trial.device import Compute, choose_compute
 from trial.evaluate import EVALUATION_BATCH, Counter
 from trial.hyperparameters import Hyperparameters
-from trial.micro_batch import Buffers, MicroBatch
 from trial.model import build_model
 from trial.state import TrainState, start_training
 
@@ -259,7 +267,7 @@ def parts_of(bench: Bench) -> dict[str, tuple[object, str]]:
         "backward": (torch.Tensor, "backward"),
         "update": (bench.state.optimizer, "step"),
         "counting": (evaluate.Counter, "add"),
-        "kept for a repetition": (micro_batch.Buffers, "keep"),
+        "kept for a repetition": (Buffers, "keep"),
     }
 
 

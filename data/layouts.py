@@ -18,8 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from data import DataError, food11
-from data.terminal import printable
+from data import DataError, food11, printable
 
 SPLITS = ("training", "validation", "evaluation")  # what the cache holds, whatever the source calls them
 WHOLE = "whole"  # the one split of a tree without split folders

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data import DataError, food11
+from data import DataError, columns_of, food11, padded, printable
 from data.cache import Cache
 from data.layouts import SPLITS
-from data.terminal import columns_of, padded, printable
 
 COLUMNS = 5  # images per class and split
 LABEL_PX = 132

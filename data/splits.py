@@ -13,11 +13,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from data import DataError, food11
+from data import DataError, food11, printable
 from data.cache import rebuild_command
 from data.layouts import SPLITS, WHOLE, Layout, Photo, class_name, parts_of, read_layout, split_of
 from data.source import ARCHIVE, Source
-from data.terminal import printable
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from data import DataError
+from data import DataError, show_any_name
 from data.cache import open_cache
-from data.terminal import show_any_name
 from trial import TrialError
 from trial.checkpoint import refuse_others
 from trial.files import lock_folder, write_hyperparameters
@@ -58,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run_without_training(given: dict, args: argparse.Namespace) -> None:
     """--describe, --gpu and --evaluate: nothing is trained. torch is imported only now: mistakes in flags show at once."""
     if args.describe:
-        from trial.describe import describe
+        from trial.run import describe
 
         print(json.dumps(describe(given, args.searched, args.cache, args.device, args.precision)))
     elif args.gpu:

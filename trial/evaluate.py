@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data import padded, printable
 from data.cache import Split, open_cache
-from data.terminal import padded, printable
 from trial import TrialError
-from trial.batches import evaluation_batch, sent, store_px
+from trial.batches import MicroBatch, evaluation_batch, sent, store_px
 from trial.device import Compute, choose_compute
 from trial.hyperparameters import Hyperparameters
-from trial.micro_batch import MicroBatch
 from trial.model import build_model, match_classes
 from trial.weights import load_path, state_of
 

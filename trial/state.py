@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trial.batches import MicroBatch, smallest_micro_batch
 from trial.evaluate import EVALUATION_BATCH, Score
 from trial.hyperparameters import Hyperparameters
-from trial.micro_batch import MicroBatch, smallest_micro_batch
-from trial.teacher import Teacher
+from trial.model import Teacher
 
 
 @dataclass(frozen=True)
