@@ -2,7 +2,8 @@
 
 `source` lists a folder or one of the `archives`, `layouts` finds its splits and classes, `splits` decides which photos each
 split of the cache gets, `decode` (with `formats`) makes squares of them, and `prepare` puts these into a `cache`, whose photos
-`contents` knows by their bytes. `show` prints counts and draws a contact sheet; `sample` draws a generated Food-11.
+`contents` knows by their bytes. `show` prints counts and draws a contact sheet; `sample` draws a generated Food-11. This file has
+what they share: the error, and how names are printed.
 """
 
 from __future__ import annotations

@@ -252,13 +252,13 @@ def to_device(split: Split, device: torch.device) -> Split:
 
 def place_images(splits: Iterable[GpuImages], budget: int) -> int:
     """Place those that fit into what is left of `budget` bytes, in this order. Returns the bytes taken."""
-    left = budget
+    free = budget
     for images in splits:
-        if images.mapped.nbytes <= left:
+        if images.mapped.nbytes <= free:
             with suppress(torch.OutOfMemoryError):  # another program has taken it meanwhile
                 images.place()
-                left -= images.mapped.nbytes
-    return budget - left
+                free -= images.mapped.nbytes
+    return budget - free
 
 
 def _read_rows(images: np.ndarray, rows: np.ndarray) -> Tensor:
@@ -381,10 +381,10 @@ class Buffers:
 
     @torch.no_grad()
     def keep(self) -> None:
-        for own, kept in self._pairs:
-            torch._foreach_copy_(kept, own)  # one kernel; a copy per buffer would be sixty launches per step
+        for own, copies in self._pairs:
+            torch._foreach_copy_(copies, own)  # one kernel; a copy per buffer would be sixty launches per step
 
     @torch.no_grad()
     def restore(self) -> None:
-        for own, kept in self._pairs:
-            torch._foreach_copy_(own, kept)
+        for own, copies in self._pairs:
+            torch._foreach_copy_(own, copies)

@@ -43,7 +43,10 @@ def build_model(arch: str, weights: str, classes: int, seed: int, log: Callable[
     if path := _find_weights(arch, weights):
         source = f"weights = {weights!r}" if weights != "imagenet" else f"weights = 'imagenet': {path}"
         try:
-            _load_backbone(model, _read_weights(path, source, log), arch, source)
+            state, notes = state_of(load_path(path, source), source)
+            if notes:
+                log(f"{path.name}: {'; '.join(notes)}")
+            _load_backbone(model, state, arch, source)
         except TrialError as error:
             again = (
                 f". Remove it, and it is downloaded anew: rm {shlex.quote(str(path))}" if weights == "imagenet" else ""
@@ -86,14 +89,6 @@ def _examples(folder: Path) -> str:
     return f", such as {few(names)}" if names else ""
 
 
-def _read_weights(path: Path, source: str, log: Callable[[str], None]) -> dict[str, Tensor]:
-    """The state dict of a file. source: begins the message of the TrialError."""
-    values, notes = state_of(load_path(path, source), source)
-    if notes:
-        log(f"{path.name}: {'; '.join(notes)}")
-    return values
-
-
 def _load_backbone(model: nn.Module, state: dict[str, Tensor], arch: str, source: str) -> None:
     """Load everything but the head. Raises TrialError."""
     backbone = {name: value for name, value in state.items() if not name.startswith("fc.")}
@@ -101,17 +96,17 @@ def _load_backbone(model: nn.Module, state: dict[str, Tensor], arch: str, source
     _load_all(model, {**backbone, **head}, arch, source)
 
 
-def _load_all(model: nn.Module, given: dict[str, Tensor], arch: str, source: str) -> None:
+def _load_all(model: nn.Module, weights: dict[str, Tensor], arch: str, source: str) -> None:
     """Load every weight. Raises TrialError naming the keys that are missing, left over, misshapen or not finite."""
     own = model.state_dict()
-    problems = [f"missing {name}" for name in own if name not in given]
-    problems += [f"unknown {name}" for name in given if name not in own]
-    problems += [problem for name in own if name in given and (problem := _misfit(name, given[name], own[name]))]
+    problems = [f"missing {name}" for name in own if name not in weights]
+    problems += [f"unknown {name}" for name in weights if name not in own]
+    problems += [problem for name in own if name in weights and (problem := _misfit(name, weights[name], own[name]))]
     if problems:
-        raise TrialError(f"{source} ({arch}) does not fit: {few(problems, 4, '; ')}. {_advice(given, arch)}")
-    if bad := [name for name, value in given.items() if not torch.isfinite(value).all()]:
+        raise TrialError(f"{source} ({arch}) does not fit: {few(problems, 4, '; ')}. {_advice(weights, arch)}")
+    if bad := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
         raise TrialError(f"{source}: it holds weights that are not finite ({few(bad)}): of a training that failed")
-    model.load_state_dict(given)
+    model.load_state_dict(weights)
 
 
 def _misfit(name: str, value: Tensor, expected: Tensor) -> str:
@@ -124,10 +119,10 @@ def _misfit(name: str, value: Tensor, expected: Tensor) -> str:
     return ""
 
 
-def _advice(given: dict[str, Tensor], arch: str) -> str:
+def _advice(weights: dict[str, Tensor], arch: str) -> str:
     """Which network it is, judged by names and blocks, and what to do."""
-    kind = kind_of(given)
-    first = f"Its first names: {few([name for name in given if not name.startswith('fc.')])}"
+    kind = kind_of(weights)
+    first = f"Its first names: {few([name for name in weights if not name.startswith('fc.')])}"
     if kind in _IMAGENET and kind != arch:
         return f"Check arch: these are a {kind}'s weights (--arch {kind}; in an experiment --set arch={kind}). {first}"
     if kind == arch:
@@ -186,22 +181,22 @@ def open_teacher(h: Hyperparameters, cache: Cache | None) -> Teacher | None:
     state, reading = state_of(content, source)
     if cache is None:
         return None
-    trained, names = _metadata_of(content)
-    arch = trained.get("arch") or _arch_of(state, source)
+    settings, names = _metadata_of(content)
+    arch = settings.get("arch") or _arch_of(state, source)
     state = _head_in_order(state, names, cache, source)
     model = _build_teacher(arch, state, len(cache.classes), source)
     digest = hashlib.sha256(raw).hexdigest()
-    facts = {"file": str(path.resolve()), "sha256": digest, "arch": arch, "image_px": trained.get("image_px")}
-    facts |= {"asked": h.distill_weight > 0, "trained_with": trained or None, **_own_result(path, trained, cache)}
+    facts = {"file": str(path.resolve()), "sha256": digest, "arch": arch, "image_px": settings.get("image_px")}
+    facts |= {"asked": h.distill_weight > 0, "trained_with": settings or None, **_own_result(path, settings, cache)}
     notes = (*_teacher_notes(h, facts, names, cache), *(f"teacher: {note}" for note in reading))
     return Teacher(model, digest, facts, notes)
 
 
 def _metadata_of(content: dict[str, Any]) -> tuple[dict[str, Any], list[str] | None]:
     """Hyperparameters and class names of a best.pt; ({}, None) for a bare state dict."""
-    trained, names = content.get("hyperparameters"), content.get("classes")
+    settings, names = content.get("hyperparameters"), content.get("classes")
     named = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return trained if isinstance(trained, dict) else {}, names if named and names else None
+    return settings if isinstance(settings, dict) else {}, names if named and names else None
 
 
 def _arch_of(state: dict[str, Tensor], source: str) -> str:
@@ -239,21 +234,19 @@ def _build_teacher(arch: str, state: dict[str, Tensor], classes: int, source: st
     return model.eval().requires_grad_(False)
 
 
-def _own_result(path: Path, trained: dict[str, Any], cache: Cache) -> dict[str, Any]:
+def _own_result(path: Path, settings: dict[str, Any], cache: Cache) -> dict[str, Any]:
     """The teacher's own scores, where the result.json of the same training is beside its file; else None."""
     nothing = {"validation": None, "evaluation": None, "same_photos": None}
     try:
         result = json.loads((path.parent / "result.json").read_text("utf-8"))
-        if not trained or result["hyperparameters"] != trained:
+        if not settings or result["hyperparameters"] != settings:
             return nothing
-        scores = {name: result[name] and _without_table(result[name]) for name in ("validation", "evaluation")}
+        scores = {name: result[name] and {**result[name]} for name in ("validation", "evaluation")}
+        for score in filter(None, scores.values()):
+            score.pop("per_class", None)
         return {**scores, "same_photos": result["source_digest"] == cache.photos}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return nothing
-
-
-def _without_table(score: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in score.items() if name != "per_class"}
 
 
 def _teacher_notes(h: Hyperparameters, facts: dict[str, Any], names: list[str] | None, cache: Cache) -> list[str]:

@@ -68,12 +68,12 @@ class _Run:
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.folder, self.h, self.cache, self.compute, self.teacher and self.teacher.digest)
 
-    def result(self, state: TrainState, fitted: FitResult, evaluation: Score | None) -> TrialResult:
+    def result(self, state: TrainState, fit_result: FitResult, evaluation: Score | None) -> TrialResult:
         return TrialResult(
             h=self.h,
             cache=self.cache,
-            fit=fitted,
-            validation=fitted.validation or self.evaluate(state, "validation"),
+            fit=fit_result,
+            validation=fit_result.validation or self.evaluate(state, "validation"),
             evaluation=evaluation,
             duration_s=self.seconds(),
             attempts=self.attempts,
@@ -113,11 +113,13 @@ def run_trial(
     if compute.device.type == "cuda":
         _place_images(run, state)
     try:
-        fitted = fit(state, splits["training"], splits["validation"], h, compute, lambda state: _on_epoch(run, state))
+        fit_result = fit(
+            state, splits["training"], splits["validation"], h, compute, lambda state: _on_epoch(run, state)
+        )
         _settle(run)
     finally:  # whatever ended the training: the epoch that is being written is kept and reported
         run.writer.shutdown()
-    return _finish(run, state, fitted)
+    return _finish(run, state, fit_result)
 
 
 def _start_or_resume(run: _Run, may_replace: bool) -> TrainState:
@@ -212,22 +214,22 @@ def _ending(run: _Run, state: TrainState) -> Callable[[str], dict[str, float]]:
     return end_early
 
 
-def _finish(run: _Run, state: TrainState, fitted: FitResult) -> dict[str, float]:
+def _finish(run: _Run, state: TrainState, fit_result: FitResult) -> dict[str, float]:
     """Evaluate once, write the results, and leave nothing to be continued."""
-    result = run.result(state, fitted, evaluation=run.evaluate(state, "evaluation"))
+    result = run.result(state, fit_result, evaluation=run.evaluate(state, "evaluation"))
     validation, final = result.validation, result.final()
     with run.progress.lock:
-        if not fitted.best_epoch:
+        if not fit_result.best_epoch:
             write_weights(run.folder / "best.pt", state.model.state_dict(), run.cache.classes, run.h)
         result.write(run.folder)
-        keep_best(run.folder, fitted.best_epoch)
+        keep_best(run.folder, fit_result.best_epoch)
         run.progress.end_early = lambda reason: final  # a signal from here on comes too late
     print(result.evaluation.report(run.cache.classes))
     if note := micro_batch_note(state, run.h):
         print(f"micro-batches of {note['images']} images for batches of {note['batch_size']}: {note['note']}")
     if note := loss_scaling_note(state):
         print(f"float16: {note['skipped_steps']} steps skipped; {note['note']}")
-    print(f"best epoch {fitted.best_epoch} of {len(fitted.history)}, stopped by {fitted.stopped_by}: validation "
+    print(f"best epoch {fit_result.best_epoch} of {len(fit_result.history)}, stopped by {fit_result.stopped_by}: validation "
           f"accuracy {validation.top1:.4f}, macro {validation.macro:.4f} (n = {validation.n})")  # fmt: skip
     return final
 
@@ -239,8 +241,8 @@ _NEEDS_FILES = ("arch", "weights", "image_px", "teacher")
 
 
 def describe(
-    given: dict[str, Any],
-    searched: dict[str, list],
+    flags: dict[str, Any],
+    options: dict[str, list],
     cache_folder: Path,
     device: str = "auto",
     precision: str = "auto",
@@ -248,24 +250,24 @@ def describe(
     """{fields, given, gpu, problems, notes}: the hyperparameters, the GPU, what is wrong or missing, and what was done to
     weights files, a line each.
 
-    given: by flags; searched: {field: [values]} of a search space, all values of a choice or both bounds of a range.
+    flags: the hyperparameters given so; options: {field: [values]} of a search space, all values of a choice or both bounds of a range.
     Opens cache, weights and teacher for real, so that weights are downloaded, read and fitted once before the experiment.
     """
     gpu, notes = describe_gpus(device), []
     problems = [gpu["problem"]] if gpu["problem"] else []
     if not problems:
         problems += _refusals(lambda: choose_compute(device, precision, threads=0))
-    for values in _combinations(searched):
-        problems += _problems({**given, **values}, cache_folder, notes)
+    for values in _combinations(options):
+        problems += _problems({**flags, **values}, cache_folder, notes)
     problems, notes = ([*dict.fromkeys(lines)] for lines in (problems, notes))
-    return {"fields": describe_fields(), "given": given, "gpu": gpu, "problems": problems, "notes": notes}
+    return {"fields": describe_fields(), "given": flags, "gpu": gpu, "problems": problems, "notes": notes}
 
 
-def _combinations(searched: dict[str, list]) -> Iterator[dict[str, Any]]:
+def _combinations(options: dict[str, list]) -> Iterator[dict[str, Any]]:
     """All combinations of files that the search space may choose; one empty choice where it chooses none."""
-    names = [name for name in _NEEDS_FILES if searched.get(name)]
-    weight = {"distill_weight": max(searched["distill_weight"])} if searched.get("distill_weight") else {}
-    for values in itertools.product(*(searched[name] for name in names)):
+    names = [name for name in _NEEDS_FILES if options.get(name)]
+    weight = {"distill_weight": max(options["distill_weight"])} if options.get("distill_weight") else {}
+    for values in itertools.product(*(options[name] for name in names)):
         yield {**weight, **dict(zip(names, values))}
 
 
