@@ -35,7 +35,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None, report: Report | None = None) -> int:
     """report: figures measured before, which are written with these."""
     args = parse(arguments)
-    from benchmarks import epoch, overhead, preparation, training
+    from benchmarks import epoch, overhead, training
     from trial.device import choose_compute
 
     parts, report = args.parts or PARTS, report or Report()
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None, report: Report | None = None) -> in
         "plain": lambda: training.against_plain(report, photos, cache, compute, args.rounds, args.weights),
         "startup": lambda: overhead.startup(report, cache, str(compute.device), args.rounds),
         "search": lambda: overhead.search(report, cache, str(compute.device)),
-        "preparation": lambda: preparation.run(report, photos, args.rounds),
+        "preparation": lambda: overhead.preparation(report, photos, args.rounds),
         "memory": lambda: overhead.memory(report, cache, str(compute.device)),
         "accuracy": lambda: training.accuracy(report, cache, compute),
     }

@@ -31,12 +31,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import alternate, cache_of, ratios, sample_photos, seconds_of, wait_for
 from benchmarks.table import Report, machine
 from data.cache import Cache, Split
-from trial import evaluate, micro_batch, train
-from trial.batches import evaluation_batch, place_images, plan_epoch, store_px, to_device, training_batch
+from trial import evaluate, train
+from trial.batches import (
+    Buffers,
+    MicroBatch,
+    evaluation_batch,
+    place_images,
+    plan_epoch,
+    store_px,
+    to_device,
+    training_batch,
+)
 from trial.device import Compute, choose_compute
 from trial.evaluate import EVALUATION_BATCH, Counter
 from trial.hyperparameters import Hyperparameters
-from trial.micro_batch import Buffers, MicroBatch
 from trial.model import build_model
 from trial.state import TrainState, start_training
 
@@ -51,7 +59,7 @@ PEAK_PX, PEAK_BATCH = 224, {"cpu": 32, "cuda": 128}
 
 
 @dataclass(frozen=True)
-class Bench:
+class _Bench:
     """A training whose epochs are measured. Nothing is learned: a network that fits one batch would slow down in
     denormals."""
 
@@ -78,13 +86,13 @@ class Bench:
         evaluate.evaluate(self.state.model, self.val, self.h.image_px, self.compute, self.state.evaluation_micro_batch)
 
 
-def bench_of(cache: Cache, compute: Compute, h: Hyperparameters, steps: int) -> Bench:
+def bench_of(cache: Cache, compute: Compute, h: Hyperparameters, steps: int) -> _Bench:
     """steps: per epoch."""
     train = _first(cache.split("training", store_px(h.image_px)), steps * h.batch_size, compute)
     val = _first(cache.split("validation", store_px(h.image_px)), EVALUATION_BATCH[compute.device.type], compute)
     model = compute.place(build_model(h.arch, h.weights, len(cache.classes), h.seed))
     state = start_training(model, h, None, compute.precision)
-    return Bench(state, train, val, torch.from_numpy(train.labels).to(compute.device), h, compute)
+    return _Bench(state, train, val, torch.from_numpy(train.labels).to(compute.device), h, compute)
 
 
 def settings(image_px: int, batch_size: int) -> Hyperparameters:
@@ -134,23 +142,23 @@ def measure(report: Report, cache: Cache, compute: Compute, h: Hyperparameters, 
     report.add(f"the model alone, {shape}", rates, "images/s")
 
 
-def _step_by_step(bench: Bench, rounds: int) -> dict[str, list[float]]:
+def _step_by_step(bench: _Bench, rounds: int) -> dict[str, list[float]]:
     """Within each epoch, a step of the trial and a step of the model alone take turns. The first round is not counted."""
     values: dict[str, list[float]] = {name: [] for name in ("training", "validation", "epoch", "beside")}
-    step, score = model_alone(bench)
-    bench.state.train_micro_batch = training = InTurns(bench.state.train_micro_batch, step)
-    bench.state.evaluation_micro_batch = validation = InTurns(bench.state.evaluation_micro_batch, score)
+    step, score = _model_alone(bench)
+    bench.state.train_micro_batch = training = _InTurns(bench.state.train_micro_batch, step)
+    bench.state.evaluation_micro_batch = validation = _InTurns(bench.state.evaluation_micro_batch, score)
     for number in range(rounds + 1):
         training.seconds = validation.seconds = 0.0
         epoch = seconds_of(bench.run_epoch, bench.compute) - training.seconds - validation.seconds
-        beside = seconds_of(lambda: beside_model(bench), bench.compute)
+        beside = seconds_of(lambda: _beside_model(bench), bench.compute)
         if number:
             for name, value in zip(values, (training.seconds, validation.seconds, epoch, beside), strict=True):
                 values[name].append(value)
     return values
 
 
-class InTurns(MicroBatch):
+class _InTurns(MicroBatch):
     """The trial's own work, and after each piece of it another, whose seconds are added up."""
 
     def __init__(self, own: MicroBatch, other: Callable[[], None]) -> None:
@@ -165,9 +173,9 @@ class InTurns(MicroBatch):
         return result
 
 
-def _whole_rounds(bench: Bench, rounds: int) -> dict[str, list[float]]:
+def _whole_rounds(bench: _Bench, rounds: int) -> dict[str, list[float]]:
     """As many steps of the model alone as an epoch has, and whole epochs, take turns."""
-    step, score = model_alone(bench)
+    step, score = _model_alone(bench)
 
     def steps() -> None:
         bench.state.model.train()
@@ -183,13 +191,13 @@ def _whole_rounds(bench: Bench, rounds: int) -> dict[str, list[float]]:
         "training": steps,
         "validation": validation,
         "epoch": bench.run_epoch,
-        "beside": lambda: beside_model(bench),
+        "beside": lambda: _beside_model(bench),
     }
     ways = {name: lambda each=each: seconds_of(each, bench.compute) for name, each in work.items()}
     return alternate(ways, rounds)
 
 
-def model_alone(bench: Bench) -> tuple[Callable[[], None], Callable[[], None]]:
+def _model_alone(bench: _Bench) -> tuple[Callable[[], None], Callable[[], None]]:
     """A training step, and the scoring of a batch, of the model alone on a resident batch of the epoch's size."""
     planned = next(plan_epoch(len(bench.labels), bench.h.batch_size, torch.Generator()))
     images, labels = training_batch(bench.train.images, bench.labels, planned, bench.h.image_px)
@@ -215,7 +223,7 @@ def model_alone(bench: Bench) -> tuple[Callable[[], None], Callable[[], None]]:
     return step, score
 
 
-def beside_model(bench: Bench) -> None:
+def _beside_model(bench: _Bench) -> None:
     """All that the training steps of an epoch do but forward, loss, backward and update."""
     counter, buffers = Counter(int(bench.train.labels.max()) + 1, bench.labels.device), Buffers(bench.state.model)
     for planned in plan_epoch(len(bench.labels), bench.h.batch_size, bench.state.generator):
@@ -234,7 +242,7 @@ def peak(report: Report, cache: Cache, compute: Compute, rounds: int) -> None:
     side, batch = MATRIX_SIDES[kind], PEAK_BATCH[kind]
     dtype = compute.autocast_dtype or torch.float32
     a, b = (torch.randn(side, side, device=compute.device, dtype=dtype) for _ in range(2))
-    step, _ = model_alone(bench_of(cache, compute, settings(PEAK_PX, batch), steps=1))
+    step, _ = _model_alone(bench_of(cache, compute, settings(PEAK_PX, batch), steps=1))
     with FlopCounterMode(display=False) as counter:
         step()
 
@@ -251,7 +259,7 @@ def peak(report: Report, cache: Cache, compute: Compute, rounds: int) -> None:
     report.add("training step / matrix product", ratios(step_rates, matrix_rates), "")
 
 
-def parts_of(bench: Bench) -> dict[str, tuple[object, str]]:
+def parts_of(bench: _Bench) -> dict[str, tuple[object, str]]:
     """Which function of which object is which part."""
     return {
         "batches": (train, "training_batch"),
@@ -259,12 +267,12 @@ def parts_of(bench: Bench) -> dict[str, tuple[object, str]]:
         "backward": (torch.Tensor, "backward"),
         "update": (bench.state.optimizer, "step"),
         "counting": (evaluate.Counter, "add"),
-        "kept for a repetition": (micro_batch.Buffers, "keep"),
+        "kept for a repetition": (Buffers, "keep"),
     }
 
 
 @contextmanager
-def _timed_parts(bench: Bench) -> Iterator[dict[str, float]]:
+def _timed_parts(bench: _Bench) -> Iterator[dict[str, float]]:
     """Seconds of each part, added up while this lasts; on a GPU the host waits after each, so that its parts are true and
     their sum is more than an undisturbed epoch."""
     seconds: dict[str, float] = {}
@@ -285,7 +293,7 @@ def _timed_parts(bench: Bench) -> Iterator[dict[str, float]]:
         yield seconds
 
 
-def epoch_parts(bench: Bench) -> dict[str, float]:
+def epoch_parts(bench: _Bench) -> dict[str, float]:
     """Seconds of an epoch's parts, the rest among them."""
     with _timed_parts(bench) as seconds:
         training = seconds_of(bench.train_epoch, bench.compute)
@@ -293,7 +301,7 @@ def epoch_parts(bench: Bench) -> dict[str, float]:
     return {**seconds, "rest of the training": rest, "validation": seconds_of(bench.validate, bench.compute)}
 
 
-def operators(bench: Bench, rows: int) -> str:
+def operators(bench: _Bench, rows: int) -> str:
     """torch's table of an epoch's operators, those that take most first."""
     on_gpu = bench.compute.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]

@@ -28,7 +28,7 @@ def main(parts: list[str]) -> int:
         print(f"error: torch {torch.__version__} cannot be measured on a GPU here: {error}", file=sys.stderr)
         return 1
     report = Report()
-    count_waits(report, compute)
+    _count_waits(report, compute)
     if code := benchmarks.main([*parts, "--device", "cuda"], report):
         return code
     search = [sys.executable, "-m", "experiments", "launch", "experiments/random.yml", "--max-trials", "3", "--demo"]
@@ -39,7 +39,7 @@ def main(parts: list[str]) -> int:
     return done.returncode
 
 
-def count_waits(report: Report, compute: Compute) -> None:
+def _count_waits(report: Report, compute: Compute) -> None:
     """How often the host waits for the GPU within an epoch: only where its result is read, four numbers."""
     bench = bench_of(cache_of(sample_photos()), compute, settings(224, 128), steps=20)
     bench.train_epoch()

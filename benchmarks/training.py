@@ -167,7 +167,7 @@ def _loaders(photos: Path, h: Hyperparameters, workers: int) -> tuple[DataLoader
 
 def _one_pass(model: nn.Module, loader: DataLoader, device: torch.device, optimizer=None) -> float:
     """One epoch; with an optimizer it trains. Returns the accuracy."""
-    right = seen = 0
+    right = total = 0
     for images, labels in loader:
         images, labels = images.to(device), labels.to(device)
         logits = model(images)
@@ -177,8 +177,8 @@ def _one_pass(model: nn.Module, loader: DataLoader, device: torch.device, optimi
             loss.backward()
             optimizer.step()
         right += (logits.argmax(1) == labels).sum().item()
-        seen += len(labels)
-    return right / seen
+        total += len(labels)
+    return right / total
 
 
 def accuracy(report: Report, cache: Cache, compute: Compute) -> None:

@@ -64,17 +64,17 @@ def accuracy(parameters: dict[str, float]) -> float:
 def search(tuner, trials: int, rng: np.random.Generator) -> float:
     """One experiment; the true accuracy of the trial that measured best."""
     tuner.update_search_space(SPACE)
-    truths, measured = [], []
+    truths, accuracies = [], []
     for number in range(trials):
         parameters = tuner.generate_multiple_parameters([number], st_callback=None)[0]
         truths.append(accuracy(parameters))
-        measured.append(rng.binomial(IMAGES, truths[-1]) / IMAGES)
-        tuner.receive_trial_result(number, parameters, measured[-1])
+        accuracies.append(rng.binomial(IMAGES, truths[-1]) / IMAGES)
+        tuner.receive_trial_result(number, parameters, accuracies[-1])
         tuner.trial_end(number, True)
-    return truths[int(np.argmax(measured))]
+    return truths[int(np.argmax(accuracies))]
 
 
-def race(runs: int) -> None:
+def _race(runs: int) -> None:
     print("| tuner | trials | better optimum found | true accuracy of the best, mean (sd) |\n|---|---|---|---|")
     for trials in (15, 50):
         for name, make in TUNERS.items():
@@ -108,10 +108,10 @@ def _arms(rng: np.random.Generator, n: int, shared: int, alike: str | None, bloc
     """Two arms of n experiments as measured, (n, 15) each."""
     arms = [sample_trials(rng, n) for _ in range(2)]
     truth = 0.93 - 0.10 * rng.beta(1, 3, size=(n if blocks == "pairs" else 1, shared))
-    measured = np.broadcast_to(rng.binomial(IMAGES, truth) / IMAGES, (n, shared))  # the same training: the same result
+    results = np.broadcast_to(rng.binomial(IMAGES, truth) / IMAGES, (n, shared))  # the same training: the same result
     for arm in arms:
         if alike == "same":
-            arm[:, :shared] = measured
+            arm[:, :shared] = results
         elif alike == "anew":
             arm[:, :shared] = rng.binomial(IMAGES, np.broadcast_to(truth, (n, shared))) / IMAGES
         elif alike == "arm":
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2000)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
-    race(options.runs)
+    _race(options.runs)
     shared_design(options.runs)
 
 

@@ -7,8 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from data import DataError
-from data.terminal import printable, show_any_name
+from data import DataError, printable, show_any_name
 
 _DEFAULT_CACHE = Path(__file__).resolve().parent / "cache"
 

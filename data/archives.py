@@ -45,7 +45,7 @@ _FOREIGN = {  # first bytes: what it is, and the program that unpacks it
 }
 
 
-class Member(NamedTuple):
+class _Member(NamedTuple):
     """A file in an archive."""
 
     path: str  # with slashes
@@ -70,7 +70,7 @@ def kind_of(path: Path, label: str) -> str:
     return compression or "tar"
 
 
-def zip_members(archive: zipfile.ZipFile, label: str) -> Iterator[Member]:
+def zip_members(archive: zipfile.ZipFile, label: str) -> Iterator[_Member]:
     """Its files. Raises DataError where they are encrypted or compressed in a way that Python cannot undo."""
     for entry in archive.infolist():
         path = _zip_path(entry)
@@ -81,7 +81,7 @@ def zip_members(archive: zipfile.ZipFile, label: str) -> Iterator[Member]:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
             method = zipfile.compressor_names.get(entry.compress_type, "an unknown method").capitalize()
             raise _cannot_read(label, f"a zip compressed with {method} (method {entry.compress_type})", "7z")
-        yield Member(path, f"{entry.file_size} {entry.CRC}", entry)
+        yield _Member(path, f"{entry.file_size} {entry.CRC}", entry)
 
 
 def open_zip(path: Path, label: str) -> zipfile.ZipFile:
@@ -98,7 +98,7 @@ def open_zip(path: Path, label: str) -> zipfile.ZipFile:
     return archive
 
 
-def tar_members(path: Path, label: str) -> Iterator[Member]:
+def tar_members(path: Path, label: str) -> Iterator[_Member]:
     """The files of a plain tar. Raises DataError where it is cut off or damaged."""
     try:
         with tarfile.open(path, "r:", encoding="utf-8") as archive:
@@ -106,11 +106,11 @@ def tar_members(path: Path, label: str) -> Iterator[Member]:
                 archive.members = []  # it would keep all
                 name, target = _plain(member.name), member.linkname
                 if member.isreg():
-                    yield Member(name, f"{member.size} {member.mtime:.0f}", (member.offset_data, member.size))
+                    yield _Member(name, f"{member.size} {member.mtime:.0f}", (member.offset_data, member.size))
                 elif member.islnk():
-                    yield Member(name, f"link {target}", _plain(target))
+                    yield _Member(name, f"link {target}", _plain(target))
                 elif member.issym():
-                    yield Member(name, f"link {target}", _plain(posixpath.join(posixpath.dirname(name), target)))
+                    yield _Member(name, f"link {target}", _plain(posixpath.join(posixpath.dirname(name), target)))
             end = archive.offset
     except (tarfile.TarError, EOFError) as error:
         raise _damaged_tar(label, str(error)) from error
@@ -205,8 +205,8 @@ def _unknown(head: bytes, label: str, size: int) -> DataError:
             f"{label}: a zip that is cut off: the table of contents at its end is missing after {size} bytes; copy or "
             "download it again."
         )
-    found = "an empty file" if not head else f"no folder and no archive that is known (it begins with {head[:8]!r})"
-    return DataError(f"{label}: {found}; expected the photos' folder, zip or tar as SOURCE.")
+    kind = "an empty file" if not head else f"no folder and no archive that is known (it begins with {head[:8]!r})"
+    return DataError(f"{label}: {kind}; expected the photos' folder, zip or tar as SOURCE.")
 
 
 def _cannot_read(label: str, what: str, program: str) -> DataError:

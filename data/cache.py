@@ -14,7 +14,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from data import DataError
-from data.contents import compare, listed, read_contents, remember
+from data.contents import compare, listed, read_contents, remember, whole_file
 from data.source import Source, open_source
 
 FORMAT = 2  # raised when decoding or the files' meaning change: older caches are then refused
@@ -128,8 +127,8 @@ def _rebuild_hint(directory: Path, manifest: dict, image_px: int | None = None) 
     if source:
         _, reason = _open_source(Path(source))
     first = f"{source} {reason}: restore its photos and " if reason else ""
-    known = manifest if source and not reason else {**manifest, "source": "SOURCE"}
-    return f"{first}make it again with: {rebuild_command(directory, known, image_px)}"
+    settings = manifest if source and not reason else {**manifest, "source": "SOURCE"}
+    return f"{first}make it again with: {rebuild_command(directory, settings, image_px)}"
 
 
 def rebuild_command(directory: Path, manifest: dict, image_px: int | None = None) -> str:
@@ -151,12 +150,12 @@ def check_files(directory: Path, manifest: dict) -> None:
         expected = {"images": (sum(counts), side, side, 3), "labels": (sum(counts),)}
         for part, shape in expected.items():
             try:
-                found = str(np.load(directory / f"{name}.{part}.npy", mmap_mode="r").shape)
+                content = str(np.load(directory / f"{name}.{part}.npy", mmap_mode="r").shape)
             except (OSError, ValueError, EOFError) as error:  # EOFError: an empty file
-                found = f"nothing readable ({error})"
-            if found != str(shape):
+                content = f"nothing readable ({error})"
+            if content != str(shape):
                 raise DataError(
-                    f"{directory}: {name}.{part}.npy should hold an array of shape {shape}, found {found}; "
+                    f"{directory}: {name}.{part}.npy should hold an array of shape {shape}, found {content}; "
                     f"{_rebuild_hint(directory, manifest)}"
                 )
 
@@ -168,13 +167,13 @@ def require_whole(images: np.ndarray) -> None:
     if not isinstance(images, np.memmap):
         return
     try:
-        found = os.stat(images.filename).st_size
+        size = os.stat(images.filename).st_size
     except OSError:
         return
     expected = images.offset + images.nbytes
-    if found < expected:
+    if size < expected:
         raise DataError(
-            f"{images.filename}: {found} bytes, expected {expected}: the cache became shorter while it was read; "
+            f"{images.filename}: {size} bytes, expected {expected}: the cache became shorter while it was read; "
             f"{_rebuild_of(Path(images.filename).parent)}"
         )
 
@@ -197,17 +196,17 @@ def _check_source(directory: Path, manifest: dict) -> None:
             return
         # What has to be unpacked first is left to `prepare`: it finds out whether the photos are the same.
         can_compare = contents and source.packed is None
-        found = compare(contents, source, manifest["skipped"]) if can_compare else None
-        if found is None or ((found.changed or found.added or found.removed) and not found.lost_split):
-            what = f" ({found})" if found else ""
+        changes = compare(contents, source, manifest["skipped"]) if can_compare else None
+        if changes is None or ((changes.changed or changes.added or changes.removed) and not changes.lost_split):
+            what = f" ({changes})" if changes else ""
             raise DataError(
                 f"{directory}: the photos in {path} have changed since this cache was made{what}; "
                 f"{_rebuild_hint(directory, manifest)}"
             )
-        if found.lost_split:
-            reason = f"has none of the photos of {found.lost_split}"
-        elif found.unread:
-            reason = f"cannot be read in part ({listed(found.unread)})"
+        if changes.lost_split:
+            reason = f"has none of the photos of {changes.lost_split}"
+        elif changes.unread:
+            reason = f"cannot be read in part ({listed(changes.unread)})"
         else:
             remember(directory, contents, source)
     if reason:
@@ -233,18 +232,11 @@ def _write_scaled(full: np.ndarray, target: Path, store_px: int) -> np.ndarray:
     shape = (len(full), store_px, store_px, 3)
     try:
         target.parent.mkdir(exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".partial")
-    except OSError:
-        return np.concatenate([*_scaled(full, store_px)])
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with whole_file(target) as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             for part in _scaled(full, store_px):
                 file.write(part)
-        os.chmod(partial, 0o644)  # mkstemp makes it private; a cache may be shared
-        os.replace(partial, target)
     except OSError:
-        os.unlink(partial)
         return np.concatenate([*_scaled(full, store_px)])
     return np.load(target, mmap_mode="r")
 

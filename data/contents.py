@@ -10,10 +10,11 @@ import os
 import tempfile
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from pathlib import Path, PurePosixPath
+from typing import IO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,7 +26,7 @@ FILE = "photos.npz"
 
 
 @dataclass(frozen=True)
-class Contents:
+class _Contents:
     """What is known of a source's files."""
 
     names: list[str]  # (N,) relative paths
@@ -40,7 +41,7 @@ class Contents:
 
 
 @dataclass(frozen=True)
-class Changes:
+class _Changes:
     """Names of files that have changed; `unread` cannot be read now."""
 
     changed: list[str]
@@ -54,60 +55,67 @@ class Changes:
         return "; ".join(f"{len(names)} {what}: {listed(names)}" for what, names in parts.items() if names)
 
 
-def contents_of(source: Source, plan: dict[str, list[Photo]], digests: np.ndarray) -> Contents:
+def contents_of(source: Source, plan: dict[str, list[Photo]], digests: np.ndarray) -> _Contents:
     """digests: (U, DIGEST_BYTES) uint8, of the plan's photos in its order."""
     places = np.fromiter((bisect_left(source.files, path) for path in _paths(plan)), np.int64)
     unused = np.ones(len(source.files), bool)
     unused[places] = False
     order = np.concatenate([places, np.flatnonzero(unused)])
     names, sizes = [source.files[i] for i in order], tuple(len(plan[split]) for split in SPLITS)
-    return Contents(names, sizes, np.array(source.stamps, np.uint32)[order], digests, source.digest)
+    return _Contents(names, sizes, np.array(source.stamps, np.uint32)[order], digests, source.digest)
 
 
 def _paths(plan: dict[str, list[Photo]]) -> Iterator[str]:
     return (path for split in SPLITS for path, _ in plan[split])
 
 
-def save_contents(folder: Path, contents: Contents) -> None:
+def save_contents(folder: Path, contents: _Contents) -> None:
     """Trials that start at the same moment may all do this: the last one wins. Raises OSError."""
     names = [name.encode("utf-8", "surrogateescape") for name in contents.names]
     ends = np.cumsum([0, *map(len, names)], dtype=np.uint64)  # where each name begins, and where the last one ends
     arrays = {"text": np.frombuffer(b"".join(names), np.uint8), "ends": ends, "sizes": contents.sizes}
     arrays |= {key: getattr(contents, key) for key in ("stamps", "digests", "source_digest")}
-    handle, partial = tempfile.mkstemp(dir=folder, suffix=".partial")
+    with whole_file(folder / FILE) as file:
+        np.savez(file, **arrays)
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[IO[bytes]]:
+    """A new file that replaces `target` only when it is complete. Raises OSError."""
+    handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
+            yield file
         os.chmod(partial, 0o644)  # mkstemp makes it private; a cache may be shared
-        os.replace(partial, folder / FILE)
+        os.replace(partial, target)
     except OSError:
         os.unlink(partial)
         raise
 
 
-def read_contents(folder: Path) -> Contents | None:
+def read_contents(folder: Path) -> _Contents | None:
     """None where an earlier version made the cache, or the file is damaged."""
     try:
         with (folder / FILE).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             text, ends = file["text"].tobytes(), file["ends"].tolist()
             names = [text[start:end].decode("utf-8", "surrogateescape") for start, end in pairwise(ends)]
             sizes = tuple(file["sizes"].tolist())
-            found = Contents(names, sizes, file["stamps"], file["digests"], str(file["source_digest"]))
+            contents = _Contents(names, sizes, file["stamps"], file["digests"], str(file["source_digest"]))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
-    is_whole = len(found.stamps) == len(names) and found.digests.shape == (found.used, DIGEST_BYTES)
-    return found if is_whole and len(sizes) == len(SPLITS) else None
+    is_whole = len(contents.stamps) == len(names) and contents.digests.shape == (contents.used, DIGEST_BYTES)
+    return contents if is_whole and len(sizes) == len(SPLITS) else None
 
 
-def compare(contents: Contents, source: Source, skipped: Iterable[str]) -> Changes:
+def compare(contents: _Contents, source: Source, skipped: Iterable[str]) -> _Changes:
     """What has changed, by the bytes of those files whose stamps differ. skipped: photos that are not in the cache; that one
     of them is removed changes nothing, and neither do files that were not decoded.
     """
-    known, reader = {name: i for i, name in enumerate(contents.names)}, Reader(source.where, source.is_zip)
+    rows, reader = {name: i for i, name in enumerate(contents.names)}, Reader(source.where, source.is_zip)
     is_folder = source.where.is_dir()
     changed, added, unread, skipped = [], [], [], set(skipped)
     for name, stamp in zip(source.files, source.stamps):
-        i = known.pop(name, None)
+        i = rows.pop(name, None)
         if i is None:
             (unread if is_folder and not os.path.exists(source.path / name) else added).append(name)
         elif i < contents.used and contents.stamps[i] != stamp:
@@ -117,11 +125,11 @@ def compare(contents: Contents, source: Source, skipped: Iterable[str]) -> Chang
                 unread.append(name)
             else:
                 changed += [] if is_same else [name]
-    missing = [(name, i) for name, i in known.items() if i < contents.used and name not in skipped]
+    missing = [(name, i) for name, i in rows.items() if i < contents.used and name not in skipped]
     gone = {i: name for name, i in missing if not is_folder or _is_gone(source.path, name)}
     unread += [name for name, i in missing if i not in gone]
-    lost = None if _has_photos(added, contents) else _lost_split(contents, gone)
-    return Changes(changed, added, list(gone.values()), unread, lost)
+    split = None if _has_photos(added, contents) else _lost_split(contents, gone)
+    return _Changes(changed, added, list(gone.values()), unread, split)
 
 
 def _is_gone(folder: Path, name: str) -> bool:
@@ -136,19 +144,19 @@ def _is_gone(folder: Path, name: str) -> bool:
         return False
 
 
-def _has_photos(names: Iterable[str], contents: Contents) -> bool:
+def _has_photos(names: Iterable[str], contents: _Contents) -> bool:
     """Whether any has the ending of a photo in the cache."""
     endings = {PurePosixPath(contents.names[i]).suffix.lower() for i in range(contents.used)}
     return any(PurePosixPath(name).suffix.lower() in endings for name in names)
 
 
-def _lost_split(contents: Contents, gone: dict[int, str]) -> str | None:
+def _lost_split(contents: _Contents, gone: dict[int, str]) -> str | None:
     ends = np.cumsum(contents.sizes)
     counts = np.histogram(list(gone), [0, *ends])[0]
     return next((name for name, n, size in zip(SPLITS, counts, contents.sizes) if n == size), None)
 
 
-def remember(folder: Path, contents: Contents, source: Source) -> None:
+def remember(folder: Path, contents: _Contents, source: Source) -> None:
     """Keep the new stamps of unchanged files, so that the next start is cheap again; a folder that cannot be written stays as
     it is."""
     stamps = dict(zip(source.files, source.stamps))
@@ -167,27 +175,27 @@ def has_same_photos(
     used = contents.names[: contents.used]
     if used != list(_paths(plan)) or set(strays) != set(manifest["skipped"]) - set(used):
         return False
-    found = compare(contents, source, manifest["skipped"])
-    if found.changed or found.removed or found.unread:
+    changes = compare(contents, source, manifest["skipped"])
+    if changes.changed or changes.removed or changes.unread:
         return False
     with suppress(OSError):
         save_contents(folder, contents_of(source, plan, contents.digests))
     return True
 
 
-def in_two_splits(contents: Contents, skipped: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
+def in_two_splits(contents: _Contents, skipped: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
     """{"training/evaluation": the names of a photo in both, for each}, of photos of equal bytes; those skipped are in none."""
     skipped = set(skipped)
-    kept = np.array([contents.names[i] not in skipped for i in range(contents.used)], bool) if skipped else True
-    rows = np.flatnonzero(kept & (contents.digests != np.frombuffer(UNREAD, np.uint8)).any(axis=1))
+    usable = np.array([contents.names[i] not in skipped for i in range(contents.used)], bool) if skipped else True
+    rows = np.flatnonzero(usable & (contents.digests != np.frombuffer(UNREAD, np.uint8)).any(axis=1))
     keys = np.ascontiguousarray(contents.digests).view(f"S{DIGEST_BYTES}")[:, 0]
     of_split = np.split(rows, np.searchsorted(rows, np.cumsum(contents.sizes)[:-1]))
-    found = {}
+    common = {}
     for (one, first), (other, second) in combinations(zip(SPLITS, of_split), 2):
         _, i, k = np.intersect1d(keys[first], keys[second], return_indices=True)
         pairs = sorted((contents.names[a], contents.names[b]) for a, b in zip(first[i], second[k]))
-        found |= {f"{one}/{other}": pairs} if pairs else {}
-    return found
+        common |= {f"{one}/{other}": pairs} if pairs else {}
+    return common
 
 
 def warnings_of(folder: Path, manifest: dict) -> list[str]:

@@ -195,8 +195,8 @@ def _without_metadata(raw: bytes) -> bytes:
     """A JPEG, PNG or TIFF with nothing but what its pixels need; any other file, and one whose parts cannot be found, as it is."""
     if raw.startswith(_JPEG):  # without APP1 to APP15 and comments, but with Adobe's APP14: how colours are stored
         dropped = {0xFE, *range(0xE1, 0xF0)} - {0xEE}
-        kept = [raw[start:end] for marker, start, end in _segments(raw) if marker not in dropped]
-        return _JPEG[:2] + b"".join(part for part in kept if part[1] not in (0xE0, 0xEE) or len(part) >= 16)
+        parts = [raw[start:end] for marker, start, end in _segments(raw) if marker not in dropped]
+        return _JPEG[:2] + b"".join(part for part in parts if part[1] not in (0xE0, 0xEE) or len(part) >= 16)
     if raw.startswith(_PNG):
         return _PNG + b"".join(_png_chunks(raw))
     return _tiff_without_texts(raw) if raw.startswith((b"II*\0", b"MM\0*")) else raw

@@ -18,8 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from data import DataError, food11
-from data.terminal import printable
+from data import DataError, food11, printable
 
 SPLITS = ("training", "validation", "evaluation")  # what the cache holds, whatever the source calls them
 WHOLE = "whole"  # the one split of a tree without split folders
@@ -48,7 +47,7 @@ class Layout:
     files: dict[str, list[Photo]]
     strays: list[str]  # in a flat split, names without a class number; in a class tree, files beside the folders
     unused: dict[str, int] = field(default_factory=dict)  # images in each folder (or file) that belongs to no split
-    merged: list[list[str]] = field(default_factory=list)  # class folders that are one class by `class_key`
+    merged: list[list[str]] = field(default_factory=list)  # class folders that are one class by `_class_key`
     depth: int = 0  # of a single split: how many folders are above what a path says besides split and class
 
 
@@ -77,7 +76,7 @@ def class_name(folders: Iterable[str]) -> str:
     return min(names, key=lambda name: "\\" in name)
 
 
-def class_key(folder: str) -> str:
+def _class_key(folder: str) -> str:
     """Equal for folders that a person considers the same class: Unicode form, case, width, spaces, `_` and characters
     without a shape aside."""
     text = "".join(c for c in folder if unicodedata.category(c) != "Cf")
@@ -87,7 +86,7 @@ def class_key(folder: str) -> str:
 
 def split_of(folder: str) -> str | None:
     """The split that a folder of this name holds: `train`, `Training`, `test_set`, `val-images`, ..."""
-    name = class_key(folder).replace("-", " ")
+    name = _class_key(folder).replace("-", " ")
     name = _SPLIT_SUFFIX.sub("", name) or name
     return next((split for split, pattern in _SPLIT_NAMES.items() if pattern.fullmatch(name)), None)
 
@@ -128,7 +127,7 @@ def _with_words_in_common(folders: Iterable[Folder]) -> dict[Folder, str]:
     """`seg_train` and `seg_test`: side by side, the first or last word names a split and all others are the same."""
     families: dict[tuple, dict[Folder, str]] = {}
     for folder in sorted({whole[: depth + 1] for whole in folders for depth in range(len(whole))}):
-        words = class_key(folder[-1]).replace("-", " ").split()
+        words = _class_key(folder[-1]).replace("-", " ").split()
         for at, rest in ((0, words[1:]), (-1, words[:-1])):
             if rest and (split := split_of(words[at])):
                 families.setdefault((folder[:-1], at, *rest), {})[folder] = split
@@ -137,7 +136,7 @@ def _with_words_in_common(folders: Iterable[Folder]) -> dict[Folder, str]:
 
 def _tell_eval_from_test(tops: dict[Folder, str]) -> None:
     """Where there are both and no `val`, `eval` is the validation split."""
-    evaluations = {top: bool(_TEST.match(class_key(top[-1]))) for top, name in tops.items() if name == "evaluation"}
+    evaluations = {top: bool(_TEST.match(_class_key(top[-1]))) for top, name in tops.items() if name == "evaluation"}
     if "validation" not in tops.values() and sorted(evaluations.values()) == [False, True]:
         tops[min(evaluations, key=evaluations.get)] = "validation"
 
@@ -159,7 +158,7 @@ def _innermost(top: Folder, folders: Iterable[Folder]) -> Folder:
     child = below.pop()
     if below or not child:
         return top
-    same = class_key(child[0]) == class_key(top[-1]) or split_of(child[0]) == split_of(top[-1]) is not None
+    same = _class_key(child[0]) == _class_key(top[-1]) or split_of(child[0]) == split_of(top[-1]) is not None
     return _innermost(top + child, folders) if same else top
 
 
@@ -245,16 +244,16 @@ def _classes_of_folders(folders: list[str]) -> tuple[str, bool, tuple[str, ...],
     """Kind, whether these are Food-11's classes, class names by id, and the id of each folder."""
     keys: dict[str, list[str]] = {}
     for folder in folders:
-        keys.setdefault(class_key(folder), []).append(folder)
+        keys.setdefault(_class_key(folder), []).append(folder)
     if all(key.isdecimal() for key in keys):
         numbers = sorted({int(key) for key in keys})
         if numbers == list(range(len(food11.CLASSES))):
             return "numbered", True, food11.CLASSES, {folder: int(folder) for folder in folders}
         names = [class_name([f for key in keys if int(key) == number for f in keys[key]]) for number in numbers]
-        return "folders", False, tuple(names), {folder: numbers.index(int(class_key(folder))) for folder in folders}
-    known = {folder: food11.class_id_of(class_key(folder)) for folder in folders}
-    if all(class_id is not None for class_id in known.values()):
-        return "named", True, food11.CLASSES, known
+        return "folders", False, tuple(names), {folder: numbers.index(int(_class_key(folder))) for folder in folders}
+    official_ids = {folder: food11.class_id_of(_class_key(folder)) for folder in folders}
+    if all(class_id is not None for class_id in official_ids.values()):
+        return "named", True, food11.CLASSES, official_ids
     names = {key: class_name(same) for key, same in keys.items()}
     ordered = sorted(keys, key=lambda key: names[key])
     ids = {folder: i for i, key in enumerate(ordered) for folder in keys[key]}

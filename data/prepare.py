@@ -78,8 +78,8 @@ def _prepare(source: Source, name: str, cache: Path, old: dict | None, settings:
         and _is_whole(cache, old)
         and (old["source_digest"] == source.digest or has_same_photos(cache, old, source, plan.photos, layout.strays))
     ):
-        kept = {key: value for key, value in _moved(cache, old, source).items() if key != "notes"}
-        return kept | notes | {"reused": True}
+        reused = {key: value for key, value in _moved(cache, old, source).items() if key != "notes"}
+        return reused | notes | {"reused": True}
     partial = None
     try:
         partial = _partial_folder(cache)
@@ -131,22 +131,22 @@ def _partial_folder(cache: Path) -> Path:
     """A new folder beside the cache; those of preparations that were killed are removed first."""
     cache.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{cache.name}.partial-"
-    for left in cache.parent.glob(prefix + "*"):
-        pid = left.name.removeprefix(prefix).split("-")[0]
+    for folder in cache.parent.glob(prefix + "*"):
+        pid = folder.name.removeprefix(prefix).split("-")[0]
         if not Path(f"/proc/{pid}").exists() and Path("/proc").exists():
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=cache.parent))
 
 
 def _manifest(source: Source, layout: Layout, settings: Settings, train_split: str) -> dict:
-    chosen = {**asdict(settings), "train_split": train_split}
-    del chosen["skip_unreadable"]  # what was skipped is recorded by name
+    content = {**asdict(settings), "train_split": train_split}
+    del content["skip_unreadable"]  # what was skipped is recorded by name
     if not settings.split:
-        del chosen["split"], chosen["split_seed"]
+        del content["split"], content["split_seed"]
     generated = generated_by(source)
     return {
         "format": FORMAT,
-        **chosen,
+        **content,
         "classes": list(layout.classes),
         "is_food11": layout.is_food11,
         "layout": layout.kind,
@@ -165,12 +165,12 @@ def _decode_all(
     if failed and not settings.skip_unreadable:
         raise _unreadable_error(failed)
     for split, photos in plan.items():
-        kept = [i for i, (path, _) in enumerate(photos) if path not in failed]
-        if not kept:
+        rows = [i for i, (path, _) in enumerate(photos) if path not in failed]
+        if not rows:
             raise DataError(f"{source.path}: none of the {len(photos)} files of {split} could be read.")
-        if len(kept) < len(photos):
-            _keep_rows(partial / f"{split}.images.npy", kept)
-        np.save(partial / f"{split}.labels.npy", np.array([photos[i][1] for i in kept], dtype=np.int64))
+        if len(rows) < len(photos):
+            _keep_rows(partial / f"{split}.images.npy", rows)
+        np.save(partial / f"{split}.labels.npy", np.array([photos[i][1] for i in rows], dtype=np.int64))
     contents = contents_of(source, plan, np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES))
     save_contents(partial, contents)
     twice = {pair: len(names) for pair, names in in_two_splits(contents, failed).items()}
@@ -236,18 +236,18 @@ def _keep_rows(target: Path, rows: list[int]) -> None:
     """Rewrite an array file with these rows alone, without holding it in memory."""
     full = np.load(target, mmap_mode="r")
     kept_path = target.with_suffix(".kept")
-    kept = open_memmap(kept_path, mode="w+", dtype=np.uint8, shape=(len(rows), *full.shape[1:]))
+    array = open_memmap(kept_path, mode="w+", dtype=np.uint8, shape=(len(rows), *full.shape[1:]))
     for new, old in enumerate(rows):
-        kept[new] = full[old]
-    kept.flush()
+        array[new] = full[old]
+    array.flush()
     os.replace(kept_path, target)
 
 
 def _unreadable_error(failed: dict[str, str]) -> DataError:
-    shown = "; ".join(f"{path} ({failed[path]})" for path in sorted(failed)[:20])
+    examples = "; ".join(f"{path} ({failed[path]})" for path in sorted(failed)[:20])
     more = f"; and {len(failed) - 20} more" if len(failed) > 20 else ""
     return DataError(
-        f"{len(failed)} photo{'s' if len(failed) > 1 else ''} cannot be decoded: {shown}{more}. Fix or remove them, or repeat "
+        f"{len(failed)} photo{'s' if len(failed) > 1 else ''} cannot be decoded: {examples}{more}. Fix or remove them, or repeat "
         "the command with --skip-unreadable to leave them out."
     )
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data import DataError, food11
+from data import DataError, columns_of, food11, padded, printable
 from data.cache import Cache
 from data.layouts import SPLITS
-from data.terminal import columns_of, padded, printable
 
 COLUMNS = 5  # images per class and split
 LABEL_PX = 132
@@ -19,10 +18,10 @@ _NAME_COLUMNS = 60  # of a table; file systems allow names of 255
 
 def counts_table(manifest: dict) -> str:
     """Images per class and split, Food-11's official counts beside them where the classes are Food-11's."""
-    trained = "skewed_training" if manifest["skew"] == "lab" else manifest["train_split"]
+    training_split = "skewed_training" if manifest["skew"] == "lab" else manifest["train_split"]
     columns = [["id", *map(str, range(len(manifest["classes"]))), ""]]
     columns.append(["class", *(printable(name)[:_NAME_COLUMNS] for name in manifest["classes"]), "total"])
-    for split, source in (("training", trained), ("validation", "validation"), ("evaluation", "evaluation")):
+    for split, source in (("training", training_split), ("validation", "validation"), ("evaluation", "evaluation")):
         counts = manifest["counts"][split]
         columns.append([split, *map(str, counts), str(sum(counts))])
         if manifest["is_food11"]:

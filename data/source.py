@@ -274,15 +274,15 @@ class Reader:
                 while block := file.read(size):
                     yield block
             return
-        start, left = self._span(path)
+        start, remaining = self._span(path)
         with open(self._path, "rb") as tar:
             tar.seek(start)
-            while left:
-                block = tar.read(left if size < 0 else min(size, left))
+            while remaining:
+                block = tar.read(remaining if size < 0 else min(size, remaining))
                 if not block:
-                    raise OSError(f"the archive ends before it does, {left} bytes are missing")
+                    raise OSError(f"the archive ends before it does, {remaining} bytes are missing")
                 yield block
-                left -= len(block)
+                remaining -= len(block)
 
     def _span(self, path: str) -> tuple[int, int]:
         """A file's offset in the tar, and its bytes; links are followed."""

@@ -13,11 +13,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from data import DataError, food11
+from data import DataError, food11, printable
 from data.cache import rebuild_command
 from data.layouts import SPLITS, WHOLE, Layout, Photo, class_name, parts_of, read_layout, split_of
 from data.source import ARCHIVE, Source
-from data.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,14 @@ def understand(source: Source, name: str) -> Layout:
 
 
 @dataclass(frozen=True)
-class Plan:
+class _Plan:
     """The photos of each split of the cache, and which source split trains."""
 
     photos: dict[str, list[Photo]]
     train_split: str
 
 
-def plan_splits(layout: Layout, settings: Settings, source: str, cache: Path) -> Plan:
+def plan_splits(layout: Layout, settings: Settings, source: str, cache: Path) -> _Plan:
     """Which photos go where. source and cache are for messages: the source as the person gave it, and the cache's folder.
 
     Raises DataError where a split has no images or settings do not fit the source.
@@ -61,7 +60,7 @@ def plan_splits(layout: Layout, settings: Settings, source: str, cache: Path) ->
     if WHOLE in layout.files and not settings.split:
         raise _undivided(layout, source, cache, settings)
     if settings.split:
-        return Plan(_divided(layout, settings, source), "training")
+        return _Plan(_divided(layout, settings, source), "training")
     available = [name for name in ("skewed_training", "training") if layout.files.get(name)]
     train_split = settings.train_split
     if train_split == "auto":
@@ -77,12 +76,12 @@ def plan_splits(layout: Layout, settings: Settings, source: str, cache: Path) ->
                 f"{len(layout.classes)} classes ({', '.join(layout.classes[:3])}, ...). Remove --skew."
             )
         photos["training"] = skew_like_the_lab(photos["training"])
-    trained = {class_id for _, class_id in photos["training"]}
+    training_classes = {class_id for _, class_id in photos["training"]}
     for split in SPLITS[1:]:
-        if unseen := sorted({class_id for _, class_id in photos[split]} - trained):
+        if unseen := sorted({class_id for _, class_id in photos[split]} - training_classes):
             names = ", ".join(layout.classes[class_id] for class_id in unseen)
             raise DataError(f"{source}: {split} has images of {names}, but {train_split} has none to learn from.")
-    return Plan(photos, train_split)
+    return _Plan(photos, train_split)
 
 
 def _divided(layout: Layout, settings: Settings, source: str) -> dict[str, list[Photo]]:
@@ -139,7 +138,7 @@ def skew_like_the_lab(files: Iterable[Photo]) -> list[Photo]:
     flat layout's class number, so the choice is the same in every layout. Raises DataError where a class has too few.
     """
     by_class = _by_class(files)
-    kept = []
+    selection = []
     for class_id, wanted in enumerate(food11.SKEWED):
         paths = by_class.get(class_id, [])
         if len(paths) < wanted:
@@ -147,9 +146,11 @@ def skew_like_the_lab(files: Iterable[Photo]) -> list[Photo]:
                 f"--skew lab keeps {wanted} training images of class {class_id} ({food11.CLASSES[class_id]}), found "
                 f"{len(paths)}; expected Food-11's full training split. Remove --skew to use the photos as they are."
             )
-        ranked = sorted(paths, key=lambda path, prefix=f"{class_id}_": _sha256(_name(path).removeprefix(prefix)))
-        kept += [(path, class_id) for path in ranked[:wanted]]
-    return sorted(kept)
+        ranked = sorted(
+            paths, key=lambda path, prefix=f"{class_id}_": _sha256(PurePosixPath(path).name.removeprefix(prefix))
+        )
+        selection += [(path, class_id) for path in ranked[:wanted]]
+    return sorted(selection)
 
 
 def divide(layout: Layout, percentages: str, seed: int) -> dict[str, list[Photo]]:
@@ -192,10 +193,6 @@ def _by_class(files: Iterable[Photo]) -> dict[int, list[str]]:
     return by_class
 
 
-def _name(path: str) -> str:
-    return PurePosixPath(path).name
-
-
 def _below(path: str, depth: int) -> str:
     """In composed characters: a folder that came from a Mac is divided as elsewhere."""
     return unicodedata.normalize("NFC", "/".join(parts_of(path)[depth:]))
@@ -233,10 +230,10 @@ def _by_folder(names: Iterable[str]) -> str:
     folders: dict[str, list[str]] = {}
     for name in names:
         folders.setdefault(name.rstrip("/").rpartition("/")[0], []).append(printable(name))
-    shown = [first + (f" and {len(more)} beside it" if more else "") for first, *more in folders.values()]
-    return ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
+    examples = [first + (f" and {len(more)} beside it" if more else "") for first, *more in folders.values()]
+    return ", ".join(examples[:8]) + (", ..." if len(examples) > 8 else "")
 
 
 def _counted(unused: dict[str, int]) -> str:
-    shown = [f"{printable(name)} ({n})" for name, n in list(unused.items())[:10]]
-    return ", ".join(shown) + (", ..." if len(unused) > 10 else "")
+    examples = [f"{printable(name)} ({n})" for name, n in list(unused.items())[:10]]
+    return ", ".join(examples) + (", ..." if len(unused) > 10 else "")

@@ -191,8 +191,8 @@ def place(file: Path, path: KeyPath) -> str:
         if entry := _deepest(_compose(inner), path[1:]):
             return _at(_relative(inner), entry.start)
         return _at(file, reference.start) if reference else str(file)
-    found = _deepest(root, path) or _deepest(root, ("trainingservice", *path), at_least=2)
-    return _at(file, found.start) if found else str(file)
+    child = _deepest(root, path) or _deepest(root, ("trainingservice", *path), at_least=2)
+    return _at(file, child.start) if child else str(file)
 
 
 def place_of_refusal(file: Path, reason: str) -> str:
@@ -244,13 +244,13 @@ def _refuse_duplicates(file: Path) -> None:
         _check_once(file, root, True, set())
 
 
-def _check_once(file: Path, node: yaml.Node, is_nnis: bool, seen: set[int]) -> None:
+def _check_once(file: Path, node: yaml.Node, is_nnis: bool, node_ids: set[int]) -> None:
     """is_nnis: its keys are NNI's own, which are compared without case and underscores. Merge keys (<<) may repeat."""
-    if id(node) in seen:  # an alias
+    if id(node) in node_ids:  # an alias
         return
-    seen.add(id(node))
+    node_ids.add(id(node))
     for part in node.value if isinstance(node, yaml.SequenceNode) else ():
-        _check_once(file, part, is_nnis, seen)
+        _check_once(file, part, is_nnis, node_ids)
     first: dict[object, yaml.Node] = {}
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         if key.tag != "tag:yaml.org,2002:merge":
@@ -261,7 +261,7 @@ def _check_once(file: Path, node: yaml.Node, is_nnis: bool, seen: set[int]) -> N
                     f"{_at(file, key)}: {key.value} is given twice: line {before.start_mark.line + 1} has {same} too; "
                     "NNI would silently take the last one: remove the other"
                 )
-        _check_once(file, value, is_nnis and _plain(key.value) not in ("searchspace", "classargs"), seen)
+        _check_once(file, value, is_nnis and _plain(key.value) not in ("searchspace", "classargs"), node_ids)
 
 
 def _at(file: Path, node: yaml.Node) -> str:

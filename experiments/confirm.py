@@ -135,9 +135,9 @@ def _folder_and_plan(request: ConfirmRequest) -> tuple[Path, ConfirmationPlan]:
 def refuse_another(folder: Path, plan: ConfirmationPlan, request: dict[str, Any]) -> None:
     """Raises ExperimentError where the folder's plan is of another request."""
     if plan.request != request:
-        known = "{} --top {top} --seeds {seeds}".format(" ".join(plan.request["experiments"]), **plan.request)
+        arguments = "{} --top {top} --seeds {seeds}".format(" ".join(plan.request["experiments"]), **plan.request)
         raise ExperimentError(
-            f"{folder} holds the confirmation of {known}; repeat that, or name another folder with --out"
+            f"{folder} holds the confirmation of {arguments}; repeat that, or name another folder with --out"
         )
 
 
@@ -171,7 +171,7 @@ def plan_of(
         seeds=tuple(fresh_seeds(searches, request["seeds"], fixed)),
         settings=settings_of(searches[0], flags),
         fields=fields,
-        searches=tuple(search_facts(search) for search in searches),
+        searches=tuple(_search_facts(search) for search in searches),
         notes=tuple(notes),
     )
 
@@ -296,8 +296,8 @@ def _ranked(search: Record, default: dict[str, Any], fields: dict[str, dict[str,
     scored = [trial for trial in search.trials if trial.score is not None]
     ranked: dict[str, Trial] = {}
     for trial in sorted(scored, key=lambda trial: -trial.score):
-        searched = {name: trial.parameters[name] for name in default if name in trial.parameters}
-        ranked.setdefault(key_of(typed({**default, **searched}, fields)), trial)
+        values = {name: trial.parameters[name] for name in default if name in trial.parameters}
+        ranked.setdefault(key_of(typed({**default, **values}, fields)), trial)
     return ranked
 
 
@@ -307,7 +307,7 @@ def fresh_seeds(searches: Sequence[Record], count: int, fixed: Sequence[int]) ->
     return list(itertools.islice((seed for seed in itertools.count(1) if seed not in used), count))
 
 
-def search_facts(search: Record) -> dict[str, Any]:
+def _search_facts(search: Record) -> dict[str, Any]:
     """What is kept of a search, for the page: its size, and the optimism that was to be expected of its best."""
     expected = optimism_of(search)
     images = [n for trial in search.trials if (n := validation_n(trial)) is not None]

@@ -35,11 +35,11 @@ SMOKE_S = 180.0  # a busy machine: the start of NNI's manager alone may take a m
 def doctor(with_trial: bool) -> int:
     """Print each finding as it is made. Returns the exit code: 1 where there is an error."""
     has_error = False
-    for finding in machine_findings():
+    for finding in _machine_findings():
         has_error |= _print(finding)
     if with_trial:
         print("trial: one through NNI, under a minute ...", file=sys.stderr, flush=True)
-        has_error |= _print(try_nni())
+        has_error |= _print(_try_nni())
     return 1 if has_error else 0
 
 
@@ -48,7 +48,7 @@ def _print(finding: Finding) -> bool:
     return finding.level == "error"
 
 
-def machine_findings() -> Iterator[Finding]:
+def _machine_findings() -> Iterator[Finding]:
     """One finding per check, "ok" where there is nothing to say; the repairs may have several."""
     for check in (_python, packages, nnictl_packages, port, _localhost, gpu, torch_gpu, _disk, _memory):
         yield check()
@@ -171,13 +171,13 @@ def _registry() -> Finding:
     """NNI takes an unreadable registry for an empty one, and forgets all experiments."""
     file = home() / ".experiment"
     try:
-        known = json.loads(file.read_text("utf-8")) if file.exists() else {}
-        if not isinstance(known, dict):
+        entries = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        if not isinstance(entries, dict):
             raise ValueError
     except (OSError, ValueError):
         text = f"registry: {file} is not readable JSON; move it out of the way"
         return Finding("error", "registry.unreadable", text, f"mv {file} {file}.broken")
-    return Finding("ok", "registry", f"registry: {len(known)} experiments")
+    return Finding("ok", "registry", f"registry: {len(entries)} experiments")
 
 
 def _left_over() -> Finding:
@@ -219,7 +219,7 @@ SMOKE_EXPERIMENT = {
 }
 
 
-def try_nni(limit_s: float = SMOKE_S) -> Finding:
+def _try_nni() -> Finding:
     """One real trial through NNI, on the same path that every experiment takes: check, start, watch, stop.
 
     It has a home folder of its own for NNI's registry and files, which is removed afterwards; nothing is downloaded.
@@ -235,9 +235,9 @@ def try_nni(limit_s: float = SMOKE_S) -> Finding:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
         try:
-            out, err = process.communicate(timeout=limit_s)
+            out, err = process.communicate(timeout=SMOKE_S)
         except subprocess.TimeoutExpired:
-            text = f"trial: no result after {limit_s:.0f} s (a busy machine, or NNI does not work here)"
+            text = f"trial: no result after {SMOKE_S:.0f} s (a busy machine, or NNI does not work here)"
             return Finding("error", "nni.slow", text)
         finally:
             _end_smoke(process, environment)

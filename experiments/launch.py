@@ -120,8 +120,8 @@ def resume(experiment_id: str, max_trials: int | None, settings: WatchSettings) 
     """Returns the exit code, as launch does. max_trials: continue to so many. Raises ExperimentError."""
     entry = registry().get(experiment_id)
     if entry is None:
-        known = ", ".join(known_ids()[-12:]) or "none"
-        raise ExperimentError(f"{experiment_id}: not in NNI's registry; experiments here: {known}")
+        ids = ", ".join(known_ids()[-12:]) or "none"
+        raise ExperimentError(f"{experiment_id}: not in NNI's registry; experiments here: {ids}")
     record = _read(experiment_id)
     if max_trials is not None and max_trials <= len(record.trials):
         raise ExperimentError(

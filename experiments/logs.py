@@ -142,7 +142,7 @@ def log_of(trial: Trial) -> str:
 _CHECK = "python -m experiments check FILE"
 
 
-class KnownMessage(NamedTuple):
+class _KnownMessage(NamedTuple):
     """key: that of a finding about it. cause: what the message comes from. next: what to do; `{id}` is the experiment's."""
 
     key: str
@@ -151,7 +151,7 @@ class KnownMessage(NamedTuple):
     next: str
 
 
-# Each is KnownMessage's fields; the first that matches counts.
+# Each is _KnownMessage's fields; the first that matches counts.
 _KNOWN = [
     ("tuner.not_connected", r"Tuner did not connect in \d+ seconds",
      "the tuner ended before it reached NNI's manager (a wrong name or argument, an import), or the machine was too "
@@ -234,6 +234,6 @@ _KNOWN = [
 ]  # fmt: skip
 
 
-def explain(text: str) -> KnownMessage | None:
+def explain(text: str) -> _KnownMessage | None:
     """The first known message in `text`; None where none is known."""
-    return next((KnownMessage(*row) for row in _KNOWN if re.search(row[1], text)), None)
+    return next((_KnownMessage(*row) for row in _KNOWN if re.search(row[1], text)), None)

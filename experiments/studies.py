@@ -79,7 +79,7 @@ def run_studies(requests: Sequence[StudyRequest], settings: WatchSettings) -> in
             write_plan(request.folder, plan)
     for request, plan in zip(requests, plans, strict=True):
         for part in plan.parts:
-            if code := run_part(part if part.name == TEACHER else with_teacher(plan), settings):
+            if code := run_part(part if part.name == TEACHER else _with_teacher(plan), settings):
                 print("nothing is lost: the same command continues", file=sys.stderr)
                 return code
         where = f" --out {request.out}" if request.out else ""
@@ -94,7 +94,7 @@ def run_part(part: Part, settings: WatchSettings) -> int:
     return replicate(part, lambda status: _checked(part, status.missing), settings)
 
 
-def demo_fields(study: str, teaches: bool = False) -> dict[str, str]:
+def _demo_fields(study: str, teaches: bool = False) -> dict[str, str]:
     """The demo's scale: the generated sample from scratch on two CPU cores. Learning from scratch at the lr of fine-tuning
     would take too long; early stopping keeps the lab report's 25 epochs, as fewer leave nothing to be saved; a ResNet50 from
     scratch is no teacher after ten."""
@@ -105,13 +105,13 @@ def demo_fields(study: str, teaches: bool = False) -> dict[str, str]:
 
 def _plan(request: StudyRequest) -> StudyPlan:
     """The folder's plan, where it is the requested one; a new one where there is none."""
-    known, new = read_plan(request.folder, StudyPlan), StudyPlan(request.study, tuple(study_parts(request)))
-    if known is None:
+    plan, new = read_plan(request.folder, StudyPlan), StudyPlan(request.study, tuple(study_parts(request)))
+    if plan is None:
         return new
-    if _without_names(known) == _without_names(new):
-        return known
+    if _without_names(plan) == _without_names(new):
+        return plan
     raise ExperimentError(
-        f"{request.folder} holds the study {known.study} {_difference(known, new)}; repeat that, or name another folder "
+        f"{request.folder} holds the study {plan.study} {_difference(plan, new)}; repeat that, or name another folder "
         "with --out"
     )
 
@@ -133,7 +133,7 @@ def _part(request: StudyRequest, name: str, file: str, experiment: str) -> Part:
     space = json.loads((SPACES / f"{file}.json").read_text("utf-8"))
     fixed = dict(STUDIES[request.study])
     if request.demo:
-        fixed |= {**demo_fields(request.study, name == TEACHER), "cache": str(DEMO_CACHE)}
+        fixed |= {**_demo_fields(request.study, name == TEACHER), "cache": str(DEMO_CACHE)}
     if request.weights and name == MAIN:
         own = absolute("weights", request.weights)
         fixed.setdefault("weights", own)
@@ -147,21 +147,19 @@ def _part(request: StudyRequest, name: str, file: str, experiment: str) -> Part:
     return Part(name, experiment, {**seeds, **space}, {key: absolute(key, value) for key, value in fields.items()})
 
 
-def _difference(known: StudyPlan, new: StudyPlan) -> str:
-    """What `known` has instead of what `new` has, in words; what differs alike for teachers and students comes once."""
-    if known.study != new.study:
+def _difference(plan: StudyPlan, new: StudyPlan) -> str:
+    """What `plan` has instead of what `new` has, in words; what differs alike for teachers and students comes once."""
+    if plan.study != new.study:
         return f"instead of {new.study}"
-    differences = _part_differences(known.main, new.main)
-    if known.teacher and new.teacher:
-        own = _part_differences(known.teacher, new.teacher)
+    differences = _part_differences(plan.main, new.main)
+    if plan.teacher and new.teacher:
+        own = _part_differences(plan.teacher, new.teacher)
         differences += [f"{text} (teachers)" for text in own if text not in differences]
     return f"with {' and '.join(differences) or 'other parts'}"
 
 
-def _part_differences(known: Part, new: Part) -> list[str]:
-    before, after = (
-        {name: entry["_value"] for name, entry in part.space.items()} | part.fields for part in (known, new)
-    )
+def _part_differences(own: Part, new: Part) -> list[str]:
+    before, after = ({name: entry["_value"] for name, entry in part.space.items()} | part.fields for part in (own, new))
     return [
         f"{_field_text(name, before.get(name))} instead of {_field_text(name, after.get(name))}"
         for name in before | after
@@ -194,8 +192,8 @@ def _refuse_unused_weights(request: StudyRequest, parts: Sequence[Part]) -> None
 
 
 def _starts_from(weights: str, part: Part) -> bool:
-    searched = part.space.get("weights", {}).get("_value", [])
-    return absolute("weights", weights) in (part.fields.get("weights"), *searched)
+    options = part.space.get("weights", {}).get("_value", [])
+    return absolute("weights", weights) in (part.fields.get("weights"), *options)
 
 
 def _refuse_early(plan: StudyPlan) -> None:
@@ -232,7 +230,7 @@ def _hint(part: Part, errors: str) -> str:
     return "; name a weights file with --weights FILE (make studies WEIGHTS=FILE)" if "imagenet" in errors else ""
 
 
-def with_teacher(plan: StudyPlan) -> Part:
+def _with_teacher(plan: StudyPlan) -> Part:
     """The main part; its fields name the weights of the study's own teacher, where it has one, that is best on the validation
     split, of those that came to their end and left best.pt. Raises ExperimentError where none did."""
     if plan.teacher is None:

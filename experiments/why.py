@@ -77,11 +77,11 @@ class _Cause:
 
 def _explained(record: Record, level: str, cause: _Cause, what: str = "") -> Finding:
     """The finding of a cause: with its meaning and next step where its message is known."""
-    known = explain(cause.message or cause.reason)
-    if known is None:
+    entry = explain(cause.message or cause.reason)
+    if entry is None:
         return Finding(level, cause.key, f"{what}{cause.reason}")
-    text = f"{what}{cause.reason}\nit means: {known.cause}"
-    return Finding(level, known.key, text, known.next.format(id=record.id))
+    text = f"{what}{cause.reason}\nit means: {entry.cause}"
+    return Finding(level, entry.key, text, entry.next.format(id=record.id))
 
 
 def _why_stuck(record: Record) -> Finding | None:
@@ -148,9 +148,9 @@ def _manager_finding(record: Record, session: _Session) -> Finding:
     if limit and used_s > parse_time(limit):
         return Finding("warning", "limit.used_up", f"maxExperimentDuration ({limit}) was used up ({used_s} s)")
     messages = [*session.errors, *session.last_output]
-    known = next((text for text in messages if explain(text) and not MANAGER_GONE.search(text)), None)
-    if known or session.errors:
-        return _explained(record, "error", _Cause("manager.error", f"NNI's manager: {known or session.errors[0]}"))
+    match = next((text for text in messages if explain(text) and not MANAGER_GONE.search(text)), None)
+    if match or session.errors:
+        return _explained(record, "error", _Cause("manager.error", f"NNI's manager: {match or session.errors[0]}"))
     if logs.was_stopped_by_hand(session.manager_log):
         text = "it was told to stop (by launch or watch, nnictl stop, or the web page)"
         return Finding("note", "manager.stopped", text)

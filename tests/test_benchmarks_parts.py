@@ -13,7 +13,7 @@ from fixtures_trial import small_network
 from PIL import Image
 from torch import nn
 
-from benchmarks import epoch, overhead, preparation, training
+from benchmarks import epoch, overhead, training
 from benchmarks.table import Report
 from data.cache import open_cache
 from data.prepare import Settings, prepare
@@ -124,10 +124,10 @@ def test_the_plain_way_learns_and_keeps_its_best_epoch(tmp_path):
 
 def test_preparation_is_measured_beside_the_decoder(tmp_path):
     write_sample(tmp_path / "photos", seed=0, image_px=48, counts=SMALL)
-    many = preparation.link(tmp_path / "photos", tmp_path / "many", 3)
+    many = overhead.link(tmp_path / "photos", tmp_path / "many", 3)
     assert len(list(many.rglob("*.jpg"))) == 3 * len(list((tmp_path / "photos").rglob("*.jpg")))
-    assert preparation.decode(many).seconds > 0
-    seconds, peak = preparation.prepare(many)
+    assert overhead.decode(many).seconds > 0
+    seconds, peak = overhead.prepare(many)
     assert seconds > 0 and 2**20 < peak < 2**30
 
 

@@ -446,7 +446,7 @@ def test_images_are_never_scaled_up(own, store_px):
 @pytest.mark.parametrize("where", ["mkdir", "mkstemp", "write_array_header_1_0"])
 def test_where_smaller_images_cannot_be_kept_they_are_used_all_the_same(own, monkeypatch, where):
     """A read-only folder, without and with the folder `scaled`, and a full disk. (As root, no folder is read-only.)"""
-    holder = {"mkdir": cache_module.Path, "mkstemp": cache_module.tempfile}.get(where, np.lib.format)
+    holder = {"mkdir": cache_module.Path, "mkstemp": contents_module.tempfile}.get(where, np.lib.format)
     monkeypatch.setattr(holder, where, fail(errno.EROFS if where.startswith("mk") else errno.ENOSPC))
     cache = open_cache(own / "cache")
     np.testing.assert_array_equal(cache.split("training", 6).images, scale(cache.split("training").images, 6))

@@ -11,8 +11,7 @@ from PIL import Image
 
 from data import DataError, sample
 from data.food11 import CLASSES, EVALUATION, SKEWED, VALIDATION
-from data.sample import COUNTS, write_sample
-from data.sample.scene import DIFFICULTY, Difficulty, draw_dish
+from data.sample import COUNTS, DIFFICULTY, Difficulty, draw_dish, write_sample
 
 ONE_EACH = {"training": (1,) * 11, "validation": (1,) * 11}
 

@@ -8,7 +8,7 @@ import os
 import pytest
 from conftest import ROOT, run_module
 
-from experiments.check_file import command_findings, file_findings
+from experiments.check import command_findings, file_findings
 from experiments.config import Overrides, place, place_of_refusal, read_experiment, read_yaml
 from experiments.findings import ExperimentError
 

@@ -103,7 +103,7 @@ def test_nnis_log_takes_every_name_too(tmp_path, monkeypatch):
     """NNI opens a trial's log in the locale's encoding and puts its own stream in stdout's place."""
     from nni.runtime.log import _LogFileWrapper
 
-    from data.terminal import show_any_name
+    from data import show_any_name
 
     with open(tmp_path / "trial.log", "a", encoding="ascii") as log:
         monkeypatch.setattr(sys, "stdout", _LogFileWrapper(log))

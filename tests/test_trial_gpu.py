@@ -17,16 +17,14 @@ from torch import nn
 
 from data.cache import Split, open_cache
 from trial import TrialError, run, train
-from trial.batches import GpuImages, place_images, sent, to_device
+from trial.batches import GpuImages, is_out_of_memory, place_images, sent, to_device
 from trial.checkpoint import checkpoints
 from trial.device import HostCopy, choose_compute
 from trial.evaluate import EVALUATION_BATCH
 from trial.hyperparameters import Hyperparameters
-from trial.micro_batch import is_out_of_memory
-from trial.model import build_model
+from trial.model import Teacher, build_model
 from trial.run import Settings, run_trial
 from trial.state import GpuSGD, start_training
-from trial.teacher import Teacher
 
 H = Hyperparameters().merged(
     {"weights": "none", "image_px": 36, "batch_size": 16, "lr": 0.02, "epochs": 3, "patience": 0}

@@ -17,11 +17,10 @@ from torch import nn
 
 from data.cache import open_cache
 from trial import TrialError
-from trial.batches import PlannedBatch
+from trial.batches import MicroBatch, PlannedBatch, split_planned
 from trial.device import choose_compute
 from trial.evaluate import evaluate
 from trial.hyperparameters import Hyperparameters
-from trial.micro_batch import MicroBatch, split_planned
 from trial.run import Settings, run_trial
 from trial.state import start_training
 from trial.train import train_epoch, train_step

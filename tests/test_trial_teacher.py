@@ -14,9 +14,8 @@ from test_trial_train import CPU
 from data.cache import Split
 from trial.device import choose_compute
 from trial.hyperparameters import Hyperparameters
-from trial.model import build_model
+from trial.model import Teacher, build_model
 from trial.state import TrainState, start_training
-from trial.teacher import Teacher
 from trial.train import fit, train_epoch
 
 H = Hyperparameters().merged({"weights": "none", "image_px": 32, "batch_size": 8, "lr": 0.01, "patience": 0})

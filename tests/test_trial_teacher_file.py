@@ -19,12 +19,10 @@ from data.food11 import CLASSES
 from experiments.space import searched_values
 from trial import TrialError
 from trial.checkpoint import refuse_others
-from trial.describe import describe
 from trial.files import write_hyperparameters, write_weights
 from trial.hyperparameters import Hyperparameters
-from trial.model import build_model
-from trial.run import run_trial
-from trial.teacher import open_teacher
+from trial.model import build_model, open_teacher
+from trial.run import describe, run_trial
 
 
 @pytest.fixture(scope="module")

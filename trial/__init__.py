@@ -1,8 +1,8 @@
 """One trial: fine-tune a network on the cache and report how well it does.
 
-A person or NNI starts it through `__main__` (command line, describe), the only file that knows NNI. `run` trains one set of
-`hyperparameters`: it builds the `model` (its `weights` from a file, its `teacher`), trains it (`train`, `state`, `batches`,
-`loss`, `micro_batch`), scores it (`evaluate`) on a `device` (`gpu`), and writes `files`, `checkpoint` and `result`.
+A person or NNI starts it through `__main__`, the only file that knows NNI. `run` trains one set of `hyperparameters`: it builds
+the `model` (its `weights` from a file, and a teacher), trains it (`train`, `state`, `batches`, `loss`), scores it (`evaluate`)
+on a `device` (`gpu`), and writes `files`, `checkpoint` and `result`.
 """
 
 

@@ -14,12 +14,13 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from data import DataError
+from data import DataError, show_any_name
 from data.cache import open_cache
-from data.terminal import show_any_name
 from trial import TrialError
 from trial.checkpoint import refuse_others
 from trial.files import lock_folder, write_hyperparameters
@@ -40,11 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     Interrupts(progress, _close if under_nni else None).watch()
     try:
         received = _receive() if under_nni else None
-        args, given = parse(arguments)
+        args, flags = parse(arguments)
         if args.describe or args.gpu or args.evaluate:
-            _run_without_training(given, args)
+            _run_without_training(flags, args)
             return 0
-        final = run(received, given, args, progress)
+        final = run(received, flags, args, progress)
         if under_nni:
             with progress.lock:
                 _close(final)
@@ -55,12 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run_without_training(given: dict, args: argparse.Namespace) -> None:
+def _run_without_training(flags: dict, args: argparse.Namespace) -> None:
     """--describe, --gpu and --evaluate: nothing is trained. torch is imported only now: mistakes in flags show at once."""
     if args.describe:
-        from trial.describe import describe
+        from trial.run import describe
 
-        print(json.dumps(describe(given, args.searched, args.cache, args.device, args.precision)))
+        print(json.dumps(describe(flags, args.searched, args.cache, args.device, args.precision)))
     elif args.gpu:
         from trial.gpu import describe_gpus
 
@@ -76,10 +77,8 @@ def _receive() -> dict:
     import nni  # replaces sys.stdout: from here on print goes to the trial's log
 
     show_any_name()
-    try:
+    with _nnis_manager():
         received = nni.get_next_parameter()
-    except OSError as error:
-        raise _no_manager(error) from error
     if not isinstance(received, dict):
         raise TrialError(f"NNI should have sent hyperparameters by name, found {received!r}; see its nnimanager.log")
     return received
@@ -89,29 +88,30 @@ def _report(metrics: dict) -> None:
     """Report an epoch to NNI. Raises TrialError where its manager does not answer."""
     import nni
 
-    try:
+    with _nnis_manager():
         nni.report_intermediate_result(metrics)
-    except OSError as error:  # requests' exceptions are among them
-        raise _no_manager(error) from error
 
 
 def _close(final: dict) -> None:
     """The one final result, and plain NNI's pause after it. Raises TrialError where its manager does not answer."""
     import nni
 
-    try:
+    with _nnis_manager():
         nni.report_final_result(final)
-    except OSError as error:
-        raise _no_manager(error) from error
     if _REPAIRED not in os.environ:
         time.sleep(_PAUSE_S)
 
 
-def _no_manager(error: OSError) -> TrialError:
-    return TrialError(
-        f"NNI's manager does not answer ({type(error).__name__}); an interrupted trial continues after its last epoch with "
-        "nnictl resume"
-    )
+@contextmanager
+def _nnis_manager() -> Iterator[None]:
+    """Raises TrialError where it does not answer."""
+    try:
+        yield
+    except OSError as error:  # requests' exceptions are among them
+        raise TrialError(
+            f"NNI's manager does not answer ({type(error).__name__}); an interrupted trial continues after its last epoch "
+            "with nnictl resume"
+        ) from error
 
 
 def _end_badly(progress: Progress, under_nni: bool) -> int:
@@ -134,14 +134,14 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     """Settings, and the hyperparameters that were given as flags."""
     parser = _parser()
     args = parser.parse_args(arguments)
-    given = {name: getattr(args, name) for name in describe_fields() if hasattr(args, name)}
+    flags = {name: getattr(args, name) for name in describe_fields() if hasattr(args, name)}
     if args.split and not args.evaluate:
         parser.error("--split belongs to --evaluate")
-    if args.evaluate and (given or args.output):
-        flags = [*given, *(["output"] if args.output else [])]
-        parser.error(f"with --evaluate the weights file decides; remove {', '.join(flags)}")
+    if args.evaluate and (flags or args.output):
+        names = [*flags, *(["output"] if args.output else [])]
+        parser.error(f"with --evaluate the weights file decides; remove {', '.join(names)}")
     args.split = args.split or "evaluation"
-    return args, given
+    return args, flags
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -170,13 +170,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(received: dict | None, given: dict, args: argparse.Namespace, progress: Progress) -> dict:
+def run(received: dict | None, flags: dict, args: argparse.Namespace, progress: Progress) -> dict:
     """Train with the defaults, the flags over them, NNI's choice over both. Returns the final metrics.
 
     received: None where the trial runs alone.
     """
-    h = Hyperparameters().merged(given).merged(received or {})
-    if both := sorted(set(given) & set(received or {})):
+    h = Hyperparameters().merged(flags).merged(received or {})
+    if both := sorted(set(flags) & set(received or {})):
         raise TrialError(f"{', '.join(both)}: searched by the experiment and fixed by a flag; remove one of the two")
     folder = args.output or Path(os.environ.get("NNI_OUTPUT_DIR") or ROOT / "runs" / time.strftime("%Y%m%d-%H%M%S"))
     under_nni = received is not None
@@ -189,7 +189,7 @@ def run(received: dict | None, given: dict, args: argparse.Namespace, progress: 
         refuse_others(folder, h)
     write_hyperparameters(folder, received or {}, h)
     print("hyperparameters", json.dumps(asdict(h)))
-    report = _report if under_nni else _report_to_nobody
+    report = _report if under_nni else lambda metrics: None  # alone, the log and the files are all there is
     if finished:
         return report_again(folder, finished, report)
     cache = open_cache(args.cache, h.image_px)
@@ -207,10 +207,6 @@ def _collect_again() -> None:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
-
-
-def _report_to_nobody(metrics: dict) -> None:
-    """Alone, the log and the files are all there is."""
 
 
 if __name__ == "__main__":

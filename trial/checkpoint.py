@@ -187,6 +187,6 @@ def _read(file: Path) -> Any:
     return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
-    names = [name for name in expected if found.get(name) != expected[name]]
-    return ", ".join(f"{name} {found.get(name)!r} there, {expected[name]!r} here" for name in names[:3])
+def _difference(record: dict[str, Any], expected: dict[str, Any]) -> str:
+    names = [name for name in expected if record.get(name) != expected[name]]
+    return ", ".join(f"{name} {record.get(name)!r} there, {expected[name]!r} here" for name in names[:3])

@@ -20,6 +20,7 @@ from trial.gpu import capability_of, resolve_device
 # How many times faster than float32 a CPU's bfloat16 has to be. AMX and AMD's AVX-512 are near 2 and above; Intel's AVX-512
 # without AMX has the instructions, at half of float32's speed (docs/log.md). In between, the exact one is taken.
 _LEAST_SPEEDUP = 1.2
+_ROUNDS = 5  # of measuring it
 
 # What convolutions and matrix products are computed in; weights and updates are float32 throughout. On NVIDIA's Ampere and
 # later torch computes float32 convolutions in TF32 (10 bits of 23) by default: here only as "tf32".
@@ -149,7 +150,7 @@ def cpu_has_bf16() -> bool:
 
 
 @lru_cache(maxsize=1)
-def cpu_bf16_speedup(rounds: int = 5) -> float:
+def cpu_bf16_speedup() -> float:
     """Float32's time over bfloat16's for one convolution of ResNet18's second stage, one image at 224 px; about 30 ms.
 
     In one thread's own processor time, the two taking turns, the best of the rounds each: what else the machine does,
@@ -163,7 +164,7 @@ def cpu_bf16_speedup(rounds: int = 5) -> float:
         )
         best = {}
         with torch.inference_mode():
-            for _ in range(rounds):
+            for _ in range(_ROUNDS):
                 for dtype in (torch.float32, torch.bfloat16):
                     inputs = images.to(dtype), weight.to(dtype)
                     started = time.thread_time()

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data import padded, printable
 from data.cache import Split, open_cache
-from data.terminal import padded, printable
 from trial import TrialError
-from trial.batches import evaluation_batch, sent, store_px
+from trial.batches import MicroBatch, evaluation_batch, sent, store_px
 from trial.device import Compute, choose_compute
 from trial.hyperparameters import Hyperparameters
-from trial.micro_batch import MicroBatch
 from trial.model import build_model, match_classes
 from trial.weights import load_path, state_of
 
@@ -66,32 +65,32 @@ class Counter:
         self.loss = torch.zeros((), device=device)
         self.top3 = torch.zeros((), dtype=torch.int64, device=device)
         self.right = torch.zeros(classes, dtype=torch.int64, device=device)
-        self.seen = torch.zeros(classes, dtype=torch.int64, device=device)
+        self.total = torch.zeros(classes, dtype=torch.int64, device=device)
 
     def add(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
         """logits: (B, C); labels: (B,) int64; loss: the batch's mean, ()."""
         hit = logits.argmax(1) == labels
         self.loss += loss.float() * len(labels)
         self.right.index_add_(0, labels, hit.long())  # not bincount: that would wait for the GPU
-        self.seen.index_add_(0, labels, torch.ones_like(labels))
+        self.total.index_add_(0, labels, torch.ones_like(labels))
         best3 = logits.topk(min(3, logits.shape[1]), dim=1).indices
         self.top3 += (best3 == labels[:, None]).any(1).sum()
 
     def score(self) -> Score:
         """Divide once."""
-        counts = torch.cat((self.right, self.seen, self.top3[None])).double()  # exact; one wait for the GPU, not four
+        counts = torch.cat((self.right, self.total, self.top3[None])).double()  # exact; one wait for the GPU, not four
         *counts, loss = torch.cat((counts, self.loss.double()[None])).tolist()
         *counts, top3 = map(int, counts)
-        right, seen = counts[: len(self.right)], counts[len(self.right) :]
-        n = sum(seen)
-        fractions = [r / s for r, s in zip(right, seen) if s]
+        right, totals = counts[: len(self.right)], counts[len(self.right) :]
+        n = sum(totals)
+        fractions = [r / s for r, s in zip(right, totals) if s]
         return Score(
             n=n,
             loss=loss / n,
             top1=sum(right) / n,
             top3=top3 / n,
             macro=sum(fractions) / len(fractions),
-            per_class=list(zip(right, seen)),
+            per_class=list(zip(right, totals)),
         )
 
 

@@ -34,7 +34,7 @@ def lock_folder(folder: Path, wait_s: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise _cannot_write(folder, error) from error
     deadline = time.monotonic() + wait_s
     while True:
         try:
@@ -50,12 +50,12 @@ def lock_folder(folder: Path, wait_s: float) -> None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write strict JSON so that a reader sees the old file or the new one, never half of one."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(
+    _write_atomically(
         path, text.encode("utf-8", "backslashreplace")
     )  # a name that is no text: JSON has the same escapes
 
 
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
+def _write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Raises TrialError where the folder cannot be written. One trial per folder: `lock_folder` ensures it."""
     partial = path.with_name(f".{path.name}.partial")  # always the same: what a killed trial left is written over
     try:
@@ -67,7 +67,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
             partial.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise _cannot_write(path, error) from error
 
 
 def write_over(path: Path, content: bytes | memoryview) -> None:
@@ -81,7 +81,7 @@ def write_over(path: Path, content: bytes | memoryview) -> None:
             file.truncate()
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
+        raise _cannot_write(path, error) from error
 
 
 def append(path: Path, content: bytes) -> None:
@@ -91,10 +91,10 @@ def append(path: Path, content: bytes) -> None:
             if file.write(content) < len(content):  # the disk became full meanwhile
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise _cannot_write(path, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> TrialError:
+def _cannot_write(path: Path, error: OSError) -> TrialError:
     return TrialError(
         f"{path}: cannot be written ({error.strerror or error}); free space there or choose another --output"
     )
@@ -112,7 +112,7 @@ def write_weights(path: Path, state: dict, classes: tuple[str, ...], used: Hyper
     buffer = io.BytesIO()
     state = {name: value.cpu() for name, value in state.items()}
     torch.save({"model": state, "classes": list(classes), "hyperparameters": asdict(used)}, buffer)
-    write_atomically(path, buffer.getbuffer())
+    _write_atomically(path, buffer.getbuffer())
 
 
 # -- the learning curve: epochs.jsonl for programs, event files for TensorBoard ------------------------------------------
@@ -135,13 +135,13 @@ class EpochLog:
         self._path = folder / "epochs.jsonl"
         events = folder / "tensorboard"
         self._events = events / f"events.out.tfevents.{int(time.time()):010d}.trial.{os.getpid()}"
-        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        _write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in lines).encode())
         try:
             events.mkdir(exist_ok=True)
             for old in events.glob("events.*"):
                 old.unlink()
         except OSError as error:
-            raise cannot_write(events, error) from error
+            raise _cannot_write(events, error) from error
         version = {"wall_time": time.time(), "file_version": "brain.Event:2"}
         append(self._events, event_records([version, *(event for line in lines for event in events_of(line))]))
 

@@ -6,7 +6,7 @@ import ctypes
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ ON_CPU = "or train on the CPU: --device cpu (in an experiment --set device=cpu)"
 _OLDEST_DRIVER = {11: "450", 12: "525", 13: "580"}
 
 
-class Build(NamedTuple):
+class _Build(NamedTuple):
     """A wheel of PyTorch; CUDA's major version and the capabilities that it carries code for."""
 
     tag: str
@@ -57,15 +57,15 @@ class Build(NamedTuple):
 
 # From the wheels' TORCH_CUDA_ARCH_LIST (pytorch's .ci/manywheel/build_cuda.sh); the one to prefer first.
 _BUILDS = (
-    Build("cu130", 13, "2.14.1", "0.29.1", (7, 5), (12, 9)),
-    Build("cu126", 12, "2.14.1", "0.29.1", (5, 0), (9, 9)),
-    Build("cu128", 12, "2.9.1", "0.24.1", (7, 0), (12, 9)),
-    Build("cu118", 11, "2.7.1", "0.22.1", (3, 7), (9, 9)),
+    _Build("cu130", 13, "2.14.1", "0.29.1", (7, 5), (12, 9)),
+    _Build("cu126", 12, "2.14.1", "0.29.1", (5, 0), (9, 9)),
+    _Build("cu128", 12, "2.9.1", "0.24.1", (7, 0), (12, 9)),
+    _Build("cu118", 11, "2.7.1", "0.22.1", (3, 7), (9, 9)),
 )
 
 
 @dataclass(frozen=True)
-class Gpus:
+class _Gpus:
     """state: "none", "usable" or "unusable", with why; names: of those usable, by torch's index."""
 
     state: str
@@ -112,21 +112,25 @@ def describe_gpus(device: str) -> dict[str, Any]:
     return {"state": gpus.state, "why": gpus.why, "names": names, "device": resolved, "problem": problem}
 
 
-def find_gpus() -> Gpus:
+def find_gpus() -> _Gpus:
     """The GPUs that torch can use; or why there are none, in one line that includes torch's own warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if _is_available():
             # Where NVML counts for torch (PYTORCH_NVML_BASED_CUDA_CHECK), the driver may be too old all the same.
             with suppress(RuntimeError):
-                return _usable_of(list(_cards_of_torch()))
+                return _usable_of(
+                    [Card(i, torch.cuda.get_device_name(i), capability_of(i)) for i in range(torch.cuda.device_count())]
+                )
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if torch.version.hip or (visible is not None and _hides_all(visible)):
-            return Gpus("none", f"CUDA_VISIBLE_DEVICES = {visible!r}" if visible is not None else "ROCm finds none", {})
+            return _Gpus(
+                "none", f"CUDA_VISIBLE_DEVICES = {visible!r}" if visible is not None else "ROCm finds none", {}
+            )
         driver = find_driver()
         if driver is None:
-            return Gpus("none", "no NVIDIA card with a driver is here", {})
-        return Gpus("unusable", _why_unusable(driver, visible), {})
+            return _Gpus("none", "no NVIDIA card with a driver is here", {})
+        return _Gpus("unusable", _why_unusable(driver, visible), {})
 
 
 def _is_available() -> bool:
@@ -142,11 +146,6 @@ def _hides_all(visible: str) -> bool:
     return first in ("", "none", "void", "nodevfiles") or first.startswith("-")
 
 
-def _cards_of_torch() -> Iterator[Card]:
-    for index in range(torch.cuda.device_count()):
-        yield Card(index, torch.cuda.get_device_name(index), capability_of(index))
-
-
 def capability_of(index: int) -> Capability | None:
     """The compute capability of the card with torch's index; None where it is unknown."""
     try:
@@ -155,13 +154,13 @@ def capability_of(index: int) -> Capability | None:
         return None
 
 
-def _usable_of(cards: list[Card]) -> Gpus:
+def _usable_of(cards: list[Card]) -> _Gpus:
     names = {card.index: card.name for card in cards if carries(card.capability)}
     if names:
-        return Gpus("usable", "", names)
+        return _Gpus("usable", "", names)
     driver = find_driver()
     newest = driver.cuda if driver and driver.cuda else _numbers(torch.version.cuda)
-    return Gpus("unusable", _foreign_cards(cards, newest), {})
+    return _Gpus("unusable", _foreign_cards(cards, newest), {})
 
 
 def carries(capability: Capability | None) -> bool:
@@ -210,9 +209,9 @@ def _newer_driver(driver: Driver) -> str:
 
 
 def _foreign_cards(cards: Sequence[Card], newest: Capability | None) -> str:
-    known = ", ".join(torch.cuda.get_arch_list())
+    architectures = ", ".join(torch.cuda.get_arch_list())
     ours = f"torch {torch.__version__} (CUDA {torch.version.cuda})"
-    problem = f"{_are_here(cards, with_capability=True)}, but {ours} has code for {known} only"
+    problem = f"{_are_here(cards, with_capability=True)}, but {ours} has code for {architectures} only"
     return f"{problem}, and no driver changes that. {_remedies('', newest, cards)}"
 
 
@@ -324,7 +323,7 @@ def _text(value: str | bytes) -> str:
 
 def _kernel_module() -> str | None:
     try:
-        found = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", (PROC / "version").read_text("utf-8", errors="replace"))
+        match = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", (PROC / "version").read_text("utf-8", errors="replace"))
     except OSError:
         return None
-    return found and found[1]
+    return match and match[1]

@@ -58,13 +58,13 @@ class Hyperparameters:
         """These, with `values` in their place. Raises TrialError for an unknown key or an illegal value."""
         if not isinstance(values, dict):
             raise TrialError(f"hyperparameters should be a mapping of names to values, found {values!r}")
-        known = {spec.name: spec for spec in fields(self)}
-        if unknown := sorted(set(values) - set(known)):
+        specs = {spec.name: spec for spec in fields(self)}
+        if unknown := sorted(set(values) - set(specs)):
             raise TrialError(
-                f"unknown hyperparameter {', '.join(map(repr, unknown))}; this trial knows {', '.join(known)}. "
+                f"unknown hyperparameter {', '.join(map(repr, unknown))}; this trial knows {', '.join(specs)}. "
                 "Correct the search space or the flag."
             )
-        return replace(self, **{name: _convert(known[name], value) for name, value in values.items()})
+        return replace(self, **{name: _convert(specs[name], value) for name, value in values.items()})
 
 
 def describe_fields() -> dict[str, dict[str, Any]]:

@@ -1,11 +1,17 @@
-"""The network: a torchvision ResNet, its weights loaded from torchvision or a file, with a new head."""
+"""The networks: a torchvision ResNet, its weights loaded from torchvision or a file, with a new head; and its teacher, a trained
+network whose file is read, compared with the cache, and evaluated without gradients."""
 
 from __future__ import annotations
 
+import hashlib
 import http.client
+import io
+import json
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +19,9 @@ from torchvision import models
 
 from data.cache import Cache
 from trial import TrialError
-from trial.weights import ENDINGS, few, kind_of, load_path, state_of, with_article
+from trial.hyperparameters import ARCHITECTURES, Hyperparameters
+from trial.loss import require_teacher
+from trial.weights import ENDINGS, few, kind_of, load_file, load_path, state_of, with_article
 
 # The first generation of torchvision's ImageNet weights, the only one that ResNet18 has.
 _IMAGENET = {
@@ -35,7 +43,10 @@ def build_model(arch: str, weights: str, classes: int, seed: int, log: Callable[
     if path := _find_weights(arch, weights):
         source = f"weights = {weights!r}" if weights != "imagenet" else f"weights = 'imagenet': {path}"
         try:
-            _load_backbone(model, _read_weights(path, source, log), arch, source)
+            state, notes = state_of(load_path(path, source), source)
+            if notes:
+                log(f"{path.name}: {'; '.join(notes)}")
+            _load_backbone(model, state, arch, source)
         except TrialError as error:
             again = (
                 f". Remove it, and it is downloaded anew: rm {shlex.quote(str(path))}" if weights == "imagenet" else ""
@@ -78,32 +89,24 @@ def _examples(folder: Path) -> str:
     return f", such as {few(names)}" if names else ""
 
 
-def _read_weights(path: Path, source: str, log: Callable[[str], None]) -> dict[str, Tensor]:
-    """The state dict of a file. source: begins the message of the TrialError."""
-    values, notes = state_of(load_path(path, source), source)
-    if notes:
-        log(f"{path.name}: {'; '.join(notes)}")
-    return values
-
-
 def _load_backbone(model: nn.Module, state: dict[str, Tensor], arch: str, source: str) -> None:
     """Load everything but the head. Raises TrialError."""
     backbone = {name: value for name, value in state.items() if not name.startswith("fc.")}
     head = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
-    load_all(model, {**backbone, **head}, arch, source)
+    _load_all(model, {**backbone, **head}, arch, source)
 
 
-def load_all(model: nn.Module, given: dict[str, Tensor], arch: str, source: str) -> None:
+def _load_all(model: nn.Module, weights: dict[str, Tensor], arch: str, source: str) -> None:
     """Load every weight. Raises TrialError naming the keys that are missing, left over, misshapen or not finite."""
     own = model.state_dict()
-    problems = [f"missing {name}" for name in own if name not in given]
-    problems += [f"unknown {name}" for name in given if name not in own]
-    problems += [problem for name in own if name in given and (problem := _misfit(name, given[name], own[name]))]
+    problems = [f"missing {name}" for name in own if name not in weights]
+    problems += [f"unknown {name}" for name in weights if name not in own]
+    problems += [problem for name in own if name in weights and (problem := _misfit(name, weights[name], own[name]))]
     if problems:
-        raise TrialError(f"{source} ({arch}) does not fit: {few(problems, 4, '; ')}. {_advice(given, arch)}")
-    if bad := [name for name, value in given.items() if not torch.isfinite(value).all()]:
+        raise TrialError(f"{source} ({arch}) does not fit: {few(problems, 4, '; ')}. {_advice(weights, arch)}")
+    if bad := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
         raise TrialError(f"{source}: it holds weights that are not finite ({few(bad)}): of a training that failed")
-    model.load_state_dict(given)
+    model.load_state_dict(weights)
 
 
 def _misfit(name: str, value: Tensor, expected: Tensor) -> str:
@@ -116,10 +119,10 @@ def _misfit(name: str, value: Tensor, expected: Tensor) -> str:
     return ""
 
 
-def _advice(given: dict[str, Tensor], arch: str) -> str:
+def _advice(weights: dict[str, Tensor], arch: str) -> str:
     """Which network it is, judged by names and blocks, and what to do."""
-    kind = kind_of(given)
-    first = f"Its first names: {few([name for name in given if not name.startswith('fc.')])}"
+    kind = kind_of(weights)
+    first = f"Its first names: {few([name for name in weights if not name.startswith('fc.')])}"
     if kind in _IMAGENET and kind != arch:
         return f"Check arch: these are a {kind}'s weights (--arch {kind}; in an experiment --set arch={kind}). {first}"
     if kind == arch:
@@ -137,3 +140,132 @@ def match_classes(classes: Sequence[str], cache: Cache, source: str, advice: str
             f"weights {few(unknown)}; only in the cache {few(missing)}. {advice}"
         )
     return [classes.index(name) for name in cache.classes]
+
+
+# -- the teacher ---------------------------------------------------------------------------------------------------------
+
+_TRAIN_ONE = "Train one on this cache (python -m trial --arch resnet50) and name its best.pt"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network that is never trained: in inference mode, without gradients, outputs in the order of the cache's classes."""
+
+    model: nn.Module
+    digest: str  # SHA-256 of its file
+    facts: dict[str, Any] = field(default_factory=dict)  # for result.json: JSON's types
+    notes: tuple[str, ...] = ()  # for the log
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) float32 as the student sees them -> logits (B, C) float32, in the precision set around it."""
+        return self.model(images).float()
+
+
+def open_teacher(h: Hyperparameters, cache: Cache | None) -> Teacher | None:
+    """The teacher that `h` names, None where it names none; one of weight 0 has to fit too, for its figures.
+
+    The file is best.pt of a trial, or a state dict with a head for this cache's classes, taken to be in their order.
+    cache: None where there is none to compare it with; it is then only read, and None returned. Raises TrialError where
+    the file does not exist, does not load safely, does not fit, or knows other classes.
+    """
+    require_teacher(h, h.teacher)
+    if not h.teacher:
+        return None
+    path, source = Path(h.teacher).expanduser(), f"teacher = {h.teacher!r}"
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise TrialError(f"{source}: cannot be read ({error.strerror}). {_TRAIN_ONE}") from error
+    content = load_file(io.BytesIO(raw), path.name, source)
+    state, reading = state_of(content, source)
+    if cache is None:
+        return None
+    settings, names = _metadata_of(content)
+    arch = settings.get("arch") or _arch_of(state, source)
+    state = _head_in_order(state, names, cache, source)
+    model = _build_teacher(arch, state, len(cache.classes), source)
+    digest = hashlib.sha256(raw).hexdigest()
+    facts = {"file": str(path.resolve()), "sha256": digest, "arch": arch, "image_px": settings.get("image_px")}
+    facts |= {"asked": h.distill_weight > 0, "trained_with": settings or None, **_own_result(path, settings, cache)}
+    notes = (*_teacher_notes(h, facts, names, cache), *(f"teacher: {note}" for note in reading))
+    return Teacher(model, digest, facts, notes)
+
+
+def _metadata_of(content: dict[str, Any]) -> tuple[dict[str, Any], list[str] | None]:
+    """Hyperparameters and class names of a best.pt; ({}, None) for a bare state dict."""
+    settings, names = content.get("hyperparameters"), content.get("classes")
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return settings if isinstance(settings, dict) else {}, names if named and names else None
+
+
+def _arch_of(state: dict[str, Tensor], source: str) -> str:
+    """Raises TrialError for a network that this trial cannot build, where it is known; otherwise loading its weights finds out."""
+    kind = kind_of(state)
+    if kind and kind not in ARCHITECTURES:
+        raise TrialError(
+            f"{source}: it holds {with_article(kind)}; this version knows {', '.join(ARCHITECTURES)}. {_TRAIN_ONE}"
+        )
+    return kind or ("resnet50" if "layer1.0.conv3.weight" in state else "resnet18")
+
+
+def _head_in_order(state: dict[str, Tensor], names: list[str] | None, cache: Cache, source: str) -> dict[str, Tensor]:
+    """The head's rows in the order of the cache's classes. names: of its outputs, None where the file has none."""
+    head = [state.get(name) for name in ("fc.weight", "fc.bias")]
+    if not all(part is not None and part.dim() for part in head):
+        raise TrialError(f"{source}: it has no head (fc.weight, fc.bias). {_TRAIN_ONE}")
+    order = match_classes(names, cache, source, _TRAIN_ONE) if names else list(range(len(cache.classes)))
+    if any(len(part) != len(order) for part in head):
+        raise TrialError(
+            f"{source}: {len(head[1])} outputs for the {len(order)} classes of {cache.directory}. {_TRAIN_ONE}"
+        )
+    return {**state, "fc.weight": head[0][order], "fc.bias": head[1][order]}
+
+
+def _build_teacher(arch: str, state: dict[str, Tensor], classes: int, source: str) -> nn.Module:
+    if arch not in ARCHITECTURES:
+        raise TrialError(f"{source}: arch {arch!r}; this version knows {', '.join(ARCHITECTURES)}")
+    with torch.random.fork_rng(devices=[]):  # its random initial weights are replaced below
+        model = getattr(models, arch)(num_classes=classes)
+    try:
+        _load_all(model, state, arch, source)
+    except TrialError as error:
+        raise TrialError(f"{error}. {_TRAIN_ONE}") from error
+    return model.eval().requires_grad_(False)
+
+
+def _own_result(path: Path, settings: dict[str, Any], cache: Cache) -> dict[str, Any]:
+    """The teacher's own scores, where the result.json of the same training is beside its file; else None."""
+    nothing = {"validation": None, "evaluation": None, "same_photos": None}
+    try:
+        result = json.loads((path.parent / "result.json").read_text("utf-8"))
+        if not settings or result["hyperparameters"] != settings:
+            return nothing
+        scores = {name: result[name] and {**result[name]} for name in ("validation", "evaluation")}
+        for score in filter(None, scores.values()):
+            score.pop("per_class", None)
+        return {**scores, "same_photos": result["source_digest"] == cache.photos}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return nothing
+
+
+def _teacher_notes(h: Hyperparameters, facts: dict[str, Any], names: list[str] | None, cache: Cache) -> list[str]:
+    own = facts["evaluation"]
+    reached = f", {own['top1']:.4f} of {own['n']} evaluation images right" if own else ""
+    notes = [f"teacher {facts['arch']} {facts['file']} (sha256 {facts['sha256'][:12]}){reached}"]
+    if not h.distill_weight:
+        notes.append("it is not used: distill_weight = 0")
+    if names is None:
+        notes.append("no class names in it: its outputs are taken in the order of the cache's classes")
+    elif tuple(names) != cache.classes:
+        notes.append("its classes are in another order: its outputs are put into the cache's")
+    if facts["image_px"] not in (None, h.image_px):
+        notes.append(f"it was trained at {facts['image_px']} px, and is used at {h.image_px} px")
+    trained_balance = (facts["trained_with"] or {}).get("balance", "none")
+    if names is not None and trained_balance != h.balance and h.distill_weight:
+        notes.append(
+            f"it was trained with balance {trained_balance}, the student with {h.balance}: it teaches its own class frequencies"
+        )
+    if facts["same_photos"] is False:
+        notes.append("it was trained on other photos: they may hold images of this evaluation split")
+    return notes

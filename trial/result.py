@@ -120,14 +120,14 @@ class TrialResult:
         """The best epoch's figures, of its images as they were drawn; accuracy and loss None where no epoch ended well."""
         best = self.fit.history[self.fit.best_epoch - 1] if self.fit.best_epoch else None
         counts = self.cache.manifest["counts"]["training"]
-        drawn = "each class as often as any other" if self.h.balance == "sampler" else "each once"
+        frequency = "each class as often as any other" if self.h.balance == "sampler" else "each once"
         names = enumerate(zip(self.cache.classes, counts))
         return {
             "accuracy": best and best.train_accuracy,
             "loss": best and best.train_loss,
             "n": sum(counts),
             "per_class": [{"id": class_id, "class": name, "total": n} for class_id, (name, n) in names],
-            "note": f"the best epoch's own augmented images, {drawn}, while the weights were changing; the loss is what was "
+            "note": f"the best epoch's own augmented images, {frequency}, while the weights were changing; the loss is what was "
             "minimised",
         }
 

@@ -1,16 +1,19 @@
-"""One whole trial, without NNI: from hyperparameters and settings to a folder of results and the final metrics."""
+"""One whole trial, without NNI: from hyperparameters and settings to a folder of results and the final metrics; and
+--describe, the checks made before anything runs."""
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.cache import Cache, Split
+from data import DataError
+from data.cache import Cache, Split, open_cache
 from data.layouts import SPLITS
 from trial import TrialError
 from trial.batches import place_images, require_a_batch, store_px, to_device
@@ -18,12 +21,12 @@ from trial.checkpoint import CheckpointError, Checkpoints, OtherTrainingError, R
 from trial.device import Compute, HostCopy, choose_compute
 from trial.evaluate import Score, evaluate
 from trial.files import EpochLog, epoch_line, write_weights
-from trial.hyperparameters import Hyperparameters
+from trial.gpu import describe_gpus
+from trial.hyperparameters import Hyperparameters, describe_fields
 from trial.interrupts import Progress
-from trial.model import build_model
+from trial.model import Teacher, build_model, open_teacher
 from trial.result import TrialResult, code_revision, loss_scaling_note, metrics_of_epoch, micro_batch_note
 from trial.state import TrainState, start_training
-from trial.teacher import Teacher, open_teacher
 from trial.train import FitResult, fit, memory_beside_a_step
 
 Report = Callable[[dict[str, float]], None]
@@ -65,12 +68,12 @@ class _Run:
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.folder, self.h, self.cache, self.compute, self.teacher and self.teacher.digest)
 
-    def result(self, state: TrainState, fitted: FitResult, evaluation: Score | None) -> TrialResult:
+    def result(self, state: TrainState, fit_result: FitResult, evaluation: Score | None) -> TrialResult:
         return TrialResult(
             h=self.h,
             cache=self.cache,
-            fit=fitted,
-            validation=fitted.validation or self.evaluate(state, "validation"),
+            fit=fit_result,
+            validation=fit_result.validation or self.evaluate(state, "validation"),
             evaluation=evaluation,
             duration_s=self.seconds(),
             attempts=self.attempts,
@@ -110,11 +113,13 @@ def run_trial(
     if compute.device.type == "cuda":
         _place_images(run, state)
     try:
-        fitted = fit(state, splits["training"], splits["validation"], h, compute, lambda state: _on_epoch(run, state))
+        fit_result = fit(
+            state, splits["training"], splits["validation"], h, compute, lambda state: _on_epoch(run, state)
+        )
         _settle(run)
     finally:  # whatever ended the training: the epoch that is being written is kept and reported
         run.writer.shutdown()
-    return _finish(run, state, fitted)
+    return _finish(run, state, fit_result)
 
 
 def _start_or_resume(run: _Run, may_replace: bool) -> TrainState:
@@ -209,21 +214,88 @@ def _ending(run: _Run, state: TrainState) -> Callable[[str], dict[str, float]]:
     return end_early
 
 
-def _finish(run: _Run, state: TrainState, fitted: FitResult) -> dict[str, float]:
+def _finish(run: _Run, state: TrainState, fit_result: FitResult) -> dict[str, float]:
     """Evaluate once, write the results, and leave nothing to be continued."""
-    result = run.result(state, fitted, evaluation=run.evaluate(state, "evaluation"))
+    result = run.result(state, fit_result, evaluation=run.evaluate(state, "evaluation"))
     validation, final = result.validation, result.final()
     with run.progress.lock:
-        if not fitted.best_epoch:
+        if not fit_result.best_epoch:
             write_weights(run.folder / "best.pt", state.model.state_dict(), run.cache.classes, run.h)
         result.write(run.folder)
-        keep_best(run.folder, fitted.best_epoch)
+        keep_best(run.folder, fit_result.best_epoch)
         run.progress.end_early = lambda reason: final  # a signal from here on comes too late
     print(result.evaluation.report(run.cache.classes))
     if note := micro_batch_note(state, run.h):
         print(f"micro-batches of {note['images']} images for batches of {note['batch_size']}: {note['note']}")
     if note := loss_scaling_note(state):
         print(f"float16: {note['skipped_steps']} steps skipped; {note['note']}")
-    print(f"best epoch {fitted.best_epoch} of {len(fitted.history)}, stopped by {fitted.stopped_by}: validation "
+    print(f"best epoch {fit_result.best_epoch} of {len(fit_result.history)}, stopped by {fit_result.stopped_by}: validation "
           f"accuracy {validation.top1:.4f}, macro {validation.macro:.4f} (n = {validation.n})")  # fmt: skip
     return final
+
+
+# -- python -m trial --describe ----------------------------------------------------------------------------------------
+
+# What decides which files a trial reads, and which of them fit together.
+_NEEDS_FILES = ("arch", "weights", "image_px", "teacher")
+
+
+def describe(
+    flags: dict[str, Any],
+    options: dict[str, list],
+    cache_folder: Path,
+    device: str = "auto",
+    precision: str = "auto",
+) -> dict[str, Any]:
+    """{fields, given, gpu, problems, notes}: the hyperparameters, the GPU, what is wrong or missing, and what was done to
+    weights files, a line each.
+
+    flags: the hyperparameters given so; options: {field: [values]} of a search space, all values of a choice or both bounds of a range.
+    Opens cache, weights and teacher for real, so that weights are downloaded, read and fitted once before the experiment.
+    """
+    gpu, notes = describe_gpus(device), []
+    problems = [gpu["problem"]] if gpu["problem"] else []
+    if not problems:
+        problems += _refusals(lambda: choose_compute(device, precision, threads=0))
+    for values in _combinations(options):
+        problems += _problems({**flags, **values}, cache_folder, notes)
+    problems, notes = ([*dict.fromkeys(lines)] for lines in (problems, notes))
+    return {"fields": describe_fields(), "given": flags, "gpu": gpu, "problems": problems, "notes": notes}
+
+
+def _combinations(options: dict[str, list]) -> Iterator[dict[str, Any]]:
+    """All combinations of files that the search space may choose; one empty choice where it chooses none."""
+    names = [name for name in _NEEDS_FILES if options.get(name)]
+    weight = {"distill_weight": max(options["distill_weight"])} if options.get("distill_weight") else {}
+    for values in itertools.product(*(options[name] for name in names)):
+        yield {**weight, **dict(zip(names, values))}
+
+
+def _problems(values: dict[str, Any], cache_folder: Path, notes: list[str]) -> list[str]:
+    """notes: a line is appended where a weights file was no plain state dict."""
+    try:
+        h = Hyperparameters().merged(values)
+    except TrialError as error:
+        return [str(error)]
+    problems, cache = [], None
+    try:
+        cache = open_cache(cache_folder, h.image_px)
+    except DataError as error:
+        problems.append(str(error))
+    classes = len(cache.classes) if cache else 1  # the head is not what is checked
+    return problems + _refusals(
+        lambda: cache and require_a_batch(cache),
+        lambda: build_model(h.arch, h.weights, classes, h.seed, notes.append),
+        lambda: open_teacher(h, cache),
+    )
+
+
+def _refusals(*checks: Callable[[], object]) -> list[str]:
+    """The errors that they raise."""
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except TrialError as error:
+            problems.append(str(error))
+    return problems

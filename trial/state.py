@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trial.batches import MicroBatch, smallest_micro_batch
 from trial.evaluate import EVALUATION_BATCH, Score
 from trial.hyperparameters import Hyperparameters
-from trial.micro_batch import MicroBatch, smallest_micro_batch
-from trial.teacher import Teacher
+from trial.model import Teacher
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class TrainState:
 def start_training(
     model: nn.Module, h: Hyperparameters, teacher: Teacher | None = None, precision: str = "fp32"
 ) -> TrainState:
-    """A training before its first epoch: SGD on all weights, StepLR. The model is on its device."""
-    optimizer = _make_sgd(model, h.lr, h.momentum, h.weight_decay)
+    """A training before its first epoch: SGD on all weights, StepLR. The model keeps its device and layout."""
     kind = next(model.parameters()).device.type
+    optimizer = (GpuSGD if kind == "cuda" else SGD)(model, h.lr, h.momentum, h.weight_decay)
     return TrainState(
         model=model,
         optimizer=optimizer,
@@ -123,12 +123,6 @@ def best_epoch(history: list[EpochMetrics]) -> int:
 # A network that is channels last has gradients that are channels last, and torch 2.14's fused SGD copies each of them before
 # it reads it, on a CPU: half of an update's time. Worse, where the layouts of a weight and its gradient differ, it adds the
 # wrong elements silently (docs/log.md). Views whose dimensions are in the order of memory avoid both.
-
-
-def _make_sgd(model: nn.Module, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
-    """SGD for a model that is on its device and in its layout, and keeps both."""
-    is_on_gpu = next(model.parameters()).device.type == "cuda"
-    return (GpuSGD if is_on_gpu else SGD)(model, lr, momentum, weight_decay)
 
 
 class GpuSGD(torch.optim.SGD):

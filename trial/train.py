@@ -13,19 +13,21 @@ from torch import Tensor, nn
 
 from data.cache import Split
 from trial.batches import (
+    Buffers,
     PlannedBatch,
     balancing_weights,
     batches_per_epoch,
+    is_out_of_memory,
     plan_epoch,
     read_ahead,
     sent,
+    split_planned,
     training_batch,
 )
 from trial.device import Compute
 from trial.evaluate import Counter, Score, evaluate, score_batch
 from trial.hyperparameters import Hyperparameters
 from trial.loss import Objective, choose_objective
-from trial.micro_batch import Buffers, is_out_of_memory, split_planned
 from trial.state import EpochMetrics, TrainState
 
 _RESERVE = 1 / 16  # of a GPU's memory, left for what is not counted: fragments, libraries, another program

@@ -269,14 +269,14 @@ _OTHERS = (
 _ANCHORS = ("layer1.0.conv1.weight", "conv1.weight")
 
 
-class StateDict(NamedTuple):
+class _StateDict(NamedTuple):
     """Names as torchvision's, values float32 where they are floats; notes: what was done, for the log."""
 
     values: dict[str, Tensor]
     notes: list[str]
 
 
-def state_of(content: Any, source: str) -> StateDict:
+def state_of(content: Any, source: str) -> _StateDict:
     """The one network's weights in whatever was loaded. Counters of batches, which files from before torch 0.4.1 lack, are 0.
 
     source: begins the message. Raises TrialError where there are no weights, or those of several networks.
@@ -286,7 +286,9 @@ def state_of(content: Any, source: str) -> StateDict:
     prefix = _prefix(values, source)
     others = [name for name in values if not name.startswith(prefix)]
     values = {
-        name.removeprefix(prefix): _as_float32(value) for name, value in values.items() if name.startswith(prefix)
+        name.removeprefix(prefix): value.float() if value.is_floating_point() else value
+        for name, value in values.items()
+        if name.startswith(prefix)
     }
     for name in [name for name in values if name.endswith("running_var")]:
         counter = name.removesuffix("running_var") + "num_batches_tracked"
@@ -296,11 +298,7 @@ def state_of(content: Any, source: str) -> StateDict:
     notes = [f"taken from its {'.'.join(where)}"] if where and not ours else []
     notes += [f"the prefix {prefix} taken off the names"] if prefix else []
     notes += [f"{few(others)} left out"] if others else []
-    return StateDict(values, notes)
-
-
-def _as_float32(value: Tensor) -> Tensor:
-    return value.float() if value.is_floating_point() else value
+    return _StateDict(values, notes)
 
 
 def _without_inserted(name: str) -> str:
@@ -315,13 +313,13 @@ def _unwrap(content: Any, source: str) -> tuple[list[str], dict[str, Tensor]]:
     while isinstance(content, dict):
         pairs = [(name, value) for name, value in content.items() if isinstance(name, str)]
         inner = [name for name, value in pairs if isinstance(value, dict) and _holds_tensors(value)]
-        known = next((name for name in (*_WRAPPERS, *_AVERAGES) if name in inner), None)
+        wrapper = next((name for name in (*_WRAPPERS, *_AVERAGES) if name in inner), None)
         tensors = {name: value for name, value in pairs if isinstance(value, Tensor)}
-        if tensors and known is None:
+        if tensors and wrapper is None:
             return where, tensors
         if not inner:
             break
-        where.append(known or _one_of(inner, source))
+        where.append(wrapper or _one_of(inner, source))
         content = content[where[-1]]
     raise TrialError(f"{source}: expected a state dict (names to tensors), found {_describe(content)}")
 
@@ -355,10 +353,10 @@ def _describe(content: Any) -> str:
 def _prefix(names: Iterable[str], source: str) -> str:
     """The prefix of all names of the one ResNet in it, or else of all names."""
     last, first = _ANCHORS
-    found = {name.removesuffix(last) for name in names if f".{name}".endswith(f".{last}")}
-    found = {prefix for prefix in found if prefix + first in names}
-    if found:
-        return _one_of(sorted(found), source)
+    prefixes = {name.removesuffix(last) for name in names if f".{name}".endswith(f".{last}")}
+    prefixes = {prefix for prefix in prefixes if prefix + first in names}
+    if prefixes:
+        return _one_of(sorted(prefixes), source)
     shared = os.path.commonprefix(list(names)).rpartition(".")
     return "" if re.match(r"(conv|bn|layer|fc|features|blocks|stages)", shared[0] or "conv") else shared[0] + "."
 
@@ -383,5 +381,5 @@ def with_article(kind: str) -> str:
 def few(names: list[str], count: int = 3, between: str = ", ") -> str:
     """The first of them, and how many more there are, without control characters."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
-    shown = between.join(names[:count]) + more
-    return "".join(letter for letter in shown if letter.isprintable()) or "none"
+    text = between.join(names[:count]) + more
+    return "".join(letter for letter in text if letter.isprintable()) or "none"

@@ -12,7 +12,7 @@ import os
 import sys
 
 
-def enqueue_in_order(self, command, data) -> None:
+def _enqueue_in_order(self, command, data) -> None:
     """In place of MsgDispatcherBase.enqueue_command: one queue, and so one thread, for all commands."""
     self.default_command_queue.put((command, data))
 
@@ -25,7 +25,7 @@ def run() -> None:
     from nni.__main__ import main
     from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 
-    MsgDispatcherBase.enqueue_command = enqueue_in_order
+    MsgDispatcherBase.enqueue_command = _enqueue_in_order
     try:
         main()
     except Exception as error:  # as NNI does: its log is where people look

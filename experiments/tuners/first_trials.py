@@ -129,14 +129,14 @@ def wait_for_ends(request: dict[str, Any]) -> None:
     time.sleep(0.02)  # the other thread may have taken the end and not yet the tuner's lock
 
 
-def resume_position(design: list[Parameters], tried: list[Parameters]) -> int:
-    """Where a design continues: behind the last of its trials among `tried`, those that have a result or run again.
+def resume_position(design: list[Parameters], history: list[Parameters]) -> int:
+    """Where a design continues: behind the last of its trials among `history`, those that have a result or run again.
 
     Trials of the design that failed are not among them; they come again only where none after them was tried.
     """
-    left, position = list(tried), 0
+    rest, position = list(history), 0
     for index, entry in enumerate(design, start=1):
-        if entry in left:
-            left.remove(entry)
+        if entry in rest:
+            rest.remove(entry)
             position = index
     return position

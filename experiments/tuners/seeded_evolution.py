@@ -108,11 +108,11 @@ class SeededEvolution(Tuner):
         """Earlier results: NNI sends them on a resume, later those of trials that it ran again, and a person's own."""
         with self._lock:
             for trial in data:
-                known = (trial.get("parameter"), trial.get("value"))
+                result = (trial.get("parameter"), trial.get("value"))
                 if self._settled:
-                    self._learn(*known)
+                    self._learn(*result)
                 else:
-                    self._known.append(known)
+                    self._known.append(result)
 
     def _learn(self, parameters: Parameters, value: Any) -> None:
         scored, expected = self._scored(parameters, value), parameters in self.rerun
@@ -144,8 +144,8 @@ class SeededEvolution(Tuner):
     def _mutate(self, config: dict[str, Any]) -> dict[str, Any]:
         places = json2space(self.space, config)
         mutated = places[self.random.randint(len(places))]
-        chosen = {key: key == mutated for key in json2space(self.space)}
-        return json2parameter(self.space, chosen, self.random, config)
+        selection = {key: key == mutated for key in json2space(self.space)}
+        return json2parameter(self.space, selection, self.random, config)
 
     def _random(self) -> Individual:
         return Individual(json2parameter(self.space, dict.fromkeys(json2space(self.space), True), self.random))
@@ -164,12 +164,12 @@ class SeededEvolution(Tuner):
         self._settled = True
         if not self._known and not running:
             return
-        tried = [parameters for parameters, _ in self._known] + running
-        self.random = np.random.RandomState([self._seed, len(tried)])  # else it would repeat its first draws
+        history = [parameters for parameters, _ in self._known] + running
+        self.random = np.random.RandomState([self._seed, len(history)])  # else it would repeat its first draws
         initial = [split_index(individual.config) for individual in self.population]
-        untried = self.population[resume_position(initial, tried) :]
+        untried = self.population[resume_position(initial, history) :]
         self.population = []
-        for scored in filter(None, (self._scored(*known) for known in self._known)):
+        for scored in filter(None, (self._scored(*result) for result in self._known)):
             if len(self.population) >= self.population_size:
                 self._make_room()
             self.population.append(scored)

@@ -78,7 +78,7 @@ class SeededTpe(TpeTuner):
     def import_data(self, data: list[dict[str, Any]]) -> None:
         """Earlier results, as NNI sends them on a resume; those without a finite number or outside the space are left."""
         with self._lock:
-            known = []
+            results = []
             for trial in data:
                 parameters, reward = trial.get("parameter"), reward_of(trial.get("value"))
                 self._tried.append(parameters)
@@ -88,17 +88,17 @@ class SeededTpe(TpeTuner):
                     _logger.warning("an imported result is not used: %s", error)
                     continue
                 if reward is not None:
-                    known.append({"parameter": parameters, "value": reward})
-            super().import_data(known)
+                    results.append({"parameter": parameters, "value": reward})
+            super().import_data(results)
             if self.liar:
-                for trial in known:
+                for trial in results:
                     maximise = self.optimize_mode is OptimizeMode.Maximize
                     self.liar.update(-trial["value"] if maximise else trial["value"])
 
     def _settle(self, running: list[dict[str, Any]]) -> None:
         """Before the first proposal: continue where an earlier session stopped, with other draws."""
         self._settled = True
-        tried = self._tried + running
-        if tried:
-            self._design = self._design[resume_position(self._design, tried) :]
-            self.rng = np.random.default_rng([self._seed, len(tried)])
+        history = self._tried + running
+        if history:
+            self._design = self._design[resume_position(self._design, history) :]
+            self.rng = np.random.default_rng([self._seed, len(history)])
