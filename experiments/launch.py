@@ -3,7 +3,7 @@
 After Ctrl-C, a restart of the machine, or a kill of anything, NNI runs trials without an end on record again, under the same
 id and with the same hyperparameters, and gives the results of finished ones back to the tuner. Plain NNI numbers trials from
 1 again after a stop with nothing in flight, and forgets a cut-off trial when it is killed again too soon: the repairs
-(manager_js/records.js) correct both.
+(repairs/manager_js/records.js) correct both.
 """
 
 from __future__ import annotations

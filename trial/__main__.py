@@ -30,7 +30,7 @@ from trial.result import finished_result, report_again
 
 ROOT = Path(__file__).resolve().parent.parent
 _PAUSE_S = 1.0  # after the final result, for plain NNI
-_REPAIRED = "FOOD11_NNI_REPAIRED"  # set by experiments/manager_js/preload.js for its trials
+_REPAIRED = "FOOD11_NNI_REPAIRED"  # set by experiments/repairs/manager_js/preload.js for its trials
 _ORPHAN_S = 60.0  # a trial whose manager was killed ends within a second; a slow disk or a busy machine may need more
 
 

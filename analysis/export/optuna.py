@@ -157,14 +157,14 @@ def frozen_trials(experiment: Experiment) -> list[FrozenTrial]:
     """
     space = experiment.config.get("searchSpace")
     params = [dict(flat(space, trial.parameters)) for trial in experiment.trials]
-    known = distributions(space, params)
+    searched = distributions(space, params)
     chosen = experiment.chosen or [None] * len(params)
     trials = []
     for number, (trial, values) in enumerate(zip(experiment.trials, params)):
-        usable = {name: value for name, value in values.items() if name in known and _usable(value)}
+        usable = {name: value for name, value in values.items() if name in searched and _usable(value)}
         attributes = _attributes(trial, chosen[number], experiment.state)
         frozen = _frozen(trial, number, _state(trial, experiment.state), attributes)
-        frozen.params, frozen.distributions = usable, {name: known[name] for name in usable}
+        frozen.params, frozen.distributions = usable, {name: searched[name] for name in usable}
         trials.append(frozen)
     return trials
 

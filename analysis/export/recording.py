@@ -100,7 +100,7 @@ class Neutral:
     def __init__(self, experiment: Experiment) -> None:
         config = experiment.config
         working = config.get("experimentWorkingDirectory")
-        known = {
+        replacements = {
             str(experiment.folder): f"{_HOME}/nni-experiments/{experiment.id}",
             str(Path(working) / experiment.id) if working else "": f"{_HOME}/nni-experiments/{experiment.id}",
             str(working or ""): f"{_HOME}/nni-experiments",
@@ -109,7 +109,7 @@ class Neutral:
         }
         self._known = [
             (re.compile(re.escape(form) + r"(?![\w.-])"), new)
-            for old, new in sorted(known.items(), key=lambda pair: -len(pair[0]))
+            for old, new in sorted(replacements.items(), key=lambda pair: -len(pair[0]))
             if old.rstrip("/")
             for form in dict.fromkeys((old, _escaped(old), _escaped(_escaped(old))))
         ]

@@ -86,12 +86,12 @@ def folders(place: Path | None = None) -> list[Path]:
     """Folders of all experiments of the registry in `place` (default: `home()`), there or not, then those with a
     database that it forgot, in `place` and in the working directories that it names."""
     place, entries = place or home(), registry(place)
-    known = {key: _folder(key, entry, place) for key, entry in entries.items()}
-    for directory in dict.fromkeys([place, *(folder.parent for folder in known.values())]):
+    folders = {key: _folder(key, entry, place) for key, entry in entries.items()}
+    for directory in dict.fromkeys([place, *(folder.parent for folder in folders.values())]):
         for path in sorted(directory.glob("*/db/nni.sqlite")):
             if path.parts[-3] != "_latest":
-                known.setdefault(path.parts[-3], path.parent.parent)
-    return list(known.values())
+                folders.setdefault(path.parts[-3], path.parent.parent)
+    return list(folders.values())
 
 
 def entry_of(experiment_id: str, folder: Path) -> dict[str, Any] | None:
@@ -127,9 +127,9 @@ def is_running(entry: dict[str, Any]) -> bool:
     return "nni_node" in command and str(entry.get("id")) in command
 
 
-def _known(shown: int = 12) -> str:
+def _known(most: int = 12) -> str:
     ids = known_ids()
     if not ids:
         return f"there is no experiment in {home()} (start one, or name a folder or an nni.sqlite file)"
-    more = f" and {len(ids) - shown} more" if len(ids) > shown else ""
-    return f"experiments here: {', '.join(ids[-shown:])}{more}"
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return f"experiments here: {', '.join(ids[-most:])}{more}"

@@ -51,8 +51,8 @@ def design(tuner: str, class_args: dict[str, Any] | None) -> Design:
 def shared_trials(one: Design, other: Design) -> int:
     """Number of first trials that both have in one search space, whatever their tuners."""
     pairs = list(zip(one.given, other.given))
-    given = next((index for index, (a, b) in enumerate(pairs) if a != b), len(pairs))
-    return given + (min(one.random, other.random) if same_random_trials(one, other) else 0)
+    equal = next((index for index, (a, b) in enumerate(pairs) if a != b), len(pairs))
+    return equal + (min(one.random, other.random) if same_random_trials(one, other) else 0)
 
 
 def same_random_trials(one: Design, other: Design) -> bool:
@@ -94,8 +94,8 @@ def explain(tuner: str, class_args: dict[str, Any] | None, max_trials: int | Non
         return f"{total} of {total} trials are set by the tuner: {name} walks a list and learns from no result"
     if first == ALL:
         return f"0 of {total} trials are chosen by the tuner: {name} never learns"
-    given = len(design(tuner, class_args).given)
-    except_given = f", except {given} given" if given else ""
+    n_given = len(design(tuner, class_args).given)
+    except_given = f", except {n_given} given" if n_given else ""
     if max_trials is None:
         return (
             f"every trial after the first {first} is chosen by the tuner: {name} samples those at random{except_given}"
@@ -166,12 +166,12 @@ def _chosen_by_tpe(trials: Sequence[Any], n_startup: int, liar: bool, design_siz
 
 def _resume_place(places: dict[int, int], trials: Sequence[Any], session: int) -> int:
     """Behind the last trial of the design that has a result or runs again; `places` are those handed out so far."""
-    tried = [
+    proposed = [
         place
         for index, place in places.items()
         if _replayed(trials[index], session, False) or trials[index].last_session >= session
     ]
-    return max(tried, default=-1) + 1
+    return max(proposed, default=-1) + 1
 
 
 def _has_result(trial: Any, seeded: bool) -> bool:

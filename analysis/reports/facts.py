@@ -161,7 +161,7 @@ def provenance_rows(experiments: list[Experiment]) -> Rows:
 def _provenance(experiment: Experiment) -> dict[str, str]:
     best, config, tuner = experiment.best, experiment.config, startup.label(experiment.tuner)
     settings = {} if best is None else {k: v for k, v in best.effective.items() if k not in best.parameters}
-    made = made_with(best_result(best))
+    provenance = made_with(best_result(best))
     return {
         "Experiment": experiment.id,
         "Name": experiment.name or formats.NONE,
@@ -170,10 +170,10 @@ def _provenance(experiment: Experiment) -> dict[str, str]:
         "Search space": json.dumps(config.get("searchSpace"), ensure_ascii=False),
         "Trial command": str(config.get("trialCommand", formats.NONE)),
         "Settings of the best trial": formats.params_text(settings),
-        "Machine of the best trial": made["Machine"],
-        "Versions of the best trial": made["Versions"],
-        "Commit of its code": made["Commit of the code"],
-        "Digest of its photos": made["Digest of the photos"],
+        "Machine of the best trial": provenance["Machine"],
+        "Versions of the best trial": provenance["Versions"],
+        "Commit of its code": provenance["Commit of the code"],
+        "Digest of its photos": provenance["Digest of the photos"],
         "Trials at a time": str(config.get("trialConcurrency", formats.NONE)),
         "Folder": str(experiment.folder),
         "NNI installed here": _nni_version(),

@@ -125,8 +125,8 @@ def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | 
     provenance = made_of(next(filter(None, results), {}))
     classes, lab = by_class(plan.study, arms), lab_numbers(plan.study)
     in_lab = bool(classes) and same_classes(lab, classes[0]["rows"])
-    judged = _judged_measures(plan.study, arms)
-    rows = differences(arms, plan.study, judged)
+    primary = _judged_measures(plan.study, arms)
+    rows = differences(arms, plan.study, primary)
     return {
         "study": plan.study,
         "field": plan.main.field,
@@ -137,9 +137,9 @@ def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | 
             dict.fromkeys(cell.experiment for arm in all_arms for cell in arm.cells if cell.experiment)
         ),
         "arms": [arm_facts(arm) for arm in all_arms],
-        "judged": judged,
+        "judged": primary,
         "differences": rows,
-        "few": _fewest_pairs([row for row in rows if row["measure"] in judged]),
+        "few": _fewest_pairs([row for row in rows if row["measure"] in primary]),
         "curves": [band(arm, metric) for metric in ("default", "train_accuracy") for arm in all_arms],
         "prefixes": prefixes(arms[0], arms[1:]) if plan.study == "early_stopping" else [],
         "classes": classes,
@@ -209,13 +209,13 @@ def _judged_measures(study: str, arms: Sequence[StudyArm]) -> list[str]:
     return [TOP1] if same else [TOP1, MACRO]
 
 
-def differences(arms: Sequence[StudyArm], study: str, judged: Sequence[str]) -> list[dict[str, Any]]:
+def differences(arms: Sequence[StudyArm], study: str, primary: Sequence[str]) -> list[dict[str, Any]]:
     """Of every arm less the first, paired by seed, one entry per measure and arm. The intervals of a measure hold together
-    with 95 % (Bonferroni over the arms), its p values are Holm's over them; the judged measures are one family.
+    with 95 % (Bonferroni over the arms), its p values are Holm's over them; the primary measures are one family.
 
     Of balance there is none of the training accuracy: a sampler draws other images."""
     keys = [measure.key for measure in MEASURES if study != "balance" or measure.key != TRAINING]
-    families = [list(judged), *([key] for key in keys if key not in judged)]
+    families = [list(primary), *([key] for key in keys if key not in primary)]
     rows = [row for family in families for row in _family(arms, family)]
     return sorted(rows, key=lambda row: keys.index(row["measure"]))
 
@@ -397,14 +397,14 @@ def rare_gain_most(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Spearman's rank correlation of training images and gain over the classes; rare classes gain most where it is
     negative. p is two-sided, of a permutation test (exact up to `EXACT_CLASSES`, else of 10,000 orders); None where it
     cannot be estimated. It treats classes as independent, and is of these trainings and images."""
-    known = [row for row in rows if row["training"] is not None]
-    images = stats.rankdata([row["training"] for row in known])
-    gains = stats.rankdata([row["gain"] for row in known])
-    if len(known) < LEAST_CLASSES or len(set(images)) < 2 or len(set(gains)) < 2:
+    counted = [row for row in rows if row["training"] is not None]
+    images = stats.rankdata([row["training"] for row in counted])
+    gains = stats.rankdata([row["gain"] for row in counted])
+    if len(counted) < LEAST_CLASSES or len(set(images)) < 2 or len(set(gains)) < 2:
         return None
     rho = float(np.corrcoef(images, gains)[0, 1])
     p = permutation_p(images - images.mean(), gains)
-    return {"rho": rho, "n": len(known), "p": p, "holds": rho < 0 and p < 0.05}
+    return {"rho": rho, "n": len(counted), "p": p, "holds": rho < 0 and p < 0.05}
 
 
 def permutation_p(centred: np.ndarray, gains: np.ndarray) -> float:

@@ -29,13 +29,13 @@ class Patience(NamedTuple):
 
 def curves(experiment: Experiment) -> list[Curve]:
     """Of the trials that succeeded, report a number each epoch, and say how many epochs they were allowed."""
-    known = []
+    usable = []
     for trial in experiment.trials:
         values = [score(result.value) for result in trial.intermediates]
         planned = planned_epochs(trial)
         if values and None not in values and planned:
-            known.append(Curve(values, planned))
-    return known
+            usable.append(Curve(values, planned))
+    return usable
 
 
 def planned_epochs(trial: Trial) -> int | None:
@@ -86,8 +86,8 @@ def counterfactual(
         if not finished or known < len(finished):
             rows.append(Patience(patience, known, None, None, None))
             continue
-        kept = [best(curve.values[:stop]) for curve, stop in zip(finished, stops)]
+        prefixes = [best(curve.values[:stop]) for curve, stop in zip(finished, stops)]
         own = [best(curve.values) for curve in finished]
-        lost = [sign * (whole - part) for whole, part in zip(own, kept)]
-        rows.append(Patience(patience, known, sum(stops), sum(lost) / len(lost), sign * (best(own) - best(kept))))
+        lost = [sign * (whole - part) for whole, part in zip(own, prefixes)]
+        rows.append(Patience(patience, known, sum(stops), sum(lost) / len(lost), sign * (best(own) - best(prefixes))))
     return rows

@@ -98,13 +98,13 @@ def _importance(name: str, trials: list[Trial]) -> Importance:
         return Importance(name, None, None, None, len(trials), 0, reason)
     groups = parts_of([trial.parameters[name] for trial in trials])
     sizes = Counter(groups)
-    kept = [(trial, group) for trial, group in zip(trials, groups) if sizes[group] >= FEWEST_IN_PART]
-    n, parts = len(kept), len({group for _, group in kept})
+    counted = [(trial, group) for trial, group in zip(trials, groups) if sizes[group] >= FEWEST_IN_PART]
+    n, parts = len(counted), len({group for _, group in counted})
     if n < FEWEST or parts < 2:
         return Importance(
             name, None, None, None, n, parts, f"too few trials share a value: {n} in groups of {FEWEST_IN_PART} or more"
         )
-    share, interval, p = rank_share([trial.score for trial, _ in kept], [group for _, group in kept])
+    share, interval, p = rank_share([trial.score for trial, _ in counted], [group for _, group in counted])
     return Importance(name, share, interval, p, n, parts, "")
 
 

@@ -45,8 +45,8 @@ def mann_whitney_p(first: Sequence[float], second: Sequence[float]) -> float:
     ranks = [round(2 * rank) for rank in stats.rankdata([*first, *second])]  # doubled mid-ranks are whole
     size, total = len(first), sum(ranks)
     counts: list[Counter[int]] = [Counter({0: 1})] + [Counter() for _ in range(size)]  # by size, sum -> permutations
-    for seen, rank in enumerate(ranks, start=1):
-        for taken in range(min(seen, size), 0, -1):
+    for n_seen, rank in enumerate(ranks, start=1):
+        for taken in range(min(n_seen, size), 0, -1):
             for value, count in counts[taken - 1].items():
                 counts[taken][value + rank] += count
     middle = total * size  # times the number of all, to stay whole
