@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+from packaging.requirements import Requirement
 
 from analysis.reading.locate import AnalysisError, home, is_running, registry
 from analysis.reading.reader import load_experiment
@@ -66,19 +67,21 @@ def _python() -> Finding:
 
 
 def packages() -> Finding:
-    """Everything in requirements.txt, and NNI in the one version whose behaviour is known here."""
-    names = [re.match(r"[\w-]+", line)[0] for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines()]
-    versions = {}
-    for name in names:
+    """Everything in requirements.txt, in the versions that it allows: a later filelock alone makes nnictl wait forever."""
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    versions, wrong = {}, []
+    for required in (Requirement(line.partition("#")[0]) for line in lines):
         try:
-            versions[name] = importlib.metadata.version(name)
+            versions[required.name] = importlib.metadata.version(required.name)
         except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
+            versions[required.name] = None
+            continue
+        if not required.specifier.contains(versions[required.name], prereleases=True):
+            wrong.append(f"{required.name} {versions[required.name]}, expected {required.specifier}")
     if missing := [name for name, version in versions.items() if version is None]:
         return Finding("error", "packages.missing", f"packages: {', '.join(missing)} missing", INSTALL_PACKAGES)
-    if versions["nni"] != "3.0":
-        text = f"packages: nni {versions['nni']}, expected 3.0"
-        return Finding("error", "packages.nni_version", text, "python -m pip install nni==3.0")
+    if wrong:
+        return Finding("error", "packages.version", f"packages: {'; '.join(wrong)}", INSTALL_PACKAGES)
     main = ", ".join(f"{name} {versions[name]}" for name in ("nni", "torch", "torchvision", "numpy"))
     return Finding("ok", "packages", f"packages: {main}")
 

@@ -103,6 +103,8 @@ def test_missing_packages_and_sizes(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("nni==3.0  # reason\nno-such-package>=1  # reason\n")
     monkeypatch.setattr(doctors, "ROOT", tmp_path)
     assert doctors.packages().key == "packages.missing" and "no-such-package" in doctors.packages().text
+    (tmp_path / "requirements.txt").write_text("nni==3.0  # reason\nfilelock<3  # reason\n")
+    assert doctors.packages().key == "packages.version" and "expected <3" in doctors.packages().text
     assert [doctors.by_size("disk", gib, (1, 6), "x", "y").level for gib in (0.5, 5, 7)] == ["error", "warning", "ok"]
 
 
