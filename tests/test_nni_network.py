@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -58,12 +59,25 @@ def other_machine():
         [*inside, "ip", "link", "set", f"{link}b", "up"],
     ]
     try:
+        _remove_leftovers()
         allowed = shutil.which("ip") and all(
             subprocess.run(command, capture_output=True, check=False).returncode == 0 for command in commands
         )
         yield (lambda *words: [*inside, *words]) if allowed else None
     finally:
         if shutil.which("ip"):
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def _remove_leftovers() -> None:
+    """Namespaces of killed runs: the address of their end would be taken for this run's."""
+    names = (
+        subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
+        if shutil.which("ip")
+        else ""
+    )
+    for name in re.findall(r"^food11-\d+", names, re.M):
+        if not Path("/proc", name.removeprefix("food11-")).exists():
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
 
