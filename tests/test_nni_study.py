@@ -14,6 +14,11 @@ from analysis.reading.reader import load_experiment
 pytestmark = pytest.mark.nni
 
 
+def own_entries(registry: Path, name: str) -> dict[str, dict]:
+    """Of the experiments of this name: other tests share the home."""
+    return {key: entry for key, entry in json.loads(registry.read_text()).items() if entry["experimentName"] == name}
+
+
 def test_a_study_goes_on_after_a_kill_and_misses_no_training(nni_env, tiny_cache, tmp_path):
     out = tmp_path / "study"
     small = ["--set", "image_px=32", "--set", "weights=none", "--set", "epochs=1", "--set", "threads=1"]
@@ -32,14 +37,14 @@ def test_a_study_goes_on_after_a_kill_and_misses_no_training(nni_env, tiny_cache
 
     done = run_module("experiments", *words, env=nni_env)
     assert done.returncode == 0, done.stderr
-    entries = json.loads(registry.read_text())
-    assert {e["experimentName"] for e in entries.values()} == {name} and len(entries) == 2
+    entries = own_entries(registry, name)
+    assert len(entries) == 2
     trials = [trial for key in entries for trial in load_experiment(registry.parent / key).trials]
     ended = [(trial.effective["seed"], trial.effective["patience"]) for trial in trials if trial.score is not None]
     assert sorted(ended) == [(seed, patience) for seed in (0, 1) for patience in (0, 5)]  # none is trained twice
 
     again = run_module("experiments", *words, env=nni_env)
-    assert again.returncode == 0 and json.loads(registry.read_text()).keys() == entries.keys()
+    assert again.returncode == 0 and own_entries(registry, name).keys() == entries.keys()
 
     page = run_module("analysis", "study", "early_stopping", "--out", str(out), env=nni_env)
     assert page.returncode == 0, page.stderr
