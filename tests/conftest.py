@@ -144,3 +144,20 @@ def interrupted_at(moment: str, *words: str, env: dict[str, str]) -> tuple[int, 
             if moment in line:
                 os.killpg(process.pid, signal.SIGINT)  # the whole group
     return process.returncode, lines
+
+
+@pytest.fixture
+def nni(tmp_path, monkeypatch) -> Path:
+    """NNI's folder of experiments, in a home of its own, which is also the working directory."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nni-experiments").mkdir()
+    return tmp_path / "nni-experiments"
+
+
+@pytest.fixture
+def plan(nni):
+    """Two tuned configurations, "rank 1" (lr 0.02) and "rank 2" (lr 0.01), and the default; seeds 1, 2, 3."""
+    from fixtures_confirm import plan_of, search
+
+    return plan_of(search(nni, "search01", (0.8, 0.01), (0.9, 0.02), (0.7, 0.03)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fixtures_analysis import Recorder, final
-from fixtures_confirm import FIELDS, SPACE, confirming, plan_of, search, train
+from fixtures_confirm import FIELDS, SCORES, SPACE, confirming, search, train
 from fixtures_study import part_of
 
 from analysis.reading.locate import AnalysisError
@@ -32,28 +32,7 @@ from experiments.space import batch_sets
 from experiments.watch import WatchSettings
 
 EVIL = "<script>alert(1)</script>"
-
-
-@pytest.fixture(autouse=True)
-def nni(tmp_path, monkeypatch):
-    """NNI's folder of experiments, in a home of its own."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "nni-experiments").mkdir()
-    return tmp_path / "nni-experiments"
-
-
-@pytest.fixture
-def plan(nni):
-    """Two tuned configurations, "rank 1" (lr 0.02) and "rank 2" (lr 0.01), and the default; seeds 1, 2, 3."""
-    return plan_of(search(nni, "search01", (0.8, 0.01), (0.9, 0.02), (0.7, 0.03)))
-
-
-SCORES = {
-    ("rank 1", 1): 0.80, ("rank 2", 1): 0.84, ("default", 1): 0.70,
-    ("rank 1", 2): 0.82, ("rank 2", 2): 0.85, ("default", 2): 0.72,
-    ("rank 1", 3): 0.81, ("rank 2", 3): 0.83, ("default", 3): 0.68,
-}  # fmt: skip
+pytestmark = pytest.mark.usefixtures("nni")
 
 
 def test_the_top_is_chosen_on_validation_and_failures_are_never_in_it(nni):

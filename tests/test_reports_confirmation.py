@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from fixtures_confirm import confirming, plan_of, search, train
+from fixtures_confirm import SCORES, confirming, plan_of, search, train
 from golden import golden
 from scipy import stats
 
@@ -24,27 +24,7 @@ from analysis.reports.confirmation import (
 )
 
 EVIL = "<script>alert(1)</script>"
-
-
-@pytest.fixture(autouse=True)
-def nni(tmp_path, monkeypatch):
-    """NNI's folder of experiments, in a home of its own."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "nni-experiments").mkdir()
-    return tmp_path / "nni-experiments"
-
-
-@pytest.fixture
-def plan(nni):
-    """Two tuned configurations, "rank 1" (lr 0.02) and "rank 2" (lr 0.01), and the default; seeds 1, 2, 3."""
-    return plan_of(search(nni, "search01", (0.8, 0.01), (0.9, 0.02), (0.7, 0.03)))
-
-
-SCORES = {
-    ("rank 1", 1): 0.80, ("rank 2", 1): 0.84, ("default", 1): 0.70,
-    ("rank 1", 2): 0.82, ("rank 2", 2): 0.85, ("default", 2): 0.72,
-    ("rank 1", 3): 0.81, ("rank 2", 3): 0.83, ("default", 3): 0.68,
-}  # fmt: skip
+pytestmark = pytest.mark.usefixtures("nni")
 
 
 def cells(plan, *recorders):
