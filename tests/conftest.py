@@ -1,6 +1,8 @@
 """What the tests share: a tiny cache, and for each process that runs tests a home and ports of its own for NNI.
 
-`make test` runs them in several processes (pytest-xdist), the tests of one file in the same one, one after the other.
+`make test` runs them in several processes (pytest-xdist). Plain NNI gives its manager 3 s and its tuner 10 s to answer, and mostly
+waits: the files that start NNI (`nni` in their names) run one after the other in the first process, all others file by
+file in the other processes, which take the time that NNI leaves (nice).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,21 +30,36 @@ os.environ["FOOD11_FIRST_PORT"] = str(FIRST_PORT)  # for the commands that start
 _ports = itertools.count(FIRST_PORT + 200)
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: threads of many processes would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if WORKER:
+        os.nice(10)  # about a tenth of the share of the process of NNI's tests
 
 # A run in the background of a script inherits that Ctrl-C is ignored, and what it starts would too: tests press it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+class NniBesideOthers(LoadFileScheduling):
+    """The files that start NNI are one group, every other file is one of its own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "nni" if "nni" in file.rpartition("/")[2] else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> NniBesideOthers:
+    return NniBesideOthers(config, log)
+
+
 def pytest_xdist_auto_num_workers() -> int:
-    """Of `-n auto`: more than cores, since a test of NNI mostly waits."""
+    """Of `-n auto`: one more than cores, since a test of NNI mostly waits."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores + 2, 12)
+    return min(cores + 1, 12)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start NNI come first: they wait most, and the others fill the time until the last of them has ended."""
-    items.sort(key=lambda item: item.get_closest_marker("nni") is None)
+    """NNI's files first, so that the first process takes them; then those with slow tests, so that none is left for the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.get_closest_marker("nni") is None, item.path not in slow))
 
 
 def new_port() -> int:

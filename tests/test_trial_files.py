@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import resource
 import shutil
 import subprocess
 import sys
@@ -12,12 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_module
+from fixtures_trial import run_trial_command, small_in_place, trial_command
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.summary.writer.record_writer import RecordWriter
-from test_trial_interrupted import COMMAND, curve, hyperparameters, settings
+from test_trial_interrupted import FLAGS, curve, hyperparameters, settings
 
 from data import DataError
 from data.cache import open_cache
@@ -63,13 +62,16 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def trial(folder: Path, cache: Path, limit: int | None = None) -> subprocess.CompletedProcess:
+@pytest.fixture
+def small_in_places(monkeypatch) -> None:
+    """Of the trainings in this process."""
+    monkeypatch.setattr("trial.run.build_model", small_in_place)
+
+
+def trial(folder: Path, cache: Path, file_limit: int | None = None) -> subprocess.CompletedProcess:
     """Three epochs, of which the first stays the best: the learning rate is almost nothing."""
     words = ["--epochs", "3", "--lr", "1e-8", "--cache", str(cache), "--output", str(folder)]
-    return subprocess.run(
-        [*COMMAND, *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-        preexec_fn=lambda: limit and resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )  # fmt: skip
+    return trial_command(*FLAGS, *words, file_limit=file_limit).wait()
 
 
 def test_a_full_disk_ends_the_trial_and_more_room_lets_it_go_on(small_disk, tiny_cache):
@@ -84,7 +86,7 @@ def test_a_full_disk_ends_the_trial_and_more_room_lets_it_go_on(small_disk, tiny
 
 
 def test_a_limit_on_file_sizes_ends_it_as_a_full_disk_does(tmp_path, tiny_cache):
-    done = trial(tmp_path, tiny_cache, limit=60 * 2**20)  # the second epoch's checkpoint holds weights and momentum
+    done = trial(tmp_path, tiny_cache, 60 * 2**20)  # the second epoch's checkpoint holds weights and momentum
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert "checkpoint-even.pt: cannot be written (File too large)" in done.stderr
     again = trial(tmp_path, tiny_cache)
@@ -103,7 +105,7 @@ def test_the_epoch_log_tells_of_a_full_disk_at_once_and_without_a_thread(small_d
     (small_disk / "filler").unlink()
 
 
-def test_a_cache_that_is_removed_stays_readable(tiny_cache, tmp_path):
+def test_a_cache_that_is_removed_stays_readable(small_in_places, tiny_cache, tmp_path):
     cache = tmp_path / "cache"
     shutil.copytree(tiny_cache, cache)
     opened = open_cache(cache)
@@ -116,7 +118,7 @@ def test_a_cache_that_is_removed_stays_readable(tiny_cache, tmp_path):
     assert not cache.exists() and final["epochs_run"] == 2 and final["evaluation_n"] == 22
 
 
-def test_a_cache_that_is_cut_short_is_a_clear_line_and_no_bus_error(tiny_cache, tmp_path):
+def test_a_cache_that_is_cut_short_is_a_clear_line_and_no_bus_error(small_in_places, tiny_cache, tmp_path):
     cache, out = tmp_path / "cache", tmp_path / "out"
     shutil.copytree(tiny_cache, cache)
 
@@ -224,7 +226,7 @@ def test_an_interrupted_training_is_not_written_over_by_another(tmp_path):
 def test_two_trainings_do_not_write_to_one_folder(tmp_path, tiny_cache):
     lock_folder(tmp_path, wait_s=0)
     words = ["--cache", str(tiny_cache), "--weights", "none", "--image-px", "32", "--output", str(tmp_path)]
-    done = run_module("trial", *words)
+    done = run_trial_command(*words)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "another training writes there" in done.stderr and not (tmp_path / "hyperparameters.json").exists()
 

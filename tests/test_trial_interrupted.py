@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
+from fixtures_trial import paced, small_in_place, small_network, trial_command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.cache import open_cache
@@ -22,17 +24,16 @@ from trial import TrialError
 from trial.checkpoint import CheckpointError, Checkpoints, best_file, checkpoints
 from trial.device import choose_compute
 from trial.hyperparameters import Hyperparameters
-from trial.model import build_model
 from trial.run import Settings, run_trial
 from trial.state import EpochMetrics, start_training
 
 EPOCHS = 8
-FLAGS = ["--weights", "none", "--image-px", "36", "--lr", "0.02", "--batch-size", "8", "--patience", "0"]
-COMMAND = [sys.executable, "-m", "trial", *FLAGS, "--device", "cpu", "--precision", "fp32", "--threads", "1"]
+FLAGS = ["--weights", "none", "--image-px", "36", "--lr", "0.02", "--batch-size", "32", "--patience", "0"]
+FLAGS += ["--device", "cpu", "--precision", "fp32", "--threads", "1"]
 
 
 def hyperparameters(**values) -> Hyperparameters:
-    given = {"weights": "none", "image_px": 36, "lr": 0.02, "batch_size": 8, "patience": 0, **values}
+    given = {"weights": "none", "image_px": 36, "lr": 0.02, "batch_size": 32, "patience": 0, **values}
     return Hyperparameters().merged(given)
 
 
@@ -59,6 +60,14 @@ def cut_after(epochs: int):
     return report
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_networks() -> Iterator[None]:
+    """What is kept and continued is the same for every network: those trained in this process are small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trial.run.build_model", small_in_place)
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole(tiny_cache, tmp_path_factory) -> Path:
     """A training that nothing interrupted."""
@@ -81,34 +90,31 @@ def interrupted(once_interrupted, tmp_path) -> Path:
     return Path(shutil.copytree(once_interrupted, tmp_path / "out"))
 
 
-def run_until(folder: Path, cache: Path, epochs: int, signal_number: int) -> subprocess.Popen:
+def run_until(folder: Path, words: list[str], epochs: int, number: int) -> subprocess.CompletedProcess:
     """A trial as a process, sent the signal a moment after its epoch: in the midst of the next."""
-    command = [*COMMAND, "--epochs", str(EPOCHS), "--cache", str(cache), "--output", str(folder)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    file, deadline = folder / "epochs.jsonl", time.monotonic() + 120
+    process = trial_command(*words, network=paced)
+    file, deadline = folder / "epochs.jsonl", time.monotonic() + PATIENCE_S
     epochs = max(epochs, 1 + len(file.read_text().splitlines()) if file.exists() else 0)
     while not file.exists() or len(file.read_text().splitlines()) < epochs:
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline and process.is_running, process.wait()
         time.sleep(0.01)
     time.sleep(0.05)
-    process.send_signal(signal_number)
-    process.sent = time.monotonic()
-    return process
+    process.send(number)
+    return process.wait(5)  # NNI's SIGKILL comes then
 
 
 def test_killed_three_times_the_curve_is_the_same_bit_for_bit(whole, tiny_cache, tmp_path):
-    said = []
+    words = [*FLAGS, "--epochs", str(EPOCHS), "--cache", str(tiny_cache), "--output", str(tmp_path)]
+    ends = []
     for epochs, number in ((2, signal.SIGKILL), (4, signal.SIGINT), (6, signal.SIGTERM)):
-        process = run_until(tmp_path, tiny_cache, epochs, number)
-        said.append(process.communicate(timeout=60))
-        assert time.monotonic() - process.sent < 5  # NNI's SIGKILL comes then
-        assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
+        ends.append(run_until(tmp_path, words, epochs, number))
+        assert ends[-1].returncode == (-9 if number == signal.SIGKILL else 128 + number)
         assert checkpoints(tmp_path) and not (tmp_path / "best.pt").exists()
-    assert "stopped: SIGINT after epoch" in said[1][1] and f"--output {tmp_path}" in said[1][1]
-    assert said[1][1].count("\n") == 1 and "Traceback" not in said[1][1]
+    line = ends[1].stderr
+    assert "stopped: SIGINT after epoch" in line and f"--output {tmp_path}" in line
+    assert line.count("\n") == 1 and "Traceback" not in line
     assert json.loads((tmp_path / "result.json").read_text())["stopped_by"] == "SIGTERM"
-    command = [*COMMAND, "--epochs", str(EPOCHS), "--cache", str(tiny_cache), "--output", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = trial_command(*words, network=paced).wait()
     assert done.returncode == 0, done.stderr
     assert "continued after epoch" in done.stdout
     assert curve(tmp_path) == curve(whole)
@@ -175,7 +181,7 @@ DAMAGE = {
 def test_a_damaged_checkpoint_is_not_continued(name, damage, interrupted, tiny_cache):
     h = hyperparameters(epochs=3)
     own = Checkpoints(interrupted, h, open_cache(tiny_cache), choose_compute("cpu", "fp32", 1))
-    state = start_training(build_model(h.arch, h.weights, 11, h.seed), h)
+    state = start_training(small_network(), h)
     own.load(state)
     for file in interrupted.glob(name):
         DAMAGE[damage](file)

@@ -6,13 +6,10 @@ import copy
 import json
 import platform
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
-from conftest import ROOT
-from fixtures_trial import small_network
+from fixtures_trial import run_code, small_network
 from torch import nn
 
 from data.cache import open_cache
@@ -201,9 +198,7 @@ print("trained on", score.n, "at once", t.train_micro_batch.images)
 
 def test_an_address_space_that_is_really_too_small():
     code = SHORT.replace("MORE", str(280 * 2**20))
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = run_code(code)
     assert done.returncode == 0, done.stderr
     assert "256 images at once from here on" in done.stdout
     assert 1 < int(re.search(r"trained on 512 at once (\d+)", done.stdout)[1]) < 512
@@ -221,7 +216,7 @@ from trial.model import build_model
 KEEP or setattr(memory, "keep_freed_memory", lambda: None)
 compute = device.choose_compute("cpu", "fp32", 1)
 t = start_training(compute.place(build_model("resnet18", "none", 11, 0)), Hyperparameters(lr=0.001))
-images, labels = torch.rand(8, 3, 64, 64), torch.arange(8)
+images, labels = torch.rand(8, 3, 48, 48), torch.arange(8)
 for step in range(15):
     if step == 10:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -236,10 +231,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
 def test_what_a_step_frees_stays_with_the_process_for_the_next():
     def faults(keep: bool) -> int:
-        code = FAULTS.replace("KEEP", str(keep))
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
-        )
-        return int(done.stdout)
+        return int(run_code(FAULTS.replace("KEEP", str(keep))).stdout)
 
     assert faults(keep=True) < faults(keep=False) / 4

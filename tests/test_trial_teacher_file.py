@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_module
+from fixtures_trial import run_trial_command, small_in_place
 from test_trial_interrupted import Cut, curve, cut_after, hyperparameters, settings
 from test_trial_model import OLD, published
 from torchvision import models
@@ -23,6 +23,12 @@ from trial.files import write_hyperparameters, write_weights
 from trial.hyperparameters import Hyperparameters
 from trial.model import build_model, open_teacher
 from trial.run import describe, run_trial
+
+
+@pytest.fixture
+def small_students(monkeypatch) -> None:
+    """Of the trainings in this process; teachers are what their files say."""
+    monkeypatch.setattr("trial.run.build_model", small_in_place)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +203,9 @@ def test_the_check_hands_over_what_the_search_space_may_choose():
     assert searched_values({}) == searched_values(None) == {}
 
 
-def test_a_distilled_trial_goes_on_bit_for_bit_with_the_same_teacher_only(school, cache, tmp_path, capsys):
+def test_a_distilled_trial_goes_on_bit_for_bit_with_the_same_teacher_only(
+    school, small_students, cache, tmp_path, capsys
+):
     teacher, h = tmp_path / "teacher.pt", student(tmp_path / "teacher.pt", epochs=3, balance="sampler")
     shutil.copy(school / "best.pt", teacher)
     run_trial(h, cache, settings(tmp_path / "whole"), lambda metrics: None)
@@ -225,7 +233,7 @@ def test_a_distilled_trial_goes_on_bit_for_bit_with_the_same_teacher_only(school
 def test_the_command_distils_and_its_record_answers_for_all_three_splits(school, tiny_cache, tmp_path):
     words = ["--cache", str(tiny_cache), "--output", str(tmp_path), "--weights", "none", "--image-px", "32"]
     words += ["--epochs", "1", "--threads", "1", "--teacher", str(school / "best.pt"), "--distill-weight", "0.5"]
-    done = run_module("trial", *words)
+    done = run_trial_command(*words)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
     assert f"teacher resnet50 {school / 'best.pt'} (sha256 {result['teacher']['sha256'][:12]})" in done.stdout
@@ -240,7 +248,7 @@ def test_the_command_distils_and_its_record_answers_for_all_three_splits(school,
     assert [row["total"] for row in result["training"]["per_class"]] == [6] * 11
 
 
-def test_the_control_arm_notes_that_its_teacher_is_not_used(school, cache, tmp_path, capsys):
+def test_the_control_arm_notes_that_its_teacher_is_not_used(school, small_students, cache, tmp_path, capsys):
     h = hyperparameters(teacher=str(school / "best.pt"), epochs=1)
     run_trial(h, cache, settings(tmp_path), lambda metrics: None)
     assert "it is not used: distill_weight = 0" in capsys.readouterr().out
