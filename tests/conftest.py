@@ -96,6 +96,14 @@ def tiny_cache(tmp_path_factory) -> Path:
     return made_once(tmp_path_factory, "tiny", make) / "cache"
 
 
+@pytest.fixture
+def trial_in_forks(monkeypatch) -> None:
+    """`check` asks the trial in forks of one process that has imported torch: a start of each takes seconds."""
+    from fixtures_trial import describe_in_forks
+
+    describe_in_forks(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def nni_env(tmp_path_factory) -> Iterator[dict[str, str]]:
     """An environment in which NNI keeps its experiments in a folder of this process; all are stopped at the end."""

@@ -13,10 +13,12 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
-from conftest import PATIENCE_S
+from conftest import PATIENCE_S, ROOT
 from torch import nn
 
 _FORKS = multiprocessing.get_context("forkserver")  # one process that has imported torch; each command is a fork of it
@@ -102,6 +104,17 @@ def run_trial_command(*words: str) -> subprocess.CompletedProcess:
     return trial_command(*words).wait()
 
 
+def describe_in_forks(patch: pytest.MonkeyPatch) -> None:
+    """What experiments.check asks this project's trial, it asks a fork."""
+
+    def run(command: list[str], cwd: str, env: dict[str, str], timeout: float, **options: Any):
+        if command[1:3] == ["-m", "trial"] and Path(cwd) == ROOT:
+            return Fork(_trial_with, command[3:], env).wait(timeout)
+        return subprocess.run(command, cwd=cwd, env=env, timeout=timeout, **options)
+
+    patch.setattr("experiments.check.subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
+
+
 def run_code(code: str) -> subprocess.CompletedProcess:
     return Fork(_execute, code).wait()
 
@@ -112,6 +125,12 @@ def _trial(words: tuple[str, ...], network: Network | None) -> int:
 
     run.build_model = network or run.build_model
     return main(list(words))
+
+
+def _trial_with(words: list[str], environment: dict[str, str]) -> int:
+    os.environ.clear()
+    os.environ.update(environment)
+    return _trial(tuple(words), None)
 
 
 def _execute(code: str) -> None:

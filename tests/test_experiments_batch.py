@@ -12,6 +12,8 @@ from experiments.config import Overrides, read_experiment
 from experiments.space import batch_findings, is_batch, searched_values
 from trial.hyperparameters import describe_fields
 
+pytestmark = pytest.mark.usefixtures("trial_in_forks")
+
 SETS = [{"lr": 0.01, "seed": 1}, {"lr": 0.02, "seed": 1}]
 
 

@@ -21,6 +21,8 @@ from experiments.nni import find_port, is_free
 from experiments.space import discrete_size, space_findings
 from trial.hyperparameters import describe_fields
 
+pytestmark = pytest.mark.usefixtures("trial_in_forks")
+
 GOOD = {"lr": {"_type": "uniform", "_value": [0.0001, 0.1]}}
 
 

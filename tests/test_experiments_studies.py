@@ -23,6 +23,8 @@ from experiments.studies import STUDIES, StudyRequest, study_experiment, study_p
 from trial.hyperparameters import Hyperparameters
 from trial.model import build_model
 
+pytestmark = pytest.mark.usefixtures("trial_in_forks")
+
 
 def parts(name: str, **values: Any) -> list[Part]:
     """As the command plans them."""

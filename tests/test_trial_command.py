@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, run_module
 from fixtures_data import SPLITS, noise_jpeg, write_tree
+from fixtures_trial import run_trial_command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.prepare import Settings, prepare
@@ -132,7 +133,7 @@ def test_the_folder_holds_what_is_promised(alone):
 def test_a_finished_training_is_not_written_over(alone, tiny_cache):
     folder, _ = alone
     before = {file: file.stat().st_mtime_ns for file in folder.iterdir() if file.suffix}
-    done = run_module("trial", "--cache", str(tiny_cache), "--output", str(folder), "--image-px", "32")
+    done = run_trial_command("--cache", str(tiny_cache), "--output", str(folder), "--image-px", "32")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "holds a finished training; choose another --output" in done.stderr
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir() if file.suffix} == before
@@ -151,7 +152,7 @@ def test_the_weights_start_another_trial(alone, tiny_cache, tmp_path):
     folder, _ = alone
     assert "fc.weight" in torch.load(folder / "best.pt", weights_only=True)["model"]
     words = ["--weights", str(folder / "best.pt"), "--image-px", "32", "--epochs", "1", "--threads", "1"]
-    done = run_module("trial", "--cache", str(tiny_cache), "--output", str(tmp_path), *words)
+    done = run_trial_command("--cache", str(tiny_cache), "--output", str(tmp_path), *words)
     assert done.returncode == 0, done.stderr
 
 
@@ -168,14 +169,14 @@ def test_the_weights_start_another_trial(alone, tiny_cache, tmp_path):
 def test_a_persons_mistake_is_one_line_and_exit_code_1(words, message, tiny_cache, tmp_path):
     if "cuda:7" in words and torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    done = run_module("trial", "--cache", str(tiny_cache), "--output", str(tmp_path), *words)
+    done = run_trial_command("--cache", str(tiny_cache), "--output", str(tmp_path), *words)
     assert done.returncode == 1 and message in done.stderr
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
 
 def test_describe_names_the_fields_and_everything_that_is_missing(tmp_path):
     words = ["--cache", str(tmp_path), "--weights", "missing.pth", "--epochs", "3", "--describe"]
-    described = json.loads(run_module("trial", *words).stdout)
+    described = json.loads(run_trial_command(*words).stdout)
     assert described["given"] == {"weights": "missing.pth", "epochs": 3}
     assert {"lr", "momentum", "weights"} <= set(described["fields"])
     assert len(described["problems"]) == 2
@@ -185,11 +186,11 @@ def test_evaluate_scores_the_weights_as_the_trial_did_and_leaves_no_files(alone,
     folder, said = alone
     before = sorted(path for path in folder.rglob("*"))
     words = ["--evaluate", str(folder / "best.pt"), "--cache", str(tiny_cache), "--threads", "1"]
-    done = run_module("trial", *words)
+    done = run_trial_command(*words)
     assert done.returncode == 0, done.stderr
     table = done.stdout[done.stdout.index("Test set") :]
     assert table in said and table.count("\n") == 12
-    on_validation = run_module("trial", *words, "--split", "validation").stdout
+    on_validation = run_trial_command(*words, "--split", "validation").stdout
     accuracy = json.loads((folder / "result.json").read_text())["validation"]["accuracy"]
     assert f"Validation set: Top1 Accuracy: {round(accuracy * 22)}/22 (" in on_validation
     assert sorted(path for path in folder.rglob("*")) == before
@@ -247,7 +248,7 @@ def test_evaluate_refuses_what_does_not_fit(change, message, alone, tiny_cache, 
     ],
 )
 def test_evaluate_mistakes_are_said_in_a_line(words, code, message, tiny_cache):
-    done = run_module("trial", "--cache", str(tiny_cache), *words)
+    done = run_trial_command("--cache", str(tiny_cache), *words)
     assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
 
 
