@@ -8,7 +8,7 @@ STUDIES := early_stopping learning_rate step_size balance distill pretrained
 SEEDS := 3
 WEIGHTS :=
 
-# Tests of one file run one after the other, files side by side, in the order in which tests/conftest.py puts them.
+# Files side by side; those that start NNI one after the other in a process of their own (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo studies report test test-fast calibrate bench profile bench-analysis gpu-check lint format clean
@@ -35,7 +35,7 @@ report: .venv/ready  ## the studies' pages again, their numbers kept in docs/stu
 	$(BIN)/python -m analysis report --keep docs/studies
 
 test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
-	$(BIN)/python -m pytest -m nni; nni=$$?; $(PYTEST) -m "not nni" && exit $$nni  # plain NNI waits 3 and 10 s: one by one
+	$(PYTEST)
 
 test-fast: .venv/test-ready  ## without the tests that start NNI or train for long
 	$(PYTEST) -m "not nni and not slow"

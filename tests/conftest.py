@@ -59,7 +59,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """NNI's files first, so that the first process takes them; then those with slow tests, so that none is left for the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.get_closest_marker("nni") is None, item.path not in slow))
+    items.sort(key=lambda item: ("nni" not in item.path.name, item.path not in slow))
 
 
 def new_port() -> int:

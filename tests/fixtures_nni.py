@@ -53,22 +53,40 @@ class Run:
     """One experiment of `nnictl create`: its port, its folder, and what NNI says and recorded."""
 
     def __init__(
-        self, folder: Path, env: dict[str, str], config: dict[str, Any], nnictl: tuple[str, ...] = ("nnictl",)
+        self,
+        folder: Path,
+        env: dict[str, str],
+        config: dict[str, Any],
+        nnictl: tuple[str, ...] = ("nnictl",),
+        tuner_is_late: bool = False,
     ):
+        """tuner_is_late: on purpose, so that plain NNI's end of the experiment is left as it is."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "trial.py").write_text(TRIAL)
         (folder / "experiment.yml").write_text(json.dumps({**DEFAULTS, **config}))
         self.env, self.nnictl = env, nnictl
-        self.port = new_port()
-        for attempt in range(20):  # plain NNI gives its manager 3 s to answer
+        for attempt in range(20):  # plain NNI gives its manager 3 s to answer, and its tuner 10 s to connect
+            self.port = new_port()
             done = self.call("create", "--config", str(folder / "experiment.yml"), "--port", str(self.port))
-            if done.returncode == 0:
+            if done.returncode == 0 and (tuner_is_late or self._tuner_connects()):
                 break
             assert attempt < 19, done.stdout + done.stderr
-            self.port = new_port()
         profile = self.get("experiment")
         self.id = profile["id"]
         self.folder = Path(profile["params"]["experimentWorkingDirectory"]) / self.id
+
+    def _tuner_connects(self) -> bool:
+        """Whether it did in plain NNI's time; where it did not, the experiment is stopped."""
+        profile = self.get("experiment")
+        self.folder = Path(profile["params"]["experimentWorkingDirectory"]) / profile["id"]
+        deadline = time.monotonic() + PATIENCE_S
+        while "did not connect in 10 seconds" not in (log := self.log("nnimanager")):
+            if "Add event listeners" in log:
+                return True
+            assert time.monotonic() < deadline, log
+            time.sleep(0.1)
+        self.call("stop", profile["id"])
+        return False
 
     def call(self, *words: str) -> subprocess.CompletedProcess:
         return subprocess.run(

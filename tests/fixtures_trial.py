@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -97,11 +97,11 @@ Network = Callable[[str, str, int, int], nn.Module]  # as trial.model.build_mode
 
 def trial_command(*words: str, network: Network | None = None, file_limit: int | None = None) -> Fork:
     """`python -m trial WORDS`, started; for what the imports change nothing in. network: in place of the ResNet."""
-    return Fork(_trial, words, network, file_limit=file_limit)
+    return Fork(_trial, words, network, None, file_limit=file_limit)
 
 
-def run_trial_command(*words: str) -> subprocess.CompletedProcess:
-    return trial_command(*words).wait()
+def run_trial_command(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    return Fork(_trial, words, None, env).wait()
 
 
 def describe_in_forks(patch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def describe_in_forks(patch: pytest.MonkeyPatch) -> None:
 
     def run(command: list[str], cwd: str, env: dict[str, str], timeout: float, **options: Any):
         if command[1:3] == ["-m", "trial"] and Path(cwd) == ROOT:
-            return Fork(_trial_with, command[3:], env).wait(timeout)
+            return Fork(_trial, command[3:], None, env).wait(timeout)
         return subprocess.run(command, cwd=cwd, env=env, timeout=timeout, **options)
 
     patch.setattr("experiments.check.subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
@@ -119,18 +119,15 @@ def run_code(code: str) -> subprocess.CompletedProcess:
     return Fork(_execute, code).wait()
 
 
-def _trial(words: tuple[str, ...], network: Network | None) -> int:
+def _trial(words: Sequence[str], network: Network | None, env: dict[str, str] | None) -> int:
     from trial import run
     from trial.__main__ import main
 
     run.build_model = network or run.build_model
+    if env:
+        os.environ.clear()
+        os.environ.update(env)
     return main(list(words))
-
-
-def _trial_with(words: list[str], environment: dict[str, str]) -> int:
-    os.environ.clear()
-    os.environ.update(environment)
-    return _trial(tuple(words), None)
 
 
 def _execute(code: str) -> None:

@@ -70,6 +70,7 @@ def test_no_outputs_are_stored(name):
     assert imported == {"import analysis"}, "notebooks use the public functions alone"
 
 
+@pytest.mark.slow
 def test_one_experiment_from_the_notebooks_folder(tmp_path):
     book = run("one_experiment", ROOT / "analysis", tmp_path)
     text = printed(book)
@@ -89,6 +90,7 @@ def test_the_pair_from_the_repositorys_root(tmp_path):
     assert {len(pd.read_csv(tmp_path / f"{name}.csv")) for name in ("s2rvjeu5", "v036zipn")} == {15}
 
 
+@pytest.mark.slow
 def test_experiments_of_ones_own_with_little_in_them(tmp_path):
     own = Recorder(tmp_path, "own00001", searchSpace={"kind": {"_type": "choice", "_value": ["a", "b"]}})
     own.trial(0, None, state="FAILED", kind="a")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import socket
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 
 import pytest
-from conftest import ROOT, new_port
+from conftest import ROOT
 from fixtures_analysis import SCHEMA
 
 import analysis
-from benchmarks.analysis import START, build, draw, measure, nni_export, schema
+from benchmarks.analysis import START, build, draw, measure, schema
 
 
 def test_the_schema_is_nnis(tmp_path):
@@ -50,14 +49,3 @@ def test_a_command_is_measured_and_one_that_fails_ends_the_benchmark():
     assert 0.2 <= seconds < 20 and 100 <= peak_mb < 150
     with pytest.raises(SystemExit, match="failed: .*no such thing"):
         measure([sys.executable, "-c", "import sys; sys.exit('no such thing')"])
-
-
-@pytest.mark.nni
-def test_nnis_own_export_is_timed(tmp_path):
-    experiment = build(tmp_path / "nni-experiments" / "bench1", 100, epochs=3)
-    port = new_port()
-    assert len(nni_export(tmp_path, experiment, port, repeats=1)) == 1
-    rows = (tmp_path / "nni.csv").read_text().splitlines()
-    assert len(rows) == 1 + 97  # NNI leaves out what failed, was killed or has no result
-    with pytest.raises(OSError), closing(socket.create_connection(("127.0.0.1", port), timeout=2)):
-        pass

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, run_module
 from fixtures_data import class_folders, write_tree
+from fixtures_trial import run_trial_command
 from test_numbers import SCENARIOS, in_home
 
 PAGES = {
@@ -381,7 +382,7 @@ def train_teacher_and_student(home: Path, cache: Path) -> None:
     flags = ("--cache", str(cache), "--weights", "none", "--image-px", "32", "--epochs", "1", "--threads", "1")
     distillation = ("--teacher", str(home / "teacher/best.pt"), "--distill-weight", "0.5")
     for name, own in (("teacher", ()), ("student", distillation)):
-        assert run_module("trial", *flags, *own, "--output", str(home / name)).returncode == 0
+        assert run_trial_command(*flags, *own, "--output", str(home / name)).returncode == 0
 
 
 def prepare_cache(home: Path) -> None:

@@ -251,7 +251,7 @@ def test_a_tuner_that_starts_slowly_is_waited_for(plain_env, repaired_env, tmp_p
     for name, env in (("plain", plain_env), ("repaired", repaired_env)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "late.py").write_text(LATE)
-        runs[name] = Run(tmp_path / name, env, tuner)
+        runs[name] = Run(tmp_path / name, env, tuner, tuner_is_late=True)
     runs["repaired"].wait(lambda: runs["repaired"].status == "DONE")
     assert runs["plain"].status == "ERROR" and "did not connect in 10 seconds" in runs["plain"].log("nnimanager")
     for run in runs.values():

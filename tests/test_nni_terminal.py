@@ -1,4 +1,4 @@
-"""list, show and best beside a real NNI: while it runs, after its manager was killed, and of a tuner that died."""
+"""list, show and best beside a real NNI: while it runs, and after its manager was killed; and the time of NNI's own export."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from conftest import PATIENCE_S, new_port, run_module
+
+from benchmarks.analysis import build, nni_export
 
 pytestmark = pytest.mark.nni
 
@@ -102,3 +106,13 @@ def test_a_finished_search_that_minimises_plain_numbers(nni_env, tmp_path):
     assert "minimize" in words and "layer {_name" in words and "TPE samples the first 2 at random" in words
     failed = sum(trial.state == "FAILED" for trial in trials)
     assert (f"{failed} of 4 trials  failed: too small x" in text) == (failed > 0)
+
+
+def test_nnis_own_export_is_timed(tmp_path):
+    experiment = build(tmp_path / "nni-experiments" / "bench1", 100, epochs=3)
+    port = new_port()
+    assert len(nni_export(tmp_path, experiment, port, repeats=1)) == 1
+    rows = (tmp_path / "nni.csv").read_text().splitlines()
+    assert len(rows) == 1 + 97  # NNI leaves out what failed, was killed or has no result
+    with pytest.raises(OSError), closing(socket.create_connection(("127.0.0.1", port), timeout=2)):
+        pass

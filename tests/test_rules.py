@@ -87,6 +87,16 @@ def test_the_pair_is_the_reports():
     assert (tpe["maxTrialNumber"], tpe["maxExperimentDuration"], tpe["trialConcurrency"]) == (15, "12h", 1)
 
 
+def test_files_that_start_nni_are_named_so():
+    """By that name they are given to one process, in which they run one after the other."""
+    files = (ROOT / "tests").glob("test_*.py")
+    assert {
+        file.name
+        for file in files
+        if re.search(r"^pytestmark = .*mark\.nni\b|^@pytest\.mark\.nni\b", file.read_text(), re.M)
+    } == {file.name for file in (ROOT / "tests").glob("test_*nni*.py")}
+
+
 def test_every_requirement_has_a_reason():
     for file in ("requirements.txt", "tests/requirements.txt"):
         assert all(re.match(r"^\S+ +# \S+", line) for line in (ROOT / file).read_text().splitlines())

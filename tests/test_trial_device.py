@@ -219,6 +219,7 @@ def test_cards_and_driver_are_read_without_torch(monkeypatch, tmp_path):
     assert gpu.find_driver()[::2] == ("535.104", (Card(0, "GTX 1070", (6, 1)),))
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_too_old_ends_a_trial_in_a_line_and_device_cpu_trains(old_driver, tiny_cache, tmp_path):
     words = ["--cache", str(tiny_cache), "--weights", "none", "--image-px", "32", "--epochs", "1", "--threads", "1"]
     done = run_module("trial", *words, "--output", str(tmp_path / "auto"), env=old_driver)

@@ -74,6 +74,7 @@ def trial(folder: Path, cache: Path, file_limit: int | None = None) -> subproces
     return trial_command(*FLAGS, *words, file_limit=file_limit).wait()
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_trial_and_more_room_lets_it_go_on(small_disk, tiny_cache):
     done = trial(small_disk, tiny_cache)
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
@@ -85,6 +86,7 @@ def test_a_full_disk_ends_the_trial_and_more_room_lets_it_go_on(small_disk, tiny
     assert len(curve(small_disk)) == 3
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_ends_it_as_a_full_disk_does(tmp_path, tiny_cache):
     done = trial(tmp_path, tiny_cache, 60 * 2**20)  # the second epoch's checkpoint holds weights and momentum
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr

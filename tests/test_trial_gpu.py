@@ -45,6 +45,7 @@ def without_time(final: dict) -> dict:
     return {name: value for name, value in final.items() if name != "duration_s"}
 
 
+@pytest.mark.slow
 def test_a_resnet_gives_the_cpus_numbers(tiny_cache, tmp_path, monkeypatch):
     monkeypatch.setitem(EVALUATION_BATCH, "cuda", 32)
     h = H.merged({"epochs": 2})

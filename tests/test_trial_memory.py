@@ -196,6 +196,7 @@ print("trained on", score.n, "at once", t.train_micro_batch.images)
 """
 
 
+@pytest.mark.slow
 def test_an_address_space_that_is_really_too_small():
     code = SHORT.replace("MORE", str(280 * 2**20))
     done = run_code(code)
@@ -228,6 +229,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
 def test_what_a_step_frees_stays_with_the_process_for_the_next():
     def faults(keep: bool) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import run_module
+from fixtures_trial import run_trial_command
 from safetensors.torch import save as to_safetensors
 from torch import nn
 from torchvision import models
@@ -329,7 +329,7 @@ def test_a_web_page_in_torchvisions_cache_is_named_with_its_path_and_how_to_remo
     environment = {**os.environ, "TORCH_HOME": str(tmp_path)}
     expected = f"weights = 'imagenet': {file}: not a state-dict file that loads safely: a web page ('Blocked')"
     words = ["--cache", str(tiny_cache), "--image-px", "32"]
-    (problem,) = json.loads(run_module("trial", *words, "--describe", env=environment).stdout)["problems"]
+    (problem,) = json.loads(run_trial_command(*words, "--describe", env=environment).stdout)["problems"]
     assert problem.startswith(expected) and problem.endswith(f"Remove it, and it is downloaded anew: rm {file}")
-    done = run_module("trial", *words[:2], "--evaluate", str(file))
+    done = run_trial_command(*words[:2], "--evaluate", str(file))
     assert done.returncode == 1 and "a web page ('Blocked')" in done.stderr and done.stderr.count("\n") == 1

@@ -50,6 +50,7 @@ def student(teacher: Path | str, **values) -> Hyperparameters:
     return hyperparameters(teacher=str(teacher), distill_weight=0.5, **values)
 
 
+@pytest.mark.slow
 def test_a_trials_best_weights_teach(school, cache):
     teacher = open_teacher(student(school / "best.pt"), cache)
     saved = torch.load(school / "best.pt", weights_only=True)["model"]
@@ -203,6 +204,7 @@ def test_the_check_hands_over_what_the_search_space_may_choose():
     assert searched_values({}) == searched_values(None) == {}
 
 
+@pytest.mark.slow
 def test_a_distilled_trial_goes_on_bit_for_bit_with_the_same_teacher_only(
     school, small_students, cache, tmp_path, capsys
 ):
@@ -230,6 +232,7 @@ def test_a_distilled_trial_goes_on_bit_for_bit_with_the_same_teacher_only(
     assert one["teacher"]["sha256"] == other["teacher"]["sha256"]
 
 
+@pytest.mark.slow
 def test_the_command_distils_and_its_record_answers_for_all_three_splits(school, tiny_cache, tmp_path):
     words = ["--cache", str(tiny_cache), "--output", str(tmp_path), "--weights", "none", "--image-px", "32"]
     words += ["--epochs", "1", "--threads", "1", "--teacher", str(school / "best.pt"), "--distill-weight", "0.5"]
