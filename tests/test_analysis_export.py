@@ -15,7 +15,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from fixtures_analysis import START, Recorder, final
 from nni.algorithms.hpo.random_tuner import RandomTuner
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -247,7 +247,7 @@ def test_without_optuna_one_line_says_what_to_install(tmp_path):
         f"sys.exit(main(['export', 'analysis/recorded/tpe', '--format', 'optuna', '--out', {str(tmp_path / 's.db')!r}]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: the format optuna needs Optuna, which is not installed here: pip install optuna\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from fixtures_analysis import Recorder, final
 
 NAMES = ("one_experiment", "tpe_vs_evolution")
@@ -19,7 +19,7 @@ _RUN = """
 import sys, nbformat
 from nbclient import NotebookClient
 book = nbformat.read(sys.argv[1], 4)
-NotebookClient(book, timeout=120, resources={"metadata": {"path": sys.argv[2]}}).execute()
+NotebookClient(book, timeout=300, resources={"metadata": {"path": sys.argv[2]}}).execute()
 nbformat.write(book, sys.argv[3])
 """
 
@@ -38,7 +38,7 @@ def run(name: str, start: Path, out: Path, **variables: str) -> nbformat.Noteboo
     out.mkdir(parents=True, exist_ok=True)
     words = [str(ROOT / "analysis" / f"{name}.ipynb"), str(start), str(out / "done.ipynb")]
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, *words], env=env, capture_output=True, text=True, timeout=180, check=False
+        [sys.executable, "-c", _RUN, *words], env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return nbformat.read(out / "done.ipynb", 4)

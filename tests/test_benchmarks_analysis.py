@@ -9,7 +9,7 @@ import sys
 from contextlib import closing
 
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from fixtures_analysis import SCHEMA
 
 import analysis
@@ -43,7 +43,7 @@ def test_a_command_is_measured_and_one_that_fails_ends_the_benchmark():
     inner = "import time; x = b'x' * 100_000_000; time.sleep(0.2)"
     code = f"import sys; from benchmarks.analysis import measure; print(*measure([sys.executable, '-c', {inner!r}]))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True
     )
     seconds, peak_mb = map(float, done.stdout.split())
     assert 0.2 <= seconds < 20 and 100 <= peak_mb < 150

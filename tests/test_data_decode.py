@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from fixtures_data import encode, noise_jpeg
 from PIL import Image, UnidentifiedImageError
 
@@ -302,7 +302,7 @@ def test_a_panorama_is_used_within_bounded_memory(tmp_path, height, options, mos
     name = "panorama.jpg"
     Image.new("L", (20_000, height), 77).save(tmp_path / name, **options)
     command = [sys.executable, "-c", PANORAMA, str(tmp_path), name]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     figures, pixel = done.stdout.splitlines()
     failed, peak_mib, kept_mib = figures.split()
     assert (failed, pixel, done.stderr) == ("{}", "[77, 77, 77]", "")

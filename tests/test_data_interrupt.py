@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from conftest import PATIENCE_S
 from fixtures_data import SPLITS, encode, two_dishes, write_tree
 from PIL import Image
 
@@ -38,7 +39,7 @@ def many(tmp_path_factory):
     shutil.rmtree(root)  # pytest would keep three of them, and is slow at so many files
 
 
-def wait_until_decoding(run: subprocess.Popen, folder: Path, deadline_s: float = 60) -> list[psutil.Process]:
+def wait_until_decoding(run: subprocess.Popen, folder: Path, deadline_s: float = PATIENCE_S) -> list[psutil.Process]:
     """Wait for the first decoded row in the unfinished folder; returns the processes that `run` has started."""
     end = time.monotonic() + deadline_s
     while time.monotonic() < end:
@@ -50,7 +51,7 @@ def wait_until_decoding(run: subprocess.Popen, folder: Path, deadline_s: float =
     raise AssertionError("nothing was decoded in time")
 
 
-def wait_until_gone(processes: list[psutil.Process], deadline_s: float = 20) -> None:
+def wait_until_gone(processes: list[psutil.Process], deadline_s: float = PATIENCE_S) -> None:
     """An orphan that has ended may stay a zombie until the system's first process looks: that counts as gone."""
     end = time.monotonic() + deadline_s
     while left := [process for process in processes if is_alive(process)]:
@@ -83,7 +84,7 @@ def stop_half_way(many: Path, folder: Path, stop, through: tuple[str, ...] = ())
         workers = wait_until_decoding(run, folder)
         assert workers
         stop(run, workers)
-        _, err = run.communicate(timeout=60)
+        _, err = run.communicate(timeout=PATIENCE_S)
         wait_until_gone(workers)
     finally:
         if run.poll() is None:

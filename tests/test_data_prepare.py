@@ -15,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from fixtures_data import (
     SPLITS,
     class_folders,
@@ -617,7 +617,7 @@ def command_line(*words, encoding: str = "utf-8", **environment: str) -> subproc
         env={**os.environ, "PYTHONUTF8": "1", **environment},
         capture_output=True,
         encoding=encoding,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
 
@@ -687,7 +687,12 @@ def test_a_disk_that_is_full_while_photos_are_written_is_an_error_of_the_disk_no
         "except OSError as error:\n    print(type(error).__name__, error.errno)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
     )
     decoded, refused = done.stdout.splitlines()
     assert decoded.startswith("Decoded(photos=2, failed={'b.png':") and "No such file" in decoded

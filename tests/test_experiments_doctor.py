@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import run_module
+from conftest import PATIENCE_S, run_module
 
 from experiments import check as checks
 from experiments import doctor as doctors
@@ -169,7 +169,10 @@ def test_nnictl_ends_a_foreign_program_where_the_registry_was_not_mended(tmp_pat
             if mended:
                 assert "no experiment is running" in run_module("experiments", "watch", env=environment).stderr
                 assert json.loads((folder / ".experiment").read_text())["exp00001"]["status"] == "STOPPED"
-            assert subprocess.run(nnictl, env=environment, capture_output=True, timeout=90, check=False).returncode == 0
+            assert (
+                subprocess.run(nnictl, env=environment, capture_output=True, timeout=PATIENCE_S, check=False).returncode
+                == 0
+            )
             assert psutil.pid_exists(program.pid) == mended
             program.kill()
 

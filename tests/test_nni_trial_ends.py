@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import PATIENCE_S, ROOT, new_port
+from fixtures_nni import tuner_connects
 
 from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment
@@ -48,10 +49,14 @@ def create(folder: Path, env: dict[str, str], flags: str, **config) -> Path:
         "trainingService": {"platform": "local"}, **config,
     }  # fmt: skip
     (folder / "experiment.yml").write_text(yaml.safe_dump(config))
-    before = set(registry(env))
-    nnictl("create", "--config", str(folder / "experiment.yml"), "--port", str(new_port()), env=env)
-    (name,) = (name for name, entry in registry(env).items() if name not in before and entry["status"] != "STOPPED")
-    return Path(env["HOME"]) / "nni-experiments" / name
+    for _ in range(20):  # plain NNI gives its tuner 10 s
+        before = set(registry(env))
+        nnictl("create", "--config", str(folder / "experiment.yml"), "--port", str(new_port()), env=env)
+        (name,) = (name for name, entry in registry(env).items() if name not in before and entry["status"] != "STOPPED")
+        if tuner_connects(experiment := Path(env["HOME"]) / "nni-experiments" / name):
+            return experiment
+        nnictl("stop", name, env=env)
+    pytest.fail("the tuner never connected in time")
 
 
 def registry(env: dict[str, str]) -> dict:

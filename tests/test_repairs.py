@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from fixtures_analysis import Recorder, final
 
 from analysis.reading.reader import load_experiment
@@ -192,7 +192,9 @@ def test_a_tuner_hears_of_a_result_right_before_its_trials_end_and_never_of_a_pe
 
 def nnictl(home: Path, *words: str) -> subprocess.CompletedProcess:
     env = with_repairs({**os.environ, "HOME": str(home)})
-    return subprocess.run([*NNICTL, *words], env=env, cwd=home, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(
+        [*NNICTL, *words], env=env, cwd=home, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
 
 
 def registered(home: Path, working: Path, status: str = "STOPPED", **config) -> Recorder:
@@ -285,7 +287,7 @@ def test_nnis_python_api_starts_a_manager_in_the_same_way(tmp_path):
     (tmp_path / "dies.js").write_text("throw new Error('no stove')")
     env = {**os.environ, "HOME": str(tmp_path), "NODE_OPTIONS": f"--require {tmp_path / 'dies.js'}"}
     command = [sys.executable, "-c", API, str(find_port(18790))]
-    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert "StartError NNI's manager ended while it started (exit code 1)" in done.stdout, done.stdout + done.stderr
     assert "Create experiment failed" not in done.stdout
 

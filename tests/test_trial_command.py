@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, run_module
+from conftest import PATIENCE_S, ROOT, run_module
 from fixtures_data import SPLITS, noise_jpeg, write_tree
 from fixtures_trial import run_trial_command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -93,7 +93,7 @@ def test_no_name_of_a_class_loses_its_table_after_the_training(locale, table, tm
     places = [str(tmp_path / word) if word in ("cache", "out") else word for word in words]
     environment = {**os.environ, "PYTHONUTF8": "1", **locale}
     command = [sys.executable, "-m", "trial"]
-    done = subprocess.run([*command, *places], cwd=ROOT, env=environment, capture_output=True, timeout=120)
+    done = subprocess.run([*command, *places], cwd=ROOT, env=environment, capture_output=True, timeout=PATIENCE_S)
     assert done.returncode == 0 and table in done.stdout, done.stderr
     assert [
         row["class"] for row in json.loads((tmp_path / "out/result.json").read_text("utf-8"))["evaluation"]["per_class"]

@@ -296,7 +296,7 @@ def test_a_second_signal_ends_at_once():
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "reported 0.5\n"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=2) == 128 + signal.SIGTERM
+    assert process.wait(timeout=5) == 128 + signal.SIGTERM
     process.communicate()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PATIENCE_S, ROOT, new_port
+from fixtures_nni import tuner_connects
 
 from analysis.reading.locate import is_running
 from analysis.reading.reader import load_experiment
@@ -71,11 +72,14 @@ def create(env, folder: Path, tuner: str, name: str, *arguments: str) -> str:
         "trainingService": {"platform": "local"},
     }
     (folder / f"{name}.yml").write_text(json.dumps(config))
-    for _ in range(20):  # plain NNI gives its manager 3 s
+    for _ in range(20):  # plain NNI gives its manager 3 s, and its tuner 10
         port = new_port()
         created = nnictl(env, "create", "--config", str(folder / f"{name}.yml"), "--port", str(port))
         if created.returncode == 0:
-            return next(key for key, entry in registry(env).items() if entry["port"] == port and is_running(entry))
+            key = next(key for key, entry in registry(env).items() if entry["port"] == port and is_running(entry))
+            if tuner_connects(Path(env["HOME"]) / "nni-experiments" / key):
+                return key
+            nnictl(env, "stop", key)
     raise AssertionError(created.stdout + created.stderr)
 
 
