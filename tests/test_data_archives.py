@@ -99,20 +99,20 @@ def test_an_archive_with_another_photo_in_it_is_another_source(tmp_path, kind):
 def labelled(path) -> dict[tuple[str, str, bytes], str]:
     source = open_source(path)
     layout, reader = read_layout(source.files, "x"), Reader(path, source.is_zip)
-    found = {(s, layout.classes[c], reader.read(file)) for s, pairs in layout.files.items() for file, c in pairs}
-    return {(split, name, raw): name for split, name, raw in found}
+    photos = {(s, layout.classes[c], reader.read(file)) for s, pairs in layout.files.items() for file, c in pairs}
+    return {(split, name, raw): name for split, name, raw in photos}
 
 
 @pytest.mark.parametrize("top", ["", "food11/", "C:/Users/me/food/", "../../"])
 def test_zips_of_windows_and_macs_are_read_as_they_were_meant(tmp_path, top):
     expected = {(*path.split("/")[:2], raw) for path, raw in DISHES.items()}
     files = {f"{top}{path}": raw for path, raw in DISHES.items()}
-    for made in (
+    for archive in (
         windows_zip(tmp_path / "net.zip", files),
         windows_zip(tmp_path / "explorer.zip", files, separator="/"),
         windows_zip(tmp_path / "mac.zip", files, encoding="utf-8 unsaid", separator="/"),
     ):
-        assert set(labelled(made)) == expected, made.name
+        assert set(labelled(archive)) == expected, archive.name
 
 
 def test_a_backslash_that_is_half_of_a_letter_separates_nothing(tmp_path):
@@ -187,8 +187,8 @@ def test_deflate64_is_named_as_what_it_is(tmp_path):
     """As Explorer packs files above 2 GiB: method 9 in the local and the central header."""
     raw = bytearray(write_zip(tmp_path / "s.zip", two_dishes()).read_bytes())
     for mark, offset in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
-        for found in re.finditer(re.escape(mark), bytes(raw)):
-            raw[found.start() + offset] = 9
+        for match in re.finditer(re.escape(mark), bytes(raw)):
+            raw[match.start() + offset] = 9
     (tmp_path / "s.zip").write_bytes(raw)
     with pytest.raises(
         DataError, match=r"a zip compressed with Deflate64 \(method 9\).*7z x .*s.zip -o.*s_photos"

@@ -27,9 +27,9 @@ PX = 16
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def example(tmp_path_factory):
     """A folder with `photos` and the `cache` made of them by real worker processes."""
-    root = tmp_path_factory.mktemp("made")
+    root = tmp_path_factory.mktemp("example")
     prepare(write_tree(root / "photos", two_dishes()), root / "cache", Settings(PX))
     return root
 
@@ -49,8 +49,8 @@ def fail(code):
     return failing
 
 
-def test_a_cache_holds_uint8_squares_and_their_labels(made):
-    cache = open_cache(made / "cache", image_px=PX)
+def test_a_cache_holds_uint8_squares_and_their_labels(example):
+    cache = open_cache(example / "cache", image_px=PX)
     assert cache.classes == ("bibimbap", "pho")
     for name in SPLITS:
         split = cache.split(name)
@@ -61,8 +61,8 @@ def test_a_cache_holds_uint8_squares_and_their_labels(made):
         assert isinstance(split.images, np.memmap) and not split.images.flags.writeable
 
 
-def test_the_manifest_says_what_the_cache_is(made):
-    manifest = json.loads((made / "cache/manifest.json").read_text())
+def test_the_manifest_says_what_the_cache_is(example):
+    manifest = json.loads((example / "cache/manifest.json").read_text())
     digest, pillow = manifest.pop("source_digest"), manifest.pop("pillow")
     assert len(digest) == 64 and pillow == Image.__version__
     assert manifest == {
@@ -73,15 +73,17 @@ def test_the_manifest_says_what_the_cache_is(made):
         "classes": ["bibimbap", "pho"],
         "is_food11": False,
         "layout": "folders",
-        "source": str((made / "photos").resolve()),
+        "source": str((example / "photos").resolve()),
         "skipped": [],
         "counts": {"training": [2, 2], "validation": [2, 2], "evaluation": [2, 2]},
     }
 
 
-def test_a_cache_may_be_shared_with_other_people(made):
-    open_cache(made / "cache").split("training", 7)
-    private = [path.name for path in [made / "cache", *(made / "cache").rglob("*")] if not path.stat().st_mode & 0o004]
+def test_a_cache_may_be_shared_with_other_people(example):
+    open_cache(example / "cache").split("training", 7)
+    private = [
+        path.name for path in [example / "cache", *(example / "cache").rglob("*")] if not path.stat().st_mode & 0o004
+    ]
     assert private == []
 
 
@@ -186,20 +188,20 @@ def test_the_command_that_mends_keeps_every_setting(tmp_path, monkeypatch):
     monkeypatch.setattr(food11, "SKEWED", (1,) * 11)
     files = food11_files("flat", each=2) | food11_files("flat", splits=("skewed_training",))
     source = write_tree(tmp_path / "my photos", files | {"training/cover.jpg": b""})
-    made = prepare(source, tmp_path / "a cache", Settings(PX, "training", "lab", skip_unreadable=True))
+    manifest = prepare(source, tmp_path / "a cache", Settings(PX, "training", "lab", skip_unreadable=True))
     (tmp_path / "a cache/training.images.npy").unlink()
     with pytest.raises(DataError) as error:
         open_cache(tmp_path / "a cache")
     run_the_named_command(str(error.value))
-    assert {**open_cache(tmp_path / "a cache").manifest, "reused": False} == made
+    assert {**open_cache(tmp_path / "a cache").manifest, "reused": False} == manifest
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "photos", "photos/training/pho/0.jpg"])
-def test_where_there_is_no_cache_the_command_that_makes_one_is_named(made, folder):
+def test_where_there_is_no_cache_the_command_that_makes_one_is_named(example, folder):
     with pytest.raises(DataError) as error:
-        open_cache(made / folder)
-    command = f"python -m data prepare SOURCE --cache {made / folder}"
-    assert str(error.value) == f"{made / folder}: no cache there (no manifest.json); make one with: {command}"
+        open_cache(example / folder)
+    command = f"python -m data prepare SOURCE --cache {example / folder}"
+    assert str(error.value) == f"{example / folder}: no cache there (no manifest.json); make one with: {command}"
 
 
 @pytest.mark.parametrize("raw, words", [(b"{cut", "unreadable manifest.json"), (b"{}", "is not a cache's")])
@@ -433,8 +435,8 @@ def test_smaller_images_keep_their_order_in_however_many_parts_they_are_made(own
     monkeypatch.setattr(cache_module, "SCALED_AT_ONCE", 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     images = np.random.default_rng(0).integers(0, 256, (11, PX, PX, 3), dtype=np.uint8)  # more than wait to be written
-    found = cache_module._write_scaled(images, own / "cache/scaled/more.6.npy", 6)
-    np.testing.assert_array_equal(found, scale(images, 6))
+    scaled = cache_module._write_scaled(images, own / "cache/scaled/more.6.npy", 6)
+    np.testing.assert_array_equal(scaled, scale(images, 6))
 
 
 @pytest.mark.parametrize("store_px", [None, PX, PX + 1])
@@ -482,8 +484,8 @@ def test_counts_stand_beside_the_official_ones_where_the_classes_are_food11s():
         assert rows[0][2:5] == ["training", "of", "7310"] and rows[11][2:4] == ["10", "35"]
 
 
-def test_counts_of_other_photos_stand_alone(made):
-    assert counts_table(open_cache(made / "cache").manifest).splitlines() == [
+def test_counts_of_other_photos_stand_alone(example):
+    assert counts_table(open_cache(example / "cache").manifest).splitlines() == [
         "id  class     training  validation  evaluation",
         " 0  bibimbap         2           2           2",
         " 1  pho              2           2           2",
@@ -491,8 +493,8 @@ def test_counts_of_other_photos_stand_alone(made):
     ]
 
 
-def test_the_contact_sheet_shows_pictures_of_every_class_and_split(made):
-    cache, tile = open_cache(made / "cache"), PX
+def test_the_contact_sheet_shows_pictures_of_every_class_and_split(example):
+    cache, tile = open_cache(example / "cache"), PX
     sheet = contact_sheet(cache, tile_px=tile)
     gap = tile // 6
     assert sheet.size == (LABEL_PX + 3 * (COLUMNS * tile + gap), 24 + 2 * (tile + 2))
@@ -516,10 +518,10 @@ def test_show_prints_the_counts_and_writes_the_sheet(own, capsys):
 
 
 @pytest.mark.parametrize("out", ["sheet.xyz", "photos/training/pho/0.jpg/sheet.png"])
-def test_a_sheet_that_cannot_be_written_is_one_line(made, out, capsys):
-    assert run_data("show", made / "cache", "--out", made / out) == 1
+def test_a_sheet_that_cannot_be_written_is_one_line(example, out, capsys):
+    assert run_data("show", example / "cache", "--out", example / out) == 1
     err = capsys.readouterr().err
-    assert err.startswith(f"error: {made / out}: could not write the contact sheet") and err.count("\n") == 1
+    assert err.startswith(f"error: {example / out}: could not write the contact sheet") and err.count("\n") == 1
 
 
 def test_show_without_a_cache_is_one_line(tmp_path, capsys):

@@ -126,8 +126,8 @@ def test_a_broken_file_raises(raw):
 def test_a_photo_of_the_right_size_is_cut_and_not_blurred(size):
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     left, top = (size[0] - 16) // 2, (size[1] - 16) // 2
-    found = decode_image(encode(Image.fromarray(noise), "PNG"), 16)
-    assert np.array_equal(found, noise[top : top + 16, left : left + 16])
+    pixels = decode_image(encode(Image.fromarray(noise), "PNG"), 16)
+    assert np.array_equal(pixels, noise[top : top + 16, left : left + 16])
 
 
 def exif(*entries: tuple[int, int, int, bytes], entry_count: int | None = None, start: int = 8) -> bytes:

@@ -121,10 +121,10 @@ def test_an_interrupt_leaves_nothing_behind(many, tmp_path, stop, through):
 
 def test_a_killed_preparation_leaves_the_old_cache_whole_and_its_leftovers_to_the_next(many, tmp_path):
     dishes = write_tree(tmp_path / "dishes", two_dishes())
-    made = prepare(dishes, tmp_path / "cache", Settings(PX))
+    manifest = prepare(dishes, tmp_path / "cache", Settings(PX))
     code, _ = stop_half_way(many, tmp_path, lambda run, workers: run.kill())
     assert code == -signal.SIGKILL
-    assert open_cache(tmp_path / "cache").manifest["source_digest"] == made["source_digest"]
+    assert open_cache(tmp_path / "cache").manifest["source_digest"] == manifest["source_digest"]
     assert len(list(tmp_path.glob(".cache.partial-*"))) == 1
     prepare(dishes, tmp_path / "cache", Settings(16))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "dishes"]

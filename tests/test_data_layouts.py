@@ -28,10 +28,10 @@ def test_every_food11_layout_gives_the_same_pictures_the_same_labels(tmp_path, l
     files = food11_files(layout, top)
     path = write_tree(tmp_path / "s", files) if packed == "folder" else write_zip(tmp_path / "s.zip", files)
     source = open_source(path)
-    found, reader = read_layout(source.files, str(path)), Reader(path, source.is_zip)
-    labelled = {(split, c, reader.read(file)) for split, pairs in found.files.items() for file, c in pairs}
+    result, reader = read_layout(source.files, str(path)), Reader(path, source.is_zip)
+    labelled = {(split, c, reader.read(file)) for split, pairs in result.files.items() for file, c in pairs}
     assert labelled == EXPECTED and len(EXPECTED) == 33
-    assert (found.kind, found.is_food11, found.classes, found.strays) == (layout, True, food11.CLASSES, [])
+    assert (result.kind, result.is_food11, result.classes, result.strays) == (layout, True, food11.CLASSES, [])
 
 
 def test_class_numbers_are_ordered_as_numbers_not_as_text():
@@ -163,8 +163,8 @@ def test_names_that_are_different_classes_stay_so():
     ],
 )
 def test_the_name_of_a_class_can_be_shown_and_written_anywhere(folder, name):
-    (found,) = read_layout([f"train/{folder}/1.jpg"], "photos").classes
-    assert found == name and found.encode("utf-8") and len(found.splitlines()) == 1
+    (class_name,) = read_layout([f"train/{folder}/1.jpg"], "photos").classes
+    assert class_name == name and class_name.encode("utf-8") and len(class_name.splitlines()) == 1
 
 
 JUNK = [

@@ -199,18 +199,18 @@ def test_a_single_split_may_be_divided_in_a_zip_too(tmp_path):
 
 def test_another_division_of_the_same_photos_is_another_set_of_photos(tmp_path):
     source = write_tree(tmp_path / "s", class_folders("a", "b"))
-    made = []
+    caches = []
     for i, seed in enumerate((0, 0, 1)):
         make(source, tmp_path / f"c{i}", split="70,15,15", split_seed=seed)
-        made.append(open_cache(tmp_path / f"c{i}"))
-    assert made[0].photos == made[1].photos != made[2].photos
-    assert made[0].manifest["source_digest"] == made[2].manifest["source_digest"]
+        caches.append(open_cache(tmp_path / f"c{i}"))
+    assert caches[0].photos == caches[1].photos != caches[2].photos
+    assert caches[0].manifest["source_digest"] == caches[2].manifest["source_digest"]
 
 
 def test_flat_numbers_without_splits_are_divided(tmp_path):
     files = {f"{class_id}_{i}.jpg": photo("whole", class_id, i) for class_id in range(11) for i in range(4)}
-    made = make(write_tree(tmp_path / "s", files), tmp_path / "cache", split="50,25,25")
-    assert made["is_food11"] and made["counts"] == {
+    manifest = make(write_tree(tmp_path / "s", files), tmp_path / "cache", split="50,25,25")
+    assert manifest["is_food11"] and manifest["counts"] == {
         "training": [2] * 11,
         "validation": [1] * 11,
         "evaluation": [1] * 11,
@@ -225,9 +225,9 @@ def test_what_was_merged_left_out_or_not_used_is_said_once_and_makes_nothing_aga
     write_tree(
         dishes, decomposed | {"validation/PHO/9.jpg": noise_jpeg(7), "meta/1.jpg": noise_jpeg(6), "Thumbs.db": b"x"}
     )
-    made = make(dishes, tmp_path / "cache")
-    assert made["classes"] == ["bibimbap", "pho", "phở"] and made["counts"]["validation"] == [2, 3, 1]
-    assert made["notes"] == [
+    manifest = make(dishes, tmp_path / "cache")
+    assert manifest["classes"] == ["bibimbap", "pho", "phở"] and manifest["counts"]["validation"] == [2, 3, 1]
+    assert manifest["notes"] == [
         "left out, hidden or system files and folders: 1 (Thumbs.db)",
         "not used, as they belong to no split: meta (1)",
         "one class, pho, for the folders 'pho', 'PHO'",
@@ -240,8 +240,8 @@ def test_what_was_merged_left_out_or_not_used_is_said_once_and_makes_nothing_aga
 
 def test_the_training_split_that_does_not_train_is_named(tmp_path):
     files = food11_files("numbered", splits=(*SPLITS, "skewed_training"))
-    made = make(write_tree(tmp_path / "s", files), tmp_path / "cache")
-    assert made["notes"] == ["not used, as skewed_training trains: training (11)"]
+    manifest = make(write_tree(tmp_path / "s", files), tmp_path / "cache")
+    assert manifest["notes"] == ["not used, as skewed_training trains: training (11)"]
 
 
 @pytest.mark.parametrize(
@@ -354,8 +354,8 @@ def test_a_cache_of_drawings_says_so_and_one_of_photos_does_not(dishes, tmp_path
     files = {f"all/{p.relative_to(tmp_path / 'drawn')}": p.read_bytes() for p in (tmp_path / "drawn").rglob("*.*")}
     packed = write_zip(tmp_path / "drawn.zip", files)
     for source in (tmp_path / "drawn", packed):
-        made = make(source, tmp_path / f"cache_{source.name}")
-        assert made["generated"] == {"generator": GENERATOR, "seed": 3}
+        manifest = make(source, tmp_path / f"cache_{source.name}")
+        assert manifest["generated"] == {"generator": GENERATOR, "seed": 3}
         assert make(source, tmp_path / f"cache_{source.name}")["reused"]
     assert "generated" not in make(dishes, tmp_path / "photos_cache")
     (dishes / "sample.json").write_text("[]")
@@ -365,19 +365,19 @@ def test_a_cache_of_drawings_says_so_and_one_of_photos_does_not(dishes, tmp_path
 def test_a_cache_of_drawings_that_does_not_say_so_is_read_and_made_again(tmp_path):
     counts = dict.fromkeys(("training", "validation", "evaluation"), (1,) * 11)
     write_sample(tmp_path / "drawn", image_px=PX, counts=counts)
-    told = make(tmp_path / "drawn", tmp_path / "cache")
-    older = {key: value for key, value in told.items() if key not in ("generated", "reused")}
+    manifest = make(tmp_path / "drawn", tmp_path / "cache")
+    older = {key: value for key, value in manifest.items() if key not in ("generated", "reused")}
     (tmp_path / "cache/manifest.json").write_text(json.dumps(older))
     assert open_cache(tmp_path / "cache").manifest == older
     again = make(tmp_path / "drawn", tmp_path / "cache")
-    assert not again["reused"] and again["generated"] and again["source_digest"] == told["source_digest"]
+    assert not again["reused"] and again["generated"] and again["source_digest"] == manifest["source_digest"]
 
 
 def test_an_earlier_cache_outlives_a_failed_preparation(dishes, tmp_path):
-    made = make(dishes, tmp_path / "cache")
+    manifest = make(dishes, tmp_path / "cache")
     write_tree(dishes, BROKEN)
     assert "4 photos cannot be decoded" in refusal(dishes, tmp_path / "cache")
-    assert json.loads((tmp_path / "cache/manifest.json").read_text())["source_digest"] == made["source_digest"]
+    assert json.loads((tmp_path / "cache/manifest.json").read_text())["source_digest"] == manifest["source_digest"]
 
 
 def test_an_up_to_date_cache_is_left_alone(dishes, tmp_path, monkeypatch):
@@ -410,14 +410,14 @@ def with_a_note(dishes, tmp_path):
 
 @pytest.mark.parametrize("change", [touched, moved, copied_elsewhere, packed, with_a_note])
 def test_a_cache_of_the_same_photos_is_up_to_date_wherever_they_are(dishes, tmp_path, monkeypatch, capsys, change):
-    made = make(dishes, tmp_path / "cache")
+    manifest = make(dishes, tmp_path / "cache")
     source = change(dishes, tmp_path)
     monkeypatch.setattr(preparation, "ProcessPoolExecutor", None)  # decoding now would fail
     again = make(source, tmp_path / "cache")
     assert again.pop("notes", []) == (
         ["left out, files that are no photos: 1 (README.txt)"] if change is with_a_note else []
     )
-    assert again == {**made, "source": str(source), "reused": True}
+    assert again == {**manifest, "source": str(source), "reused": True}
     monkeypatch.setattr(cache_module, "compare", None)  # what has been looked at is not looked at again
     assert open_cache(tmp_path / "cache").manifest["source"] == str(source)
     assert capsys.readouterr() == ("", "")
@@ -647,14 +647,14 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 @pytest.mark.parametrize(
-    "locale, shown",
+    "locale, text",
     [
         (ASCII, "caf\\xe9 \\u9762\\u6761"),
         ({"PYTHONIOENCODING": "ascii"}, "caf\\xe9 \\u9762\\u6761"),
         ({"PYTHONIOENCODING": "latin-1"}, "café \\u9762\\u6761"),
     ],
 )
-def test_names_are_shown_in_every_locale(tmp_path, locale, shown):
+def test_names_are_shown_in_every_locale(tmp_path, locale, text):
     files = {f"{split}/café 面条/1.jpg": noise_jpeg(1, i) for i, split in enumerate(SPLITS)}
     files["training/面/1.jpg"] = noise_jpeg(2)
     write_tree(tmp_path / "s", files | {"training/面/2.jpg": b""})
@@ -665,7 +665,7 @@ def test_names_are_shown_in_every_locale(tmp_path, locale, shown):
     ]
     for command in words:
         done = command_line(*command, **locale, encoding=encoding)
-        assert (done.returncode, done.stderr) == (0, "") and f" 0  {shown} " in done.stdout
+        assert (done.returncode, done.stderr) == (0, "") and f" 0  {text} " in done.stdout
     assert open_cache(tmp_path / "c").classes == ("café 面条", "面")
 
 

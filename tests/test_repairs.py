@@ -232,21 +232,21 @@ def test_an_experiment_is_saved_with_its_code_and_loaded_elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("resume", "nobody"), "nobody is not in NNI's registry"),
         (("view", "exp00001"), "trial_code_directory"),
         (("create", "--config", "wrong.yml"), "does not have field(s) foo"),
     ],
 )
-def test_what_nnictl_refuses_is_one_line(words, said, tmp_path):
+def test_what_nnictl_refuses_is_one_line(words, message, tmp_path):
     service = {"platform": "local", "trialCodeDirectory": str(tmp_path / "gone")}
     registered(
         tmp_path, tmp_path / "nni-experiments", trialCodeDirectory=str(tmp_path / "gone"), trainingService=service
     )
     (tmp_path / "wrong.yml").write_text("foo: 1\n")
     done = nnictl(tmp_path, *words)
-    assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.returncode == 1 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 
 API = """

@@ -18,21 +18,21 @@ FORBIDDEN = {"analysis": {"torch", "torchvision", "nni"}, "data": {"torch", "tor
 
 def imports(file) -> set[str]:
     """Top-level names that a file imports, anywhere in it; relative imports are its own package."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.add(node.module.split(".")[0])
-    return found
+            names.add(node.module.split(".")[0])
+    return names
 
 
 @pytest.mark.parametrize("package", sorted(OURS))
 def test_packages_import_only_what_they_may(package):
     for file in (ROOT / package).rglob("*.py"):
-        found = imports(file)
-        assert found & OURS - {package} <= ALLOWED[package], file
-        assert not found & FORBIDDEN.get(package, set()), file
+        names = imports(file)
+        assert names & OURS - {package} <= ALLOWED[package], file
+        assert not names & FORBIDDEN.get(package, set()), file
 
 
 STARTS_OR_WRITES = re.compile(r"os\.(exec|fork|popen|posix_spawn|spawn|system)\w*|yaml\.(safe_)?dump(_all)?")

@@ -85,9 +85,9 @@ def test_evaluation_is_the_middle_in_order(images):
     labels = torch.arange(10)
     images[:, 0, :, :] = 255  # a bright border that the middle leaves out
     parts = (slice(0, 4), slice(4, 8), slice(8, 10))
-    found = [batches.evaluation_batch(images, labels, rows, 16) for rows in parts]
-    assert torch.cat([part for _, part in found]).tolist() == list(range(10))
-    grey = torch.cat([pixels for pixels, _ in found])[:, 0] * batches.STD[0] + batches.MEAN[0]
+    batched = [batches.evaluation_batch(images, labels, rows, 16) for rows in parts]
+    assert torch.cat([part for _, part in batched]).tolist() == list(range(10))
+    grey = torch.cat([pixels for pixels, _ in batched])[:, 0] * batches.STD[0] + batches.MEAN[0]
     torch.testing.assert_close(grey.amax(dim=(1, 2)) * 255, labels * 20.0, atol=1e-3, rtol=0)
 
 
@@ -105,9 +105,9 @@ def test_images_of_a_gpu_give_the_same_batches_as_mapped_ones(is_resident):
             images.place()
         labels = torch.arange(6).to("cuda")
         plan = batches.plan_epoch(6, 4, torch.Generator().manual_seed(0))
-        found = [batches.training_batch(images, labels, planned, 16) for planned in plan]
+        actual = [batches.training_batch(images, labels, planned, 16) for planned in plan]
         filled = batches.evaluation_batch(images, labels, slice(1, 4), 16, fill_to=5)
-        for (a, a_labels), (b, b_labels) in zip(expected, found, strict=True):
+        for (a, a_labels), (b, b_labels) in zip(expected, actual, strict=True):
             assert torch.equal(a, b.cpu()) and torch.equal(a_labels, b_labels.cpu())
         assert torch.equal(filled[0].cpu(), middle[0][[0, 1, 2, 2, 2]]) and filled[1].tolist() == [1, 2, 3]
 
@@ -150,8 +150,8 @@ def test_reading_ahead_gives_the_same_batches_also_in_parts():
         with read_ahead(images, batches.plan_epoch(23, 8, torch.Generator().manual_seed(3))) as plan:
             for (rows, draw), same in zip(plan, expected, strict=True):
                 for part, batch in zip(parts, same, strict=True):
-                    found, _ = batches.training_batch(images, labels, (rows[part], draw[:, part]), 32)
-                    assert torch.equal(found.cpu(), batch)
+                    pixels, _ = batches.training_batch(images, labels, (rows[part], draw[:, part]), 32)
+                    assert torch.equal(pixels.cpu(), batch)
                 count += 1
     assert count == 3
 

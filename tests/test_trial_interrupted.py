@@ -122,17 +122,17 @@ def test_killed_three_times_the_curve_is_the_same_bit_for_bit(whole, tiny_cache,
 
 
 def compare_results(folder: Path, whole: Path) -> None:
-    found, expected = (json.loads((place / "result.json").read_text()) for place in (folder, whole))
+    result, expected = (json.loads((place / "result.json").read_text()) for place in (folder, whole))
     for name in ("validation", "evaluation", "epochs_run", "best_epoch", "stopped_by", "micro_batch"):
-        assert found[name] == expected[name], name
-    starts = [attempt["after_epoch"] for attempt in found["attempts"]]
+        assert result[name] == expected[name], name
+    starts = [attempt["after_epoch"] for attempt in result["attempts"]]
     assert len(starts) == 4 and starts == sorted(set(starts)) and starts[0] == 0 and starts[1] >= 2
     weights, others = (torch.load(place / "best.pt", weights_only=True)["model"] for place in (folder, whole))
     assert all(torch.equal(weights[name], others[name]) for name in others)
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
-    shown = events.Scalars("val/accuracy")
-    assert [event.step for event in shown] == list(range(1, EPOCHS + 1))
+    scalars = events.Scalars("val/accuracy")
+    assert [event.step for event in scalars] == list(range(1, EPOCHS + 1))
     left = {file.name for file in folder.iterdir()}
     assert left == {".lock", "best.pt", "epochs.jsonl", "hyperparameters.json", "result.json", "tensorboard"}
 
@@ -194,8 +194,8 @@ def test_after_damage_the_training_starts_anew_with_a_line(interrupted, whole, t
     for file in checkpoints(interrupted):
         halve(file)
     run_trial(hyperparameters(epochs=3), open_cache(tiny_cache), settings(interrupted), lambda metrics: None)
-    said = capsys.readouterr().out
-    assert re.search(r"checkpoint-(odd|even).pt cannot be read .*; the training starts anew", said)
+    output = capsys.readouterr().out
+    assert re.search(r"checkpoint-(odd|even).pt cannot be read .*; the training starts anew", output)
     assert curve(interrupted) == curve(whole)[:3]  # of the same seed
 
 
@@ -204,9 +204,9 @@ def test_where_the_newest_is_torn_the_one_before_it_is_continued(damage, interru
     """Killed, or the machine stopped, while it was written over."""
     damage(interrupted / "checkpoint-even.pt")
     run_trial(hyperparameters(epochs=3), open_cache(tiny_cache), settings(interrupted), lambda metrics: None)
-    said = capsys.readouterr().out
-    assert "continued after epoch 1" in said
-    assert ("checkpoint-even.pt cannot be read" in said and "the one before it is whole" in said) == (
+    output = capsys.readouterr().out
+    assert "continued after epoch 1" in output
+    assert ("checkpoint-even.pt cannot be read" in output and "the one before it is whole" in output) == (
         damage is not Path.unlink
     )
     assert curve(interrupted) == curve(whole)[:3]

@@ -32,8 +32,8 @@ def test_two_classes_by_hand():
     divergence = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)  # 0.1308
     assert distillation_loss(student, teacher, 2.0).item() == pytest.approx(4 * divergence, rel=1e-6)
     objective = Objective(0.25, 2.0, lambda images: teacher)
-    found = objective(IMAGES[:1], student, torch.tensor([0])).item()
-    assert found == pytest.approx(0.75 * math.log(2) + 0.25 * 4 * divergence, rel=1e-6)
+    loss = objective(IMAGES[:1], student, torch.tensor([0])).item()
+    assert loss == pytest.approx(0.75 * math.log(2) + 0.25 * 4 * divergence, rel=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
@@ -45,8 +45,8 @@ def test_the_formula_in_plain_numpy(temperature, weight):
     divergence = (p * np.log(p / q)).sum(axis=1).mean()
     cross_entropy = -np.log(softmax(z)[np.arange(6), LABELS.numpy()]).mean()
     expected = (1 - weight) * cross_entropy + weight * temperature**2 * divergence
-    found = Objective(weight, temperature, lambda images: teacher)(IMAGES, student, LABELS)
-    assert found.item() == pytest.approx(expected, rel=1e-4)
+    loss = Objective(weight, temperature, lambda images: teacher)(IMAGES, student, LABELS)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
 def gradient(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -89,13 +89,13 @@ def test_balanced_softmax_by_hand_and_by_the_papers_formula():
     z, n = logits(3).double().numpy(), np.array([86, 20, 125, 13])
     shares = n * np.exp(z) / (n * np.exp(z)).sum(axis=1, keepdims=True)
     labels = torch.from_numpy(np.repeat(np.arange(4), n))
-    found = balanced_cross_entropy(logits(3), LABELS, log_class_counts(labels))
-    assert found.item() == pytest.approx(-np.log(shares[np.arange(6), LABELS.numpy()]).mean(), rel=1e-5)
+    loss = balanced_cross_entropy(logits(3), LABELS, log_class_counts(labels))
+    assert loss.item() == pytest.approx(-np.log(shares[np.arange(6), LABELS.numpy()]).mean(), rel=1e-5)
 
 
 def test_classes_of_equal_size_need_no_balance():
-    found = balanced_cross_entropy(logits(3), LABELS, log_class_counts(torch.arange(4).repeat(7)))
-    assert found.item() == pytest.approx(F.cross_entropy(logits(3), LABELS).item(), rel=1e-6)
+    loss = balanced_cross_entropy(logits(3), LABELS, log_class_counts(torch.arange(4).repeat(7)))
+    assert loss.item() == pytest.approx(F.cross_entropy(logits(3), LABELS).item(), rel=1e-6)
 
 
 def test_a_class_without_images_takes_no_part():

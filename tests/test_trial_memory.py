@@ -104,9 +104,9 @@ def test_evaluation_in_parts_counts_every_image(split, monkeypatch):
     model = plain_net()
     expected = evaluate(model, split, 36, CPU)
     seen, at_once = limit(monkeypatch, model, 20), MicroBatch(64)
-    found = evaluate(model, split, 36, CPU, at_once)
+    score = evaluate(model, split, 36, CPU, at_once)
     assert seen == [64, 32, 16, 16, 16, 16, 2] and at_once.images == 16
-    assert (found.n, found.per_class) == (expected.n, expected.per_class) and found.loss == pytest.approx(expected.loss)
+    assert (score.n, score.per_class) == (expected.n, expected.per_class) and score.loss == pytest.approx(expected.loss)
 
 
 def test_memory_is_freed_before_a_part_is_made_smaller():
@@ -166,9 +166,9 @@ def test_the_record_says_so_and_a_continued_trial_keeps_to_it(tiny_cache, tmp_pa
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["micro_batch"]["images"], result["micro_batch"]["batch_size"]) == (8, 16)
     assert "batch normalisation saw a part at a time" in result["micro_batch"]["note"]
-    said = capsys.readouterr().out
-    assert "out of memory (MemoryError): 8 images at once from here on" in said
-    assert "micro-batches of 8 images for batches of 16" in said
+    output = capsys.readouterr().out
+    assert "out of memory (MemoryError): 8 images at once from here on" in output
+    assert "micro-batches of 8 images for batches of 16" in output
 
 
 # A batch of 512 images of 224 px takes 294 MiB: this process gets 280. The network needs next to nothing and none of oneDNN, which crashes in one run of a few where memory ends

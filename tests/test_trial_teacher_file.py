@@ -181,10 +181,10 @@ def test_a_file_that_is_no_teacher_is_refused_and_never_executed(content, messag
 
 def test_describe_finds_a_teacher_that_is_not_there_or_searched(school, tiny_cache, tmp_path):
     given = {"weights": "none", "image_px": 36}
-    found = describe({**given, "distill_weight": 0.5}, {}, tiny_cache)["problems"]
-    assert len(found) == 1 and "distill_weight = 0.5 without a teacher" in found[0]
-    found = describe({**given, "teacher": "gone.pt"}, {"distill_weight": [0, 0.5]}, tiny_cache)["problems"]
-    assert len(found) == 1 and "teacher = 'gone.pt': cannot be read (No such file or directory)" in found[0]
+    problems = describe({**given, "distill_weight": 0.5}, {}, tiny_cache)["problems"]
+    assert len(problems) == 1 and "distill_weight = 0.5 without a teacher" in problems[0]
+    problems = describe({**given, "teacher": "gone.pt"}, {"distill_weight": [0, 0.5]}, tiny_cache)["problems"]
+    assert len(problems) == 1 and "teacher = 'gone.pt': cannot be read (No such file or directory)" in problems[0]
     searched = {"teacher": [str(school / "best.pt"), "gone.pt"], "distill_weight": [0.1, 0.9]}
     assert len(describe(given, searched, tiny_cache)["problems"]) == 1
     del searched["teacher"][1]

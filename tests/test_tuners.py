@@ -55,12 +55,12 @@ def value_of(parameters) -> float:
 
 def run(tuner, trials, start=0):
     """`trials` trials one after another; their parameters."""
-    found = []
+    proposals = []
     for number in range(start, start + trials):
-        found += tuner.generate_multiple_parameters([number], st_callback=None)
-        tuner.receive_trial_result(number, found[-1], value_of(found[-1]))
+        proposals += tuner.generate_multiple_parameters([number], st_callback=None)
+        tuner.receive_trial_result(number, proposals[-1], value_of(proposals[-1]))
         tuner.trial_end(number, True)
-    return found
+    return proposals
 
 
 class OneSource:
