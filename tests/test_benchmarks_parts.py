@@ -23,7 +23,6 @@ from trial.batches import training_batch
 from trial.device import Compute
 from trial.hyperparameters import Hyperparameters
 
-pytestmark = pytest.mark.slow
 FP32 = Compute(torch.device("cpu"), "fp32", "CPU, fp32")
 SMALL = {"training": (8,) * 11, "validation": (2,) * 11, "evaluation": (1,) * 11}
 BF16 = Compute(torch.device("cpu"), "bf16", "CPU, bf16")
@@ -39,6 +38,7 @@ def test_a_pipeline_is_measured(tiny_cache, monkeypatch):
     assert 0.01 < efficiency.value < 100 and 0 < beside.value < 100 and rate.unit == "images/s"
 
 
+@pytest.mark.slow
 def test_an_epochs_parts_are_all_of_it(tiny_cache):
     bench = epoch.bench_of(open_cache(tiny_cache), FP32, epoch.settings(32, 8), steps=2)
     seconds = epoch.epoch_parts(bench)
@@ -49,6 +49,7 @@ def test_an_epochs_parts_are_all_of_it(tiny_cache):
     assert train.training_batch is training_batch  # all is put back
 
 
+@pytest.mark.slow
 def test_a_step_is_compared_with_a_matrix_product(tiny_cache, monkeypatch):
     monkeypatch.setattr(epoch, "PEAK_PX", 32)
     monkeypatch.setattr(epoch, "MATRIX_SIDES", {"cpu": 256})
@@ -59,6 +60,7 @@ def test_a_step_is_compared_with_a_matrix_product(tiny_cache, monkeypatch):
     assert 0.001 < share.value < 10 and step.value > 0
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_trial_does_not_grow_with_its_epochs(tiny_cache):
     report = Report()
     overhead.memory_of(report, open_cache(tiny_cache), (16, 32), epochs=10)
@@ -80,6 +82,7 @@ def test_the_fast_way_and_the_slow_one_are_compared_seed_by_seed(tiny_cache, mon
     assert "95 % interval" in difference.note or "no spread: no interval" in difference.note  # of equal differences
 
 
+@pytest.mark.slow
 def test_the_slow_way_learns_from_the_same_batches(tiny_cache):
     """In float32 the two differ by rounding alone: the first epoch's loss, before it has grown, is the same."""
     cache, h = open_cache(tiny_cache), Hyperparameters(image_px=16, epochs=1, weights="none", batch_size=32, lr=1e-4)
@@ -90,6 +93,7 @@ def test_the_slow_way_learns_from_the_same_batches(tiny_cache):
     assert slow.history[0].train_loss == pytest.approx(fast.history[0].train_loss, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_both_ways_of_training_are_measured_on_the_same_photos(tmp_path, monkeypatch):
     write_sample(tmp_path / "photos", seed=0, image_px=48, counts=SMALL)
     prepare(tmp_path / "photos", tmp_path / "cache", Settings(image_px=40))
@@ -122,6 +126,7 @@ def test_the_plain_way_learns_and_keeps_its_best_epoch(tmp_path):
     assert trained.val_accuracy == 1.0 and all(seconds > 0 for seconds in trained.seconds)
 
 
+@pytest.mark.slow
 def test_preparation_is_measured_beside_the_decoder(tmp_path):
     write_sample(tmp_path / "photos", seed=0, image_px=48, counts=SMALL)
     many = overhead.link(tmp_path / "photos", tmp_path / "many", 3)
@@ -137,6 +142,7 @@ def test_preparation_starts_without_torch():
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_the_first_step_comes_after_the_imports(tiny_cache, monkeypatch):
     monkeypatch.setattr(overhead, "alternate", lambda ways, _: {name: [way()] for name, way in ways.items()})
     report = Report()

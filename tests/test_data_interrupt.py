@@ -119,6 +119,7 @@ def test_an_interrupt_leaves_nothing_behind(many, tmp_path, stop, through):
         open_cache(tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_leaves_the_old_cache_whole_and_its_leftovers_to_the_next(many, tmp_path):
     dishes = write_tree(tmp_path / "dishes", two_dishes())
     manifest = prepare(dishes, tmp_path / "cache", Settings(PX))
@@ -130,6 +131,7 @@ def test_a_killed_preparation_leaves_the_old_cache_whole_and_its_leftovers_to_th
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "dishes"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_stops_the_preparation_in_one_line(many, tmp_path):
     """As the system does where memory is full."""
 
