@@ -105,10 +105,11 @@ def run_trial_command(*words: str, env: dict[str, str] | None = None) -> subproc
 
 
 def describe_in_forks(patch: pytest.MonkeyPatch) -> None:
-    """What experiments.check asks this project's trial, it asks a fork."""
+    """What experiments.check asks this project's trial, it asks a fork; but a process where other libraries are to be loaded."""
+    libraries = os.environ.get("LD_LIBRARY_PATH")
 
     def run(command: list[str], cwd: str, env: dict[str, str], timeout: float, **options: Any):
-        if command[1:3] == ["-m", "trial"] and Path(cwd) == ROOT:
+        if command[1:3] == ["-m", "trial"] and Path(cwd) == ROOT and env.get("LD_LIBRARY_PATH") == libraries:
             return Fork(_trial, command[3:], None, env).wait(timeout)
         return subprocess.run(command, cwd=cwd, env=env, timeout=timeout, **options)
 
