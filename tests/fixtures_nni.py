@@ -53,10 +53,15 @@ class Run:
     """One experiment of `nnictl create`: its port, its folder, and what NNI says and recorded."""
 
     def __init__(
-        self, folder: Path, env: dict[str, str], config: dict[str, Any], nnictl: tuple[str, ...] = ("nnictl",)
+        self,
+        folder: Path,
+        env: dict[str, str],
+        config: dict[str, Any],
+        nnictl: tuple[str, ...] = ("nnictl",),
+        trial: str = TRIAL,
     ):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "trial.py").write_text(TRIAL)
+        (folder / "trial.py").write_text(trial)
         (folder / "experiment.yml").write_text(json.dumps({**DEFAULTS, **config}))
         self.env, self.nnictl = env, nnictl
         self.port = new_port()

@@ -6,10 +6,10 @@ No root is needed. Tests that use them are skipped where there is no sshd (Debia
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -23,6 +23,56 @@ from fixtures_nni import Run
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
 needs_sshd = pytest.mark.skipif(SSHD is None, reason="there is no sshd (Debian: openssh-server)")
+
+
+# A trial that speaks NNI's protocol itself, since importing nni takes seconds. Its arguments: epochs, seconds per epoch. It
+# continues after the last epoch that it wrote down.
+TRIAL = """
+import json, os, sys, time, urllib.error, urllib.request
+from pathlib import Path
+epochs, epoch_s = int(sys.argv[1]), float(sys.argv[2])
+out, trial_id = Path(os.environ["NNI_OUTPUT_DIR"]), os.environ["NNI_TRIAL_JOB_ID"]
+
+def call(command=None):
+    data = None if command is None else json.dumps(command).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(os.environ["NNI_TRIAL_COMMAND_CHANNEL"], data, headers, method="PUT" if data else "GET")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.read()
+
+def receive():
+    while True:
+        try:
+            return json.loads(call())
+        except urllib.error.HTTPError as error:
+            if error.code != 408:
+                raise
+
+call({"type": "request_parameter"})
+packed = json.loads(receive()["parameter"])
+x = packed["parameters"]["x"]
+(out / "parameters.json").write_text(json.dumps(packed["parameters"]))
+names = {"home": "HOME", "gpus": "CUDA_VISIBLE_DEVICES", "node": "NODE_OPTIONS", "revision": "FOOD11_REVISION"}
+(out / "env.json").write_text(json.dumps({short: os.environ.get(name) for short, name in names.items()}))
+checkpoint = out / "epochs.json"
+done = json.loads(checkpoint.read_text()) if checkpoint.exists() else []
+attempt = done[-1][0] + 1 if done else 1
+
+def report(kind, sequence, value):
+    metric = {"parameter_id": packed["parameter_id"], "trial_job_id": trial_id, "type": kind, "sequence": sequence, "value": json.dumps(value)}
+    call({"type": "metric", "metric": json.dumps(metric)})
+
+for epoch in range(len(done) + 1, epochs + 1):
+    time.sleep(epoch_s)
+    done.append((attempt, epoch))
+    (out / "new.json").write_text(json.dumps(done))
+    (out / "new.json").replace(checkpoint)
+    report("PERIODICAL", epoch - 1, x)
+(out / "tensorboard").mkdir(exist_ok=True)
+(out / "tensorboard" / "events").write_text("events")
+(out / "best.pt").write_bytes(bytes(100_000))
+report("FINAL", 0, x)
+"""
 
 
 class Machine:
@@ -56,40 +106,46 @@ class Machine:
     def boot(self) -> None:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd wants it there, where root starts it
-        log = (self.folder / "sshd.log").open("ab")
-        self._server = subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "sshd_config"], stderr=log)
-        deadline = time.monotonic() + 10
-        while f"port {self.port}" not in (self.folder / "sshd.log").read_text():
-            assert time.monotonic() < deadline and self._server.poll() is None, (self.folder / "sshd.log").read_text()
-            time.sleep(0.05)
+        log = self.folder / "sshd.log"
+        log.write_text("")
+        self._server = subprocess.Popen([SSHD, "-D", "-f", self.folder / "sshd_config", "-E", log])
+        eventually(lambda: f"port {self.port}" in log.read_text(), 10)
 
     def power_off(self) -> None:
         """Everything that runs there ends at once: the server, its sessions, keepers and trials."""
         if self._server is None:
             return
-        ours = f"HOME={self.home}"
         self._server.kill()
         self._server.wait()
         self._server = None
-        (self.folder / "sshd.log").unlink()
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                is_session = "sshd" in process.name() and any(
-                    one.laddr.port == self.port for one in process.net_connections("tcp")
-                )
-                if is_session or process.environ().get("HOME") == ours.removeprefix("HOME="):
-                    process.kill()
+        self.drop_connections()
+        for process in self._processes():
+            process.kill()
 
     def drop_connections(self) -> None:
         """The sessions end, as after a reset; the server and what runs on the machine stay."""
-        for process in psutil.process_iter():
+        for process in psutil.process_iter(["name"]):
             with contextlib.suppress(psutil.Error):
                 is_server = self._server is not None and process.pid == self._server.pid
-                if not is_server and "sshd" in process.name() and self._has_our_port(process):
-                    process.send_signal(signal.SIGKILL)
+                if process.info["name"].startswith("sshd") and not is_server and self._has_our_port(process):
+                    process.kill()
 
     def _has_our_port(self, process: psutil.Process) -> bool:
-        return any(one.laddr.port == self.port for one in process.net_connections("tcp"))
+        return any(one.laddr and one.laddr.port == self.port for one in process.net_connections("tcp"))
+
+    def _processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("HOME") == str(self.home):
+                    found.append(process)
+        return found
+
+    def keepers(self) -> list[psutil.Process]:
+        """NNI's trial keepers that run there."""
+        return [
+            process for process in self._processes() if any("trial_keeper" in word for word in process.cmdline()[:6])
+        ]
 
     def known_hosts(self) -> str:
         kind, key, *_ = (self.folder / "host_key.pub").read_text().split()
@@ -97,23 +153,8 @@ class Machine:
 
     def entry(self, **changes: Any) -> dict[str, Any]:
         """The machine in trainingService.machineList."""
-        import getpass
-
         entry = {"host": self.host, "port": self.port, "user": getpass.getuser(), "sshKeyFile": str(self.key)}
         return {**entry, "pythonPath": str(Path(sys.executable).parent), **changes}
-
-    def trials(self, experiment_id: str) -> Path:
-        (folder,) = (self.home / "nni-experiments" / experiment_id / "environments").iterdir()
-        return folder / "trials"
-
-    def keepers(self) -> list[psutil.Process]:
-        """NNI's trial keepers that run there."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if "trial_keeper" in " ".join(process.cmdline()) and process.environ().get("HOME") == str(self.home):
-                    found.append(process)
-        return found
 
 
 @contextlib.contextmanager
@@ -136,19 +177,42 @@ def machines(folder: Path, manager_home: Path, count: int = 2, **settings: str):
 
 
 class RemoteRun(Run):
-    """An experiment whose trials run on machines."""
+    """An experiment whose trials run on machines: `epochs` of `epoch_s` seconds each."""
 
-    @property
-    def trials(self) -> Path:
-        """Where all trials of one machine are copied to; most tests look at `copied`."""
-        return self.folder / "environments"
+    def __init__(
+        self,
+        folder: Path,
+        env: dict[str, str],
+        ours: list[Machine],
+        epochs: int = 2,
+        epoch_s: float = 0.2,
+        **config: Any,
+    ):
+        service = {"platform": "remote", "machineList": [machine.entry() for machine in ours]}
+        command = f"python trial.py {epochs} {epoch_s}"
+        defaults = {"trialConcurrency": 4, "maxTrialNumber": 8, "trialCommand": command, "trainingService": service}
+        super().__init__(folder, env, {**defaults, **config}, trial=TRIAL)
 
-    def copied(self) -> dict[str, Path]:
-        """Trial id -> its folder here."""
+    def manager(self) -> psutil.Process:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if (self.port, psutil.CONN_LISTEN) in [
+                    (c.laddr.port, c.status) for c in process.net_connections("tcp")
+                ]:
+                    return process
+        raise AssertionError("there is no manager")
+
+    def trial_folders(self) -> dict[str, Path]:
+        """Trial id -> its folder, copied from its machine."""
         return {folder.name: folder for folder in self.folder.glob("environments/*/trials/*")}
 
     def received(self) -> dict[str, dict]:
-        return {name: json.loads((folder / "parameters.json").read_text()) for name, folder in self.copied().items()}
+        return self.files("parameters.json")
+
+    def files(self, name: str) -> dict[str, Any]:
+        """Trial id -> what its JSON file of that name holds."""
+        folders = self.trial_folders().items()
+        return {trial: json.loads((folder / name).read_text()) for trial, folder in folders if (folder / name).exists()}
 
     def finals(self) -> dict[str, list[float]]:
         """Trial id -> its final results, as the database has them."""
@@ -156,6 +220,14 @@ class RemoteRun(Run):
         for trial, data in self.query("SELECT trialJobId, data FROM MetricData WHERE type = 'FINAL'"):
             finals.setdefault(trial, []).append(json.loads(json.loads(data)))
         return finals
+
+    def assert_whole(self, count: int) -> None:
+        """After the stop: each trial has succeeded with the parameters recorded for it and one result, and its files are here."""
+        recorded = self.recorded()
+        assert len(recorded) == count and self.received() == recorded
+        assert self.finals() == {trial: [parameters["x"]] for trial, parameters in recorded.items()}
+        assert {end for end, _ in self.ends().values()} == {"SUCCEEDED"}
+        assert all((folder / "best.pt").stat().st_size == 100_000 for folder in self.trial_folders().values())
 
 
 def eventually(is_so, seconds: float = PATIENCE_S) -> None:

@@ -60,7 +60,7 @@ async function begin(service, worker) {
 function join(service, worker) {
     service.workers.push(worker);
     service.workersByEnv.set(worker.envId, worker);
-    service.log.info(`${worker.config.host} has joined with ${worker.env.gpuNumber ?? 0} GPUs`);
+    service.log.info(`${worker.config.host} has joined with ${worker.env.gpu?.gpuNumber ?? 0} GPUs`);
     worker.gone.catch(error => lose(service, worker, error.message));
     results.catchUp(worker);
 }

@@ -106,13 +106,15 @@ function explained(error, machine) {
 // --- what is there: Python and its packages
 
 const ASK = `
-import importlib.metadata as metadata, json, sys
+import importlib.metadata as metadata, importlib.util as util, json, sys
 def version(name):
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-print(json.dumps({"python": sys.version.split()[0], "executable": sys.executable, **{name: version(name) for name in ("nni", "torch")}}))
+folders = getattr(util.find_spec("nni"), "submodule_search_locations", None) or [None]
+versions = {name: version(name) for name in ("nni", "torch")}
+print(json.dumps({"python": sys.version.split()[0], "executable": sys.executable, "folder": folders[0], **versions}))
 `;
 
 // In place of the installation of NNI.
@@ -124,47 +126,55 @@ async function requirePackages(worker, trialCommand) {
     const found = JSON.parse(lastLine(answer.stdout));
     const isOurs = /^\s*python[\d.]*\s+-m\s+trial\b/.test(trialCommand ?? '');
     const next = 'install requirements.txt there, and name the bin folder of that environment as pythonPath';
-    if (found.nni !== VERSION) {
+    if (found.nni !== VERSION || !found.folder) {
         const there = found.nni ? `NNI ${found.nni}, expected ${VERSION}` : 'no NNI';
         throw new Error(`${found.executable} (Python ${found.python}) has ${there}; ${next}`);
     }
     if (isOurs && !found.torch) {
         throw new Error(`${found.executable} (Python ${found.python}) has no torch; ${next}`);
     }
+    worker.launcher = `${found.folder}/tools/nni_manager_scripts/launch_trial_keeper.py`; // importing nni takes seconds
     worker.log.info(`${worker.config.host}: Python ${found.python}, NNI ${found.nni}${found.torch ? `, torch ${found.torch}` : ''}`);
 }
 
 // --- the keeper on the worker
 
-// Ends what ran for this machine before: a keeper that outlived its manager or its connection, and its trials, all of one
-// process group. The experiment's folder there becomes the user's own: it holds the channel's id.
-const CLEAR = `
-import os, pathlib, signal, sys, time
-keeper = pathlib.Path(sys.argv[1])
-os.chmod(keeper.parent.parent.parent, 0o700)
-(keeper.parent / "manager_js").mkdir(exist_ok=True)
-for file in keeper.parent.glob("trial_keeper*/trial_keeper.pid"):
+// Makes the keeper's folder, and ends what ran for this machine before: a keeper that outlived its manager or its connection,
+// and its trials, all of one process group. The experiment's folder becomes the user's own: it holds the channel's name.
+const PREPARE = `
+import itertools, os, pathlib, signal, sys
+experiment = pathlib.Path.home() / "nni-experiments" / sys.argv[1]
+environment = experiment / "environments" / sys.argv[2]
+(environment / "manager_js").mkdir(parents=True, exist_ok=True)
+os.chmod(experiment, 0o700)
+for file in environment.glob("trial_keeper*/trial_keeper.pid"):
     try:
         pid = int(file.read_text())
-        if str(file.parent) in pathlib.Path("/proc", str(pid), "cmdline").read_text():
+        if str(file.parent) in pathlib.Path("/proc", str(pid), "cmdline").read_text().split(chr(0)):
             os.killpg(pid, signal.SIGKILL)
     except (OSError, ValueError):
         pass
+names = itertools.chain(["trial_keeper"], (f"trial_keeper_{number}" for number in itertools.count(1)))
+keeper = next(environment / name for name in names if not (environment / name).exists())
+keeper.mkdir()
+print(keeper)
 `;
 
-// Ships the repairs and opens the way back. Returns what comes before the command that starts the keeper.
-async function prepareKeeper(worker, keeperFolder) {
-    await worker.ssh.run(`${worker.python} -c ${quoted(CLEAR)} ${quoted(keeperFolder)}`);
-    const folder = path.posix.join(path.posix.dirname(keeperFolder), 'manager_js');
+// Ships the repairs and opens the way back. Returns the keeper's folder there, and what comes before the command that starts it.
+async function prepareKeeper(worker) {
+    const { experimentId } = globalThis.nni.args;
+    const folder = await worker.ssh.run(`${worker.python} -c ${quoted(PREPARE)} ${experimentId} ${worker.envId}`);
+    const repairs = path.posix.join(path.posix.dirname(folder), 'manager_js');
     for (const name of fs.readdirSync(__dirname).filter(name => name.endsWith('.js'))) {
-        await worker.ssh.upload(path.join(__dirname, name), path.posix.join(folder, name));
+        await worker.ssh.upload(path.join(__dirname, name), path.posix.join(repairs, name));
     }
     const port = await new Promise((resolve, reject) => worker.ssh.client.forwardIn('127.0.0.1', 0, (error, port) => (error
         ? reject(new Error(`its SSH server forwards no port (${firstLine(error)}): allow AllowTcpForwarding in its sshd_config`))
         : resolve(port))));
     worker.channelUrl = `ws://127.0.0.1:${port}${worker.channelPath}`;
-    const options = `--require ${JSON.stringify(path.posix.join(folder, 'preload.js'))}`;
-    return `NODE_OPTIONS=${quoted(options)} FOOD11_REVISION=${quoted(revision(worker.codeDirectory))} `;
+    const options = `--require ${JSON.stringify(path.posix.join(repairs, 'preload.js'))}`;
+    const environment = `NODE_OPTIONS=${quoted(options)} FOOD11_REVISION=${quoted(revision(worker.codeDirectory))}`;
+    return { folder, command: `${environment} ${worker.python} ${quoted(worker.launcher)} ${quoted(folder)}` };
 }
 
 // Of the code that is uploaded without its .git: what trial/result.py says of it here.
@@ -224,9 +234,17 @@ module.exports = {
         }
 `, `        await ${HERE}.requirePackages(this, this.trialCommand);
 `],
-        [WORKER, `        const launcherConfig = {`, `        const environment = await ${HERE}.prepareKeeper(this, trialKeeperDir);
-        const launcherConfig = {`],
-        [WORKER, `        const launchCommand = \`\${this.python}`, `        const launchCommand = environment + \`\${this.python}`],
+        [WORKER, `        const prepareCommand = [
+            this.python,
+            '-m nni.tools.nni_manager_scripts.create_trial_keeper_dir',
+            globals_1.globals.args.experimentId,
+            this.envId,
+        ].join(' ');
+        const trialKeeperDir = await this.ssh.run(prepareCommand);
+`, `        const { folder: trialKeeperDir, command: launchCommand } = await ${HERE}.prepareKeeper(this);
+`],
+        [WORKER, `        const launchCommand = \`\${this.python} -m nni.tools.nni_manager_scripts.launch_trial_keeper \${trialKeeperDir}\`;
+`, ''],
         [WORKER, `            throw new Error('Failed to launch trial keeper daemon');`,
             `            throw new Error('its trial keeper did not start: ' + String(result.stderr ?? '').trim().split('\\n').pop());`],
         [CONNECTION, `        if (this.missingPongs > 3) {`, `        if (!${HERE}.beat(this)) {
