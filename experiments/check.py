@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis.reading.startup import explain
-from experiments.config import OUR_TRIAL, ROOT, Experiment, existing, read_yaml, requested_gpus
+from experiments.config import OUR_TRIAL, ROOT, Experiment, existing, is_local, read_yaml, requested_gpus
 from experiments.findings import Finding, KeyPath, by_severity, has_error
 from experiments.nni import FIRST_PORT, count_gpus, is_free, trial_environment
+from experiments.remote import remote_findings
 from experiments.repairs import INSTALL, are_off, is_installed, missing_repairs
 from experiments.space import SPACE, batch_findings, batch_sets, is_batch, searched_values, space_findings
 
@@ -48,6 +49,7 @@ def check(experiment: Experiment) -> list[Finding]:
             *_trial_findings(experiment, described),
             *search,
             *_gpu_findings(experiment.config, (described or {}).get("gpu") or {}),
+            *remote_findings(experiment.config),
             *_limit_findings(experiment.config),
             *_machine_findings(experiment, described),
         ]
@@ -142,6 +144,8 @@ def _gpu_findings(config: dict, gpu: dict) -> list[Finding]:
             f"computes on GPU {device.partition(':')[2] or 0}; write {SHARE_GPUS}"
         )
         return [Finding("warning", "gpu.not_shared", text, path=("trialConcurrency",))]
+    if not is_local(config):  # each worker counts its own; a trial waits for one that has enough
+        return []
     there = count_gpus()
     if requested > there:
         key, text = "gpu.too_many_requested", f", but NNI sees {there} GPUs here; remove the key"

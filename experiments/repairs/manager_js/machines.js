@@ -44,7 +44,10 @@ function adopt(service, worker, channelPath) {
 // Starts a worker that service.launchWorker has made; throws where its connection or its keeper ends meanwhile.
 async function begin(service, worker) {
     worker.gone = new Promise((_, reject) => {
-        worker.onGone = reason => reject(new Error(reason));
+        worker.onGone = reason => {
+            worker.isGone = true;
+            reject(new Error(reason));
+        };
     });
     worker.gone.catch(() => {}); // `join` looks at it
     worker.ssh.onGone = worker.onGone;
@@ -80,7 +83,7 @@ function discard(service, worker) {
     network.channels.delete(worker.channelPath);
     worker.ssh.client?.destroy();
     worker.ssh.disconnect();
-    worker.channel?.terminate('the worker is gone');
+    worker.channel?.close('the worker is gone');
     service.workersByChannel.delete(worker.secret);
     if (service.workersByEnv.get(worker.envId) === worker) {
         service.workersByEnv.delete(worker.envId);
@@ -280,6 +283,7 @@ function answerOf(channel, answer) {
 }
 
 const REMOTE = 'training_service/remote_v3/remote.js';
+const WORKER = 'training_service/remote_v3/worker.js';
 const COMPAT = 'training_service/v3/compat.js';
 const MANAGER = 'core/nnimanager.js';
 module.exports = {
@@ -330,7 +334,8 @@ module.exports = {
             `                    worker.onGone(\`its trial keeper has ended (\${reason})\`);`],
         [REMOTE, `                    this.log.error('Worker channel error:', error);
                     this.restartWorker(worker);`, `                    worker.onGone(error.message);`],
-        ['training_service/remote_v3/worker.js', `this.log.info('Initializing SSH worker'`, `this.log[this.isRetry ? 'debug' : 'info']('Initializing SSH worker'`],
+        [WORKER, `this.log.info('Initializing SSH worker'`, `this.log[this.isRetry ? 'debug' : 'info']('Initializing SSH worker'`],
+        [WORKER, `            if (!await this.checkAlive()) {`, `            if (!this.isGone && !await this.checkAlive()) {`],
         // The worker's clock may be another one.
         [REMOTE, `this.emitter.emit('trial_start', trialId, timestamp);`, `this.emitter.emit('trial_start', trialId, Date.now());`],
         [REMOTE, `this.emitter.emit('trial_stop', trialId, timestamp, exitCode);`,

@@ -250,6 +250,11 @@ module.exports = {
         [CONNECTION, `        if (this.missingPongs > 3) {`, `        if (!${HERE}.beat(this)) {
             if (this.closing)
                 return;`],
+        // Its heartbeat went on after its end.
+        [CONNECTION, `    handleClose(code, reason) {
+`, `    handleClose(code, reason) {
+        clearInterval(this.heartbeatTimer);
+`],
         ['common/command_channel/websocket/client.js', `new ws_1.WebSocket(this.url, { maxPayload })`,
             `new ws_1.WebSocket(this.url, { maxPayload, handshakeTimeout: ${HERE}.HANDSHAKE_MS })`],
     ],
