@@ -10,6 +10,7 @@ import getpass
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,12 +26,12 @@ SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("
 needs_sshd = pytest.mark.skipif(SSHD is None, reason="there is no sshd (Debian: openssh-server)")
 
 
-# A trial that speaks NNI's protocol itself, since importing nni takes seconds. Its arguments: epochs, seconds per epoch. It
-# continues after the last epoch that it wrote down.
+# A trial that speaks NNI's protocol itself, since importing nni takes seconds. Its arguments: epochs, and a file that must be
+# there before the last one. It continues after the last epoch that it wrote down.
 TRIAL = """
 import json, os, sys, time, urllib.error, urllib.request
 from pathlib import Path
-epochs, epoch_s = int(sys.argv[1]), float(sys.argv[2])
+epochs, go = int(sys.argv[1]), Path(sys.argv[2])
 out, trial_id = Path(os.environ["NNI_OUTPUT_DIR"]), os.environ["NNI_TRIAL_JOB_ID"]
 
 def call(command=None):
@@ -63,7 +64,9 @@ def report(kind, sequence, value):
     call({"type": "metric", "metric": json.dumps(metric)})
 
 for epoch in range(len(done) + 1, epochs + 1):
-    time.sleep(epoch_s)
+    time.sleep(0.2)
+    while epoch == epochs and not go.exists():
+        time.sleep(0.1)
     done.append((attempt, epoch))
     (out / "new.json").write_text(json.dumps(done))
     (out / "new.json").replace(checkpoint)
@@ -130,6 +133,21 @@ class Machine:
                 if process.info["name"].startswith("sshd") and not is_server and self._has_our_port(process):
                     process.kill()
 
+    def freeze(self) -> None:
+        """The machine answers nothing any more, and its connections stay: as a pulled cable looks from here."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        for process in psutil.process_iter(["name"]):
+            with contextlib.suppress(psutil.Error):
+                if process.info["name"].startswith("sshd") and self._has_our_port(process):
+                    process.send_signal(number)
+        for process in self._processes():
+            process.send_signal(number)
+
     def _has_our_port(self, process: psutil.Process) -> bool:
         return any(one.laddr and one.laddr.port == self.port for one in process.net_connections("tcp"))
 
@@ -177,21 +195,26 @@ def machines(folder: Path, manager_home: Path, count: int = 2, **settings: str):
 
 
 class RemoteRun(Run):
-    """An experiment whose trials run on machines: `epochs` of `epoch_s` seconds each."""
+    """An experiment whose trials run on machines. They end once `go` has been called."""
 
-    def __init__(
-        self,
-        folder: Path,
-        env: dict[str, str],
-        ours: list[Machine],
-        epochs: int = 2,
-        epoch_s: float = 0.2,
-        **config: Any,
-    ):
+    def __init__(self, folder: Path, env: dict[str, str], ours: list[Machine], **config: Any) -> None:
+        self._go = folder / "go"
         service = {"platform": "remote", "machineList": [machine.entry() for machine in ours]}
-        command = f"python trial.py {epochs} {epoch_s}"
+        command = f"python trial.py 3 {self._go}"
         defaults = {"trialConcurrency": 4, "maxTrialNumber": 8, "trialCommand": command, "trainingService": service}
         super().__init__(folder, env, {**defaults, **config}, trial=TRIAL)
+
+    def go(self) -> None:
+        self._go.touch()
+
+    def await_log(self, text: str, times: int = 1) -> None:
+        eventually(lambda: self.log("nnimanager").count(text) >= times)
+
+    def finish(self) -> None:
+        """Until all trials have ended, then nnictl stop."""
+        self.go()
+        self.wait(lambda: self.status == "DONE")
+        self.call("stop", self.id)
 
     def manager(self) -> psutil.Process:
         for process in psutil.process_iter():

@@ -7,11 +7,11 @@ import json
 import os
 import socket
 import stat
+import time
 from pathlib import Path
 
 import psutil
 import pytest
-from fixtures_nni import EVOLUTION
 from fixtures_remote import RemoteRun, eventually, machines, needs_sshd
 
 from experiments.repairs import with_repairs
@@ -70,9 +70,10 @@ def test_each_record_of_two_machines_is_right_and_nobody_else_gets_in(env, ours,
     assert stat.S_IMODE((run.folder / "db/nni.sqlite").stat().st_mode) == 0o600
     assert stat.S_IMODE(next(ours[0].home.glob("nni-experiments/*")).stat().st_mode) == 0o700
     assert channel.split("/")[-1] not in json.dumps(run.get("experiment"))
-    run.wait(lambda: run.status == "DONE")
-    run.call("stop", run.id)
+    trial = next(iter(run.recorded()))
+    run.finish()
     run.assert_whole(8)
+    assert (run.trial_folders()[trial] / "tensorboard/events").read_text() == "events"
     homes = [entry["home"] for entry in run.files("env.json").values()]
     assert sorted(homes.count(str(machine.home)) for machine in ours) == [4, 4]
     assert {entry["node"] for entry in run.files("env.json").values()} == {""}
@@ -80,45 +81,71 @@ def test_each_record_of_two_machines_is_right_and_nobody_else_gets_in(env, ours,
 
 
 def test_machines_that_are_down_join_and_lost_ones_come_back_with_their_trials(env, ours, tmp_path):
-    """One is down at the start; then a connection is reset; then the other one loses its power while trials run."""
+    """One is down at the start; later its connection is reset, and the other one loses its power."""
     first, second = ours
     second.power_off()
-    run = RemoteRun(
-        tmp_path / "run", env, ours, epochs=12, epoch_s=1, tuner=EVOLUTION | {"classArgs": {"population_size": 5}}
-    )
-
-    def logged(text: str, times: int = 1) -> None:
-        eventually(lambda: run.log("nnimanager").count(text) >= times)
-
-    logged(f"{first.host} has joined")
+    evolution = {"name": "Evolution", "classArgs": {"optimize_mode": "maximize", "population_size": 5}}
+    run = RemoteRun(tmp_path / "run", env, ours, tuner=evolution, maxTrialNumber=6)
+    run.await_log("on worker 1", 2)
     assert f"{second.host} cannot be used: connect ECONNREFUSED" in run.log("nnimanager")
     second.boot()
-    logged(f"{second.host} has joined")
-    logged("on worker 2", 2)
+    run.await_log("on worker 2", 2)
+    before = held_epochs(first, 2) | held_epochs(second, 2)
     second.drop_connections()
-    logged("runs again on remote-worker2", 2)
-    started = run.log("nnimanager").count("on worker 1")
-    logged("on worker 1", started + 1)
     first.power_off()
-    logged(f"{first.host} is lost")
+    run.await_log(f"{first.host} is lost")
+    run.await_log(f"{second.host} is lost")
     first.boot()
-    logged("runs again on remote-worker1")
-    run.wait(lambda: run.status == "DONE")
-    run.call("stop", run.id)
-    run.assert_whole(8)
-    attempts = [len({attempt for attempt, _ in epochs}) for epochs in run.files("epochs.json").values()]
-    assert max(attempts) >= 2  # continued after its last epoch: no epoch twice
-    assert all([epoch for _, epoch in epochs] == list(range(1, 13)) for epochs in run.files("epochs.json").values())
+    run.await_log("runs again on", 4)
+    run.finish()
+    run.assert_whole(6)
+    epochs = run.files("epochs.json")
+    # The four continued after their last epoch, none of which was trained again.
+    assert before == dict.fromkeys(before, 2) and len(before) == 4
+    assert {trial: epochs[trial] for trial in before} == dict.fromkeys(before, [[1, 1], [1, 2], [2, 3]])
+
+
+def held_epochs(machine, trials: int) -> dict[str, int]:
+    """Trial id -> epochs that it has written down on its machine, once as many trials wait there for their last one."""
+
+    def epochs() -> dict[str, int]:
+        files = machine.home.glob("nni-experiments/*/environments/*/trials/*/epochs.json")
+        return {file.parent.name: len(json.loads(file.read_text())) for file in files}
+
+    eventually(lambda: sorted(epochs().values())[-trials:] == [2] * trials)
+    return epochs()
 
 
 def test_a_killed_manager_is_resumed_at_once_on_the_same_port(env, ours, tmp_path):
-    run = RemoteRun(tmp_path / "run", env, ours, epochs=5, epoch_s=1, maxTrialNumber=6)
-    eventually(lambda: run.log("nnimanager").count("Trial parameter") == 4)
+    run = RemoteRun(tmp_path / "run", env, ours, maxTrialNumber=5)
+    before = held_epochs(ours[0], 2) | held_epochs(ours[1], 2)
     earlier = {keeper.pid for machine in ours for keeper in machine.keepers()}
     run.manager().kill()
     done = run.call("resume", run.id, "--port", str(run.port))
     assert done.returncode == 0, done.stdout + done.stderr
-    run.wait(lambda: run.status == "DONE")
+    run.await_log("on worker", 8)
     assert not earlier & {keeper.pid for machine in ours for keeper in machine.keepers()}
-    run.call("stop", run.id)
-    run.assert_whole(6)
+    run.finish()
+    run.assert_whole(5)
+    epochs = run.files("epochs.json")
+    assert {trial: epochs[trial] for trial in before} == dict.fromkeys(before, [[1, 1], [1, 2], [2, 3]])
+
+
+def test_a_silent_machine_is_noticed_and_a_short_silence_loses_nothing(env, ours, tmp_path):
+    first, second = ours
+    run = RemoteRun(tmp_path / "run", env, ours, maxTrialNumber=4)
+    before = held_epochs(first, 2) | held_epochs(second, 2)
+    first.freeze()
+    time.sleep(12)
+    first.thaw()
+    second.freeze()
+    since = time.monotonic()
+    run.await_log(f"{second.host} is lost: it has answered nothing for 25 s")
+    assert time.monotonic() - since < 40  # seconds; 25 to 30 where the manager gets its share of a busy machine
+    second.thaw()
+    run.await_log("runs again on remote-worker2", 2)
+    run.finish()
+    run.assert_whole(4)
+    assert f"{first.host} is lost" not in run.log("nnimanager")
+    attempts = [{attempt for attempt, _ in epochs} for epochs in run.files("epochs.json").values()]
+    assert sorted(map(len, attempts)) == [1, 1, 2, 2] and len(before) == 4
