@@ -49,7 +49,7 @@ def check(experiment: Experiment) -> list[Finding]:
             *_trial_findings(experiment, described),
             *search,
             *_gpu_findings(experiment.config, (described or {}).get("gpu") or {}),
-            *remote_findings(experiment.config),
+            *remote_findings(experiment, _needed_mib(experiment, described)),
             *_limit_findings(experiment.config),
             *_machine_findings(experiment, described),
         ]
@@ -189,12 +189,17 @@ def _trial_mib(experiment: Experiment, described: dict | None) -> int:
     return max(TRIAL_MIB.get(str(arch), min(TRIAL_MIB.values())) for arch in archs)
 
 
+def _needed_mib(experiment: Experiment, described: dict | None) -> int:
+    """Disk that all its trials take."""
+    trials = (experiment.config.get("maxTrialNumber") or 1) + CHECKPOINTS * experiment.config["trialConcurrency"]
+    return _trial_mib(experiment, described) * trials
+
+
 def _machine_findings(experiment: Experiment, described: dict | None) -> list[Finding]:
     findings = [finding for finding in (nnictl_packages(), port()) if finding.level != "ok"]
     folder = Path(experiment.config["experimentWorkingDirectory"])
     free_mib = shutil.disk_usage(existing(folder)).free // 2**20
-    trials = (experiment.config.get("maxTrialNumber") or 1) + CHECKPOINTS * experiment.config["trialConcurrency"]
-    needed_mib = _trial_mib(experiment, described) * trials
+    needed_mib = _needed_mib(experiment, described)
     if free_mib < needed_mib:
         text = f"{folder}: {free_mib} MiB free, about {needed_mib} needed for the trials' weights"
         findings.append(Finding("error", "disk.too_small", text))

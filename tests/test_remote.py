@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 from fixtures_remote import machines, needs_sshd
 
 from experiments import logs
-from experiments.remote import remote_findings, upload_counts
+from experiments import remote as experiments_remote
+from experiments.config import Experiment
+from experiments.remote import file_findings, machine_findings, remote_findings, upload_counts
 from experiments.repairs import PRELOAD
 
 NNI_NODE = Path(importlib.util.find_spec("nni_node").submodule_search_locations[0])
@@ -247,16 +250,16 @@ def test_check_counts_the_upload_as_nni_does_and_names_the_largest(tmp_path, mon
     for number in range(2001):
         (code / "photos" / str(number)).touch()
     assert upload_counts(code) == {"trial.py": (1, 10), "photos": (2001, 0)}
-    (finding,) = remote_findings(remote(code))
+    (finding,) = file_findings(remote(code))
     assert (finding.level, finding.key) == ("error", "remote.upload") and "photos (2001 files, 0.0 MiB)" in finding.text
     (code / ".nniignore").write_text("/photos/\n")
-    (finding,) = remote_findings(remote(code))
+    (finding,) = file_findings(remote(code))
     assert finding.level == "note" and "2 files, 0.0 MiB" in finding.text
     with (code / "weights.pt").open("wb") as file:
         file.truncate(301 * 2**20)
-    (finding,) = remote_findings(remote(code))
+    (finding,) = file_findings(remote(code))
     assert finding.level == "error" and "301.0 MiB" in finding.text and "The largest: weights.pt" in finding.text
-    assert remote_findings({"trainingService": {"platform": "local"}}) == []
+    assert remote_findings(Experiment(code, {"trainingService": {"platform": "local"}}), 0) == []
 
 
 def test_check_refuses_secrets_and_unknown_host_keys(tmp_path, monkeypatch):
@@ -265,12 +268,57 @@ def test_check_refuses_secrets_and_unknown_host_keys(tmp_path, monkeypatch):
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBc4dqSwnqYBxdNLp0c8nTtQpBp7zIX5jF7p5T5b1p9S"
     (tmp_path / ".ssh/known_hosts").write_text(f"10.0.0.1 {key}\n[10.0.0.2]:2222 {key}\n")
     known = [{"host": "10.0.0.1", "port": 22}, {"host": "10.0.0.2", "port": 2222, "password": "x"}]
-    findings = remote_findings(remote(tmp_path, *known, {"host": "10.0.0.3", "port": 22}))
+    findings = file_findings(remote(tmp_path, *known, {"host": "10.0.0.3", "port": 22}))
     assert [(f.key, f.path) for f in findings if f.level == "error"] == [
         ("remote.secret", ("machineList", 1, "password")),
         ("remote.host_key", ("machineList", 2)),
     ]
     assert findings[1].next.startswith("ssh-keyscan -p 22 10.0.0.3 >> ~/.ssh/known_hosts")
+
+
+@needs_sshd
+def test_check_asks_each_machine_and_names_it_with_the_next_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "manifest.json").write_text(json.dumps({"image_px": 96, "source_digest": "a"}))
+
+    def findings(*entries: dict, command: str = f"python -m trial --cache {cache}", disk_mib: int = 1, **more) -> list:
+        config = {**remote(tmp_path, *entries), "trialCommand": command, **more}
+        return [(f.level, f.key, f.text, f.next) for f in machine_findings(Experiment(tmp_path, config), disk_mib)]
+
+    with machines(tmp_path / "machines", tmp_path) as (good, bad):
+        ((level, key, text, _), other) = findings(good.entry(), bad.entry())
+        assert (level, key, other[:2]) == ("note", "remote.machine", ("note", "remote.machine"))
+        assert text.startswith(f"{good.host}: Python 3.") and "NNI 3.0, torch" in text and ", 0 GPUs, " in text
+        assert findings(good.entry(), command="python -m trial")[0][1] == "remote.cache_flag"
+        assert findings(good.entry(), trialGpuNumber=1)[-1][:2] == ("error", "gpu.too_many_requested")
+        assert findings(good.entry(), disk_mib=10**9)[0][1] == "remote.disk"
+        assert findings(good.entry(pythonPath="/nowhere"))[0][:2] == ("error", "remote.python")
+        missing = findings(good.entry(), command="python -m trial --cache /nowhere")[0]
+        assert missing[:2] == ("error", "remote.cache") and "there is no cache at /nowhere" in missing[2]
+        (bad.home / "cache").mkdir()
+        (bad.home / "cache/manifest.json").write_text(json.dumps({"image_px": 96, "source_digest": "b"}))
+        differs = findings(bad.entry(), command="python -m trial --cache ~/cache")[0]
+        assert differs[:2] == ("error", "remote.cache") and "source_digest differ" in differs[2]
+        now = time.time
+        with monkeypatch.context() as patch:
+            patch.setattr(experiments_remote.time, "time", lambda: now() - 100)
+            assert re.search(r"its clock is \d+ s ahead", findings(good.entry())[0][2])
+        other = tmp_path / "other"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
+        refused = findings(good.entry(), bad.entry(sshKeyFile=str(other)))[1]
+        assert refused[:2] == ("error", "remote.login") and refused[3].startswith(f"ssh-copy-id -p {bad.port}")
+        bad.power_off()
+        assert [f[:2] for f in findings(good.entry(), bad.entry())] == [
+            ("note", "remote.machine"),
+            ("warning", "remote.unreachable"),
+        ]
+        assert findings(bad.entry())[0][:2] == ("error", "remote.unreachable")
+        bad.new_host_key()
+        bad.boot()
+        changed = findings(bad.entry())[0]
+        assert changed[:2] == ("error", "remote.host_key") and f"ssh-keygen -R '[{bad.host}]:{bad.port}'" in changed[3]
 
 
 def stamped(seconds_ago: float, *texts: str) -> list[str]:
