@@ -79,9 +79,9 @@ report("FINAL", 0, x)
 
 
 class Machine:
-    """One SSH server on a loopback address. `home` is the home of who logs in."""
+    """One SSH server on a loopback address. `home` is the home of who logs in, `variables` are more of their environment."""
 
-    def __init__(self, folder: Path, number: int, key: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, number: int, key: Path, **variables: str) -> None:
         self.folder, self.home = folder, folder / "home"
         self.host, self.port, self.key = f"127.0.0.{number + 1}", new_port(), key
         self.home.mkdir(parents=True)
@@ -94,9 +94,8 @@ class Machine:
             "PasswordAuthentication": "no",
             "UsePAM": "no",
             "StrictModes": "no",
-            "SetEnv": f"HOME={self.home}",
+            "SetEnv": " ".join(f"{name}={value}" for name, value in {"HOME": self.home, **variables}.items()),
             "Subsystem": "sftp internal-sftp",
-            **settings,
         }
         (folder / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
         self._server: subprocess.Popen | None = None
@@ -176,12 +175,12 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machines(folder: Path, manager_home: Path, count: int = 2, **settings: str):
+def machines(folder: Path, manager_home: Path, count: int = 2, **variables: str):
     """`count` machines that have been booted and whose host keys are in the manager's known_hosts."""
     folder.mkdir(parents=True, exist_ok=True)
     key = folder / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    ours = [Machine(folder / f"machine{number}", number, key, **settings) for number in range(1, count + 1)]
+    ours = [Machine(folder / f"machine{number}", number, key, **variables) for number in range(1, count + 1)]
     ssh = manager_home / ".ssh"
     ssh.mkdir(mode=0o700, exist_ok=True)
     (ssh / "known_hosts").write_text("".join(machine.known_hosts() for machine in ours))

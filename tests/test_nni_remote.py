@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fixtures_nni import PYNVML
 from fixtures_remote import RemoteRun, eventually, machines, needs_sshd
 
 from experiments.repairs import with_repairs
@@ -149,3 +150,17 @@ def test_a_silent_machine_is_noticed_and_a_short_silence_loses_nothing(env, ours
     assert f"{first.host} is lost" not in run.log("nnimanager")
     attempts = [{attempt for attempt, _ in epochs} for epochs in run.files("epochs.json").values()]
     assert sorted(map(len, attempts)) == [1, 1, 2, 2] and len(before) == 4
+
+
+def test_the_only_gpu_of_each_machine_is_used(env, tmp_path):
+    """NVML is simulated. Plain NNI never schedules the last GPU of a machine."""
+    (tmp_path / "pynvml.py").write_text(PYNVML)
+    with machines(tmp_path / "machines", Path(env["HOME"]), PYTHONPATH=str(tmp_path)) as ours:
+        entries = [machine.entry(useActiveGpu=True) for machine in ours]
+        service = {"platform": "remote", "trialGpuNumber": 1, "machineList": entries}
+        run = RemoteRun(tmp_path / "run", env, ours, maxTrialNumber=4, trialConcurrency=3, trainingService=service)
+        run.await_log("has joined with 1 GPUs", 2)
+        run.await_log("Trial 2 waits: no GPU is free")
+        run.finish()
+        run.assert_whole(4)
+    assert {entry["gpus"] for entry in run.files("env.json").values()} == {"0"}
