@@ -82,7 +82,7 @@ def test_the_experiments_are_identical_but_for_name_and_tuner():
 
 def test_the_remote_experiment_is_the_reports_tpe_on_other_machines():
     tpe, remote = read("tpe.yml"), read("remote.yml")
-    own = {"experimentName", "trialCommand", "trialConcurrency", "trialGpuNumber", "trainingService"}
+    own = {"experimentName", "nniManagerIp", "trialCommand", "trialConcurrency", "trialGpuNumber", "trainingService"}
     assert {key for key in tpe.keys() | remote.keys() if tpe.get(key) != remote.get(key)} == own
     machines = remote["trainingService"]["machineList"]
     assert not any({"password", "sshPassphrase"} & machine.keys() for machine in machines)
