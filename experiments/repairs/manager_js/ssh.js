@@ -140,7 +140,8 @@ async function requirePackages(worker, trialCommand) {
 // --- the keeper on the worker
 
 // Makes the keeper's folder, and ends what ran for this machine before: a keeper that outlived its manager or its connection,
-// and its trials, all of one process group. The experiment's folder becomes the user's own: it holds the channel's name.
+// and its trials, all of one process group, or without it where it was killed. The experiment's folder becomes the user's own:
+// it holds the channel's name.
 const PREPARE = `
 import itertools, os, pathlib, signal, sys
 experiment = pathlib.Path.home() / "nni-experiments" / sys.argv[1]
@@ -153,6 +154,12 @@ for file in environment.glob("trial_keeper*/trial_keeper.pid"):
         if str(file.parent) in pathlib.Path("/proc", str(pid), "cmdline").read_text().split(chr(0)):
             os.killpg(pid, signal.SIGKILL)
     except (OSError, ValueError):
+        pass
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        if f"NNI_OUTPUT_DIR={environment}/" in (process / "environ").read_text(errors="replace"):
+            os.kill(int(process.name), signal.SIGKILL)
+    except OSError:
         pass
 names = itertools.chain(["trial_keeper"], (f"trial_keeper_{number}" for number in itertools.count(1)))
 keeper = next(environment / name for name in names if not (environment / name).exists())
