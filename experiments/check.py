@@ -133,7 +133,9 @@ def _searched_names(experiment: Experiment) -> set[str]:
 
 
 def _gpu_findings(config: dict, gpu: dict) -> list[Finding]:
-    """gpu: our trial's own answer, {} for another trial."""
+    """Of this machine's GPUs. gpu: our trial's own answer, {} for another trial."""
+    if not is_local(config):  # remote_findings looks at the workers'
+        return []
     requested, device, concurrency = requested_gpus(config), gpu.get("device") or "", config["trialConcurrency"]
     names = gpu.get("names", [])
     if not requested:
@@ -144,8 +146,6 @@ def _gpu_findings(config: dict, gpu: dict) -> list[Finding]:
             f"computes on GPU {device.partition(':')[2] or 0}; write {SHARE_GPUS}"
         )
         return [Finding("warning", "gpu.not_shared", text, path=("trialConcurrency",))]
-    if not is_local(config):  # each worker counts its own; a trial waits for one that has enough
-        return []
     there = count_gpus()
     if requested > there:
         key, text = "gpu.too_many_requested", f", but NNI sees {there} GPUs here; remove the key"
@@ -257,6 +257,12 @@ def file_findings(config: dict[str, Any], raw: dict[str, Any]) -> list[Finding]:
     if 0 in (config.get("trialGpuNumber"), isinstance(service, dict) and service.get("trialGpuNumber")):
         text = "trialGpuNumber: 0 hides all GPUs from the trials; remove the key to use them"
         findings.append(Finding("warning", "gpu.hidden", text, path=("trialGpuNumber",)))
+    gpu_users = service.get("machineList") or [service] if isinstance(service, dict) else []
+    if any((user.get("maxTrialNumberPerGpu") or 1) > 1 and not user.get("useActiveGpu") for user in gpu_users):
+        text = (
+            "maxTrialNumberPerGpu: with useActiveGpu: false a trial keeps others off its GPU; write useActiveGpu: true"
+        )
+        findings.append(Finding("warning", "gpu.own_trials", text, path=("maxTrialNumberPerGpu",)))
     if config.get("sharedStorage"):
         text = "sharedStorage: NNI 3.0 reads it for no local or remote machine"
         findings.append(Finding("warning", "file.shared_storage", text, path=("sharedStorage",)))

@@ -299,6 +299,16 @@ def _gpu_findings(experiment: Experiment, answers: list[dict[str, Any]]) -> list
     if answers and requested > most:
         text = f"trialGpuNumber: {requested}, but no machine has more than {most} GPUs; remove the key"
         return [Finding("error", "gpu.too_many_requested", text, path=("trialGpuNumber",))]
+    concurrency, machines = (
+        experiment.config["trialConcurrency"],
+        len(experiment.config["trainingService"]["machineList"]),
+    )
+    if not requested and (most > 1 or (most and concurrency > machines)):
+        text = (
+            f"trialConcurrency: {concurrency} on {machines} machines with up to {most} GPUs, and no trialGpuNumber: a machine's "
+            "trials all compute on its first GPU; write trialGpuNumber: 1"
+        )
+        return [Finding("warning", "gpu.not_shared", text, path=("trialConcurrency",))]
     kinds = sorted({name for answer in answers for name in answer["gpus"]})
     if len(kinds) > 1:
         text = f"machineList: GPUs of {len(kinds)} kinds ({', '.join(kinds)}): trials' durations are not comparable"

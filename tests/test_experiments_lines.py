@@ -120,6 +120,8 @@ def test_a_compound_command_does_no_harm_without_a_limit(tmp_path):
         ({"assessor": {"name": "Medianstop", "classArgs": {"start": 1}}}, {}, "error", "assessor.arguments"),
         ({"assessor": {"name": "Medianstop"}}, {}, "warning", "assessor.counts"),
         ({"sharedStorage": {"storageType": "NFS"}}, {}, "warning", "file.shared_storage"),
+        ({"trainingService": {"maxTrialNumberPerGpu": 2, "useActiveGpu": False}}, {}, "warning", "gpu.own_trials"),
+        ({"trainingService": {"machineList": [{"maxTrialNumberPerGpu": 2}]}}, {}, "warning", "gpu.own_trials"),
     ],
 )  # fmt: skip
 def test_what_a_file_asks_of_nni_in_vain_is_said(more, raw, level, key):

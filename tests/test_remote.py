@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from fixtures_remote import machines, needs_sshd
 
 from experiments import logs
@@ -284,7 +285,7 @@ def test_check_asks_each_machine_and_names_it_with_the_next_command(tmp_path, mo
     (cache / "manifest.json").write_text(json.dumps({"image_px": 96, "source_digest": "a"}))
 
     def findings(*entries: dict, command: str = f"python -m trial --cache {cache}", disk_mib: int = 1, **more) -> list:
-        config = {**remote(tmp_path, *entries), "trialCommand": command, **more}
+        config = {**remote(tmp_path, *entries), "trialCommand": command, "trialConcurrency": 1, **more}
         return [(f.level, f.key, f.text, f.next) for f in machine_findings(Experiment(tmp_path, config), disk_mib)]
 
     with machines(tmp_path / "machines", tmp_path) as (good, bad):
@@ -319,6 +320,30 @@ def test_check_asks_each_machine_and_names_it_with_the_next_command(tmp_path, mo
         bad.boot()
         changed = findings(bad.entry())[0]
         assert changed[:2] == ("error", "remote.host_key") and f"ssh-keygen -R '[{bad.host}]:{bad.port}'" in changed[3]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "requested", "concurrency", "expected"),
+    [
+        ((["A"], ["A"]), 1, 2, []),
+        ((["A"], ["A"]), 0, 2, []),
+        ((["A"], ["A"]), 0, 3, ["gpu.not_shared"]),
+        ((["A", "A"], []), 0, 2, ["gpu.not_shared"]),
+        (([], []), 0, 4, []),
+        ((["A", "A"], ["A"]), 2, 1, []),
+        ((["A"], ["A"]), 2, 1, ["gpu.too_many_requested"]),
+        ((["A"], ["B"]), 1, 2, ["remote.gpu_kinds"]),
+    ],
+)
+def test_gpus_are_counted_on_the_workers(gpus, requested, concurrency, expected, tmp_path, monkeypatch):
+    answers = iter(gpus)
+    machine = {"python": "3.11", "executable": "python", "nni": "3.0", "torch": None, "manifest": None}
+    machine |= {"free_mib": 10, "memory_mib": 10, "clock_off_s": 0, "latency_s": 0}
+    monkeypatch.setattr(experiments_remote, "ask", lambda entry, cache: machine | {"gpus": next(answers)})
+    config = remote(tmp_path, {"host": "a"}, {"host": "b"})
+    config |= {"trialCommand": "python x.py", "trialGpuNumber": requested, "trialConcurrency": concurrency}
+    found = [finding.key for finding in machine_findings(Experiment(tmp_path, config), 1)]
+    assert found == ["remote.machine"] * 2 + expected
 
 
 def stamped(seconds_ago: float, *texts: str) -> list[str]:
