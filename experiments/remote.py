@@ -150,10 +150,10 @@ def machine_findings(experiment: Experiment, disk_mib: int) -> list[Finding]:
     for number, (machine, answer) in enumerate(zip(machines, answers)):
         if isinstance(answer, Finding):
             level = "warning" if reached and answer.key == "remote.unreachable" else "error"
-            found = [Finding(level, answer.key, answer.text, answer.next)]
+            of_machine = [Finding(level, answer.key, answer.text, answer.next)]
         else:
-            found = _answer_findings(experiment, machine["host"], answer, disk_mib // len(machines))
-        findings += [Finding(f.level, f.key, f.text, f.next, ("machineList", number)) for f in found]
+            of_machine = _answer_findings(experiment, machine["host"], answer, disk_mib // len(machines))
+        findings += [Finding(f.level, f.key, f.text, f.next, ("machineList", number)) for f in of_machine]
     return findings + _gpu_findings(experiment, reached)
 
 
@@ -165,8 +165,9 @@ def ask(machine: dict[str, Any], cache: str) -> dict[str, Any] | Finding:
     """A machine's answer to _ASK, with `clock_off_s`, its clock's lead over this one; an error where there is none."""
     folder = machine.get("pythonPath")
     names = [f"{folder}/python", f"{folder}/python3"] if folder else ["python", "python3"]
-    found = " || ".join(f"command -v {shlex.quote(name)}" for name in names)
-    script = f"P=$({found}) || {{ echo no Python: {names[0]} >&2; exit 127; }}; exec $P - {shlex.quote(cache)}"
+    python = " || ".join(f"command -v {shlex.quote(name)}" for name in names)
+    missing = f"{{ echo no Python: {names[0]} >&2; exit 127; }}"
+    script = f'P=$({python}) || {missing}; exec "$P" - {shlex.quote(cache)}'
     login = login_command(machine)
     before = time.time()
     try:

@@ -151,12 +151,12 @@ class Machine:
         return any(one.laddr and one.laddr.port == self.port for one in process.net_connections("tcp"))
 
     def _processes(self) -> list[psutil.Process]:
-        found = []
+        processes = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.environ().get("HOME") == str(self.home):
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
     def keepers(self) -> list[psutil.Process]:
         """NNI's trial keepers that run there."""

@@ -342,8 +342,8 @@ def test_gpus_are_counted_on_the_workers(gpus, requested, concurrency, expected,
     monkeypatch.setattr(experiments_remote, "ask", lambda entry, cache: machine | {"gpus": next(answers)})
     config = remote(tmp_path, {"host": "a"}, {"host": "b"})
     config |= {"trialCommand": "python x.py", "trialGpuNumber": requested, "trialConcurrency": concurrency}
-    found = [finding.key for finding in machine_findings(Experiment(tmp_path, config), 1)]
-    assert found == ["remote.machine"] * 2 + expected
+    keys = [finding.key for finding in machine_findings(Experiment(tmp_path, config), 1)]
+    assert keys == ["remote.machine"] * 2 + expected
 
 
 def stamped(seconds_ago: float, *texts: str) -> list[str]:

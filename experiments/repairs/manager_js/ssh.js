@@ -123,18 +123,18 @@ async function requirePackages(worker, trialCommand) {
     if (answer.code !== 0) {
         throw new Error(`its Python does not run: ${lastLine(answer.stderr)}`);
     }
-    const found = JSON.parse(lastLine(answer.stdout));
+    const packages = JSON.parse(lastLine(answer.stdout));
     const isOurs = /^\s*python[\d.]*\s+-m\s+trial\b/.test(trialCommand ?? '');
     const next = 'install requirements.txt there, and name the bin folder of that environment as pythonPath';
-    if (found.nni !== VERSION || !found.folder) {
-        const there = found.nni ? `NNI ${found.nni}, expected ${VERSION}` : 'no NNI';
-        throw new Error(`${found.executable} (Python ${found.python}) has ${there}; ${next}`);
+    if (packages.nni !== VERSION || !packages.folder) {
+        const there = packages.nni ? `NNI ${packages.nni}, expected ${VERSION}` : 'no NNI';
+        throw new Error(`${packages.executable} (Python ${packages.python}) has ${there}; ${next}`);
     }
-    if (isOurs && !found.torch) {
-        throw new Error(`${found.executable} (Python ${found.python}) has no torch; ${next}`);
+    if (isOurs && !packages.torch) {
+        throw new Error(`${packages.executable} (Python ${packages.python}) has no torch; ${next}`);
     }
-    worker.launcher = `${found.folder}/tools/nni_manager_scripts/launch_trial_keeper.py`; // importing nni takes seconds
-    worker.log.info(`${worker.config.host}: Python ${found.python}, NNI ${found.nni}${found.torch ? `, torch ${found.torch}` : ''}`);
+    worker.launcher = `${packages.folder}/tools/nni_manager_scripts/launch_trial_keeper.py`; // importing nni takes seconds
+    worker.log.info(`${worker.config.host}: Python ${packages.python}, NNI ${packages.nni}${packages.torch ? `, torch ${packages.torch}` : ''}`);
 }
 
 // --- the keeper on the worker
