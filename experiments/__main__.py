@@ -50,6 +50,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     why.add_argument("id", metavar="ID")
     why.add_argument("trial", nargs="?", metavar="TRIAL", help="a trial's id or number; default: the whole experiment")
     doctor.add_argument("--no-trial", action="store_true", help="skip the one real trial through NNI")
+    doctor.add_argument("--remote", type=Path, metavar="FILE", help="check the machines of that experiment file, too")
     return parser.parse_args(arguments)
 
 
@@ -133,7 +134,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "doctor":
         from experiments.doctor import doctor
 
-        return doctor(with_trial=not args.no_trial)
+        return doctor(not args.no_trial, args.remote)
     if args.command == "why":
         from experiments.why import why
 

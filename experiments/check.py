@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis.reading.startup import explain
-from experiments.config import OUR_TRIAL, ROOT, Experiment, existing, read_yaml, requested_gpus
+from experiments.config import OUR_TRIAL, ROOT, Experiment, existing, is_local, read_yaml, requested_gpus
 from experiments.findings import Finding, KeyPath, by_severity, has_error
 from experiments.nni import FIRST_PORT, count_gpus, is_free, trial_environment
+from experiments.remote import remote_findings
 from experiments.repairs import INSTALL, are_off, is_installed, missing_repairs
 from experiments.space import SPACE, batch_findings, batch_sets, is_batch, searched_values, space_findings
 
@@ -48,6 +49,7 @@ def check(experiment: Experiment) -> list[Finding]:
             *_trial_findings(experiment, described),
             *search,
             *_gpu_findings(experiment.config, (described or {}).get("gpu") or {}),
+            *remote_findings(experiment, _needed_mib(experiment, described)),
             *_limit_findings(experiment.config),
             *_machine_findings(experiment, described),
         ]
@@ -131,7 +133,9 @@ def _searched_names(experiment: Experiment) -> set[str]:
 
 
 def _gpu_findings(config: dict, gpu: dict) -> list[Finding]:
-    """gpu: our trial's own answer, {} for another trial."""
+    """Of this machine's GPUs. gpu: our trial's own answer, {} for another trial."""
+    if not is_local(config):  # remote_findings looks at the workers'
+        return []
     requested, device, concurrency = requested_gpus(config), gpu.get("device") or "", config["trialConcurrency"]
     names = gpu.get("names", [])
     if not requested:
@@ -185,12 +189,17 @@ def _trial_mib(experiment: Experiment, described: dict | None) -> int:
     return max(TRIAL_MIB.get(str(arch), min(TRIAL_MIB.values())) for arch in archs)
 
 
+def _needed_mib(experiment: Experiment, described: dict | None) -> int:
+    """Disk that all its trials take."""
+    trials = (experiment.config.get("maxTrialNumber") or 1) + CHECKPOINTS * experiment.config["trialConcurrency"]
+    return _trial_mib(experiment, described) * trials
+
+
 def _machine_findings(experiment: Experiment, described: dict | None) -> list[Finding]:
     findings = [finding for finding in (nnictl_packages(), port()) if finding.level != "ok"]
     folder = Path(experiment.config["experimentWorkingDirectory"])
     free_mib = shutil.disk_usage(existing(folder)).free // 2**20
-    trials = (experiment.config.get("maxTrialNumber") or 1) + CHECKPOINTS * experiment.config["trialConcurrency"]
-    needed_mib = _trial_mib(experiment, described) * trials
+    needed_mib = _needed_mib(experiment, described)
     if free_mib < needed_mib:
         text = f"{folder}: {free_mib} MiB free, about {needed_mib} needed for the trials' weights"
         findings.append(Finding("error", "disk.too_small", text))
@@ -248,6 +257,12 @@ def file_findings(config: dict[str, Any], raw: dict[str, Any]) -> list[Finding]:
     if 0 in (config.get("trialGpuNumber"), isinstance(service, dict) and service.get("trialGpuNumber")):
         text = "trialGpuNumber: 0 hides all GPUs from the trials; remove the key to use them"
         findings.append(Finding("warning", "gpu.hidden", text, path=("trialGpuNumber",)))
+    gpu_users = service.get("machineList") or [service] if isinstance(service, dict) else []
+    if any((user.get("maxTrialNumberPerGpu") or 1) > 1 and not user.get("useActiveGpu") for user in gpu_users):
+        text = (
+            "maxTrialNumberPerGpu: with useActiveGpu: false a trial keeps others off its GPU; write useActiveGpu: true"
+        )
+        findings.append(Finding("warning", "gpu.own_trials", text, path=("maxTrialNumberPerGpu",)))
     if config.get("sharedStorage"):
         text = "sharedStorage: NNI 3.0 reads it for no local or remote machine"
         findings.append(Finding("warning", "file.shared_storage", text, path=("sharedStorage",)))

@@ -111,6 +111,11 @@ def read_experiment(file: Path, overrides: Overrides) -> Experiment:
     for key, value in raw.items():
         if _plain(key) == "searchspacefile" and isinstance(value, str):
             _refuse_duplicates(_relative(_resolved(file, value)))
+        if _plain(key) == "trainingservice" and isinstance(value, list):
+            raise ExperimentError(
+                f"{place(file, ('trainingService',))}: trainingService is a list (hybrid), which is broken in NNI 3.0; "
+                "name one platform, local or remote"
+            )
     try:
         config = ExperimentConfig.load(file)
         _apply(config, overrides, file)

@@ -15,7 +15,7 @@ from nni.experiment.config.utils import parse_time
 
 from analysis.reading.records import Experiment as Record
 from analysis.reading.records import Trial
-from experiments.config import requested_gpus
+from experiments.config import is_local, requested_gpus
 from experiments.logs import failure_kind, log_of, why_no_result
 
 GONE_S = 5.0  # the manager's process is gone for so long; nnictl registers it a moment after its start
@@ -23,6 +23,7 @@ HUNG_S = 90.0  # the process is there and answers nothing
 TUNERLESS_S = 5.0  # no tuner process for so long, while NNI says RUNNING
 SETTLE_S = 5.0  # between the end of a trial and the start of the next one
 QUEUE_S = 20.0  # the manager has submitted a trial, and none runs
+REMOTE_QUEUE_S = 180.0  # the same, where the machines are reached through SSH
 SILENT_S = 90.0  # no trial runs and the tuner proposes none, without a line in its log
 SPARE_S = 300.0  # for starting and ending, beyond the experiment's own limits
 NO_LIMIT_S = 7 * 24 * 3600.0  # of an experiment that sets no duration itself
@@ -139,7 +140,8 @@ def _dead_tuner(exception: str) -> Verdict:
 
 
 def _queue(look: Snapshot) -> Verdict | None:
-    if look.status == "RUNNING" and look.queued and look.idle_s > QUEUE_S and not look.waits_for_gpu:
+    queue_s = QUEUE_S if look.record is None or is_local(look.record.config) else REMOTE_QUEUE_S
+    if look.status == "RUNNING" and look.queued and look.idle_s > queue_s and not look.waits_for_gpu:
         reason = f"a trial has been waiting for {look.idle_s:.0f} s and none can be started"
         gpus = requested_gpus(look.record.config) if look.record else 0
         return Verdict("STUCK", reason + (f" (trialGpuNumber: {gpus})" if gpus else ""), "log/nnimanager.log")

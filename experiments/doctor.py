@@ -23,9 +23,10 @@ from packaging.requirements import Requirement
 from analysis.reading.locate import AnalysisError, home, is_running, registry
 from analysis.reading.reader import load_experiment
 from experiments.check import describe, nnictl_packages, port, repair_findings
-from experiments.config import ROOT, existing
-from experiments.findings import Finding, format_finding
+from experiments.config import ROOT, Overrides, existing, is_local, read_experiment
+from experiments.findings import ExperimentError, Finding, format_finding
 from experiments.nni import NNICTL, trial_environment, trial_processes, tuner_processes
+from experiments.remote import remote_findings
 
 DISK_GIB = (1, 6)  # below the first: an error; below the second: a warning. 15 trials leave 0.7, the full cache 3.3
 MEMORY_GIB = (1, 4)  # available; one trial of ResNet18 takes about 2
@@ -33,15 +34,25 @@ INSTALL_PACKAGES = "python -m pip install -r requirements.txt"
 SMOKE_S = 180.0  # a busy machine: the start of NNI's manager alone may take a minute
 
 
-def doctor(with_trial: bool) -> int:
-    """Print each finding as it is made. Returns the exit code: 1 where there is an error."""
+def doctor(with_trial: bool, remote: Path | None = None) -> int:
+    """Print each finding as it is made, also of the machines of the experiment file `remote`. Returns the exit code: 1
+    where there is an error."""
     has_error = False
+    for finding in _remote_findings(remote) if remote else ():
+        has_error |= _print(finding)
     for finding in _machine_findings():
         has_error |= _print(finding)
     if with_trial:
         print("trial: one through NNI, under a minute ...", file=sys.stderr, flush=True)
         has_error |= _print(_try_nni())
     return 1 if has_error else 0
+
+
+def _remote_findings(file: Path) -> list[Finding]:
+    experiment = read_experiment(file, Overrides())
+    if is_local(experiment.config):
+        raise ExperimentError(f"{file}: its trials run here; expected a file such as experiments/remote.yml")
+    return remote_findings(experiment, DISK_GIB[0] * 1024)
 
 
 def _print(finding: Finding) -> bool:

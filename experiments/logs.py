@@ -21,9 +21,9 @@ PREPARING_S = 3600.0  # longer without a line, an installation or upload hangs
 _PREPARING = [
     (r"\(NNIManager\) Setup tuner", r"Add event listeners"),
     (r"Starting remote training service", r"Remote training service started"),
-    (r"Initializing SSH worker", r"Worker .* initialized|Failed to recover worker"),
+    (r"Initializing SSH worker", r"Worker .* initialized|Failed to recover worker|cannot be used"),
     (r"Upload directory|Installing nni|pip install", r"\) Uploading |failed to upload|Installed nni|version mismatch"),
-    (r"\) Uploading ", r"Upload success|failed to upload"),
+    (r"\) Uploading ", r"Upload success|failed to upload|the upload of .* failed|is lost"),
 ]
 
 
@@ -93,6 +93,20 @@ def is_preparing(lines: list[str]) -> bool:
     if stamp is None or time.time() - time.mktime(time.strptime(stamp[0], "[%Y-%m-%d %H:%M:%S] ")) > PREPARING_S:
         return False
     return any(_count(begins, lines) > _count(ends, lines) for begins, ends in _PREPARING)
+
+
+def waits_for_machines(lines: list[str]) -> bool:
+    """Whether a remote machine is not there that may come (back) within PREPARING_S; the manager tries it every 10 s."""
+    last = {
+        host: line for line in lines for host in re.findall(r"\) (\S+) (?:is lost|cannot be used|has joined)\b", line)
+    }
+    away = [stamp[0] for line in last.values() if " has joined" not in line and (stamp := _STAMP.match(line))]
+    return any(time.time() - time.mktime(time.strptime(stamp, "[%Y-%m-%d %H:%M:%S] ")) < PREPARING_S for stamp in away)
+
+
+def workers_gpus(lines: list[str]) -> int:
+    """GPUs of the remote machine that has most of them, as the machines said when they joined."""
+    return max((int(count) for line in lines for count in re.findall(r"has joined with (\d+) GPUs", line)), default=0)
 
 
 def is_queued(lines: list[str]) -> bool:
@@ -186,6 +200,15 @@ _KNOWN = [
     ("memory.used_up", r"MemoryError|Cannot allocate memory|DefaultCPUAllocator: (can't|not enough)",
      "the machine's memory was used up",
      "lower the batch sizes, or run fewer experiments at once"),
+    ("remote.host_key", r"its host key is (not in|another one)",
+     "a machine's SSH host key is not the one in ~/.ssh/known_hosts, or there is none",
+     "the line names the commands; then: python -m experiments resume {id}"),
+    ("remote.packages", r"has (no NNI|NNI \S+, expected|no torch)",
+     "a machine's Python lacks a package that trials need",
+     "install requirements.txt there and name its bin folder as pythonPath; then: python -m experiments resume {id}"),
+    ("remote.lost", r"its machine was lost \d+ times",
+     "the trial's machine went away each time that it ran there: power, network, or memory used up",
+     "look at that machine's own log (journalctl -b -1); then remove it from machineList, or repair it"),
     ("remote.unreachable", r"connect ECONNREFUSED|EHOSTUNREACH|ENOTFOUND|connect ETIMEDOUT|waiting for handshake|authentication methods failed",
      "NNI's manager could not reach or log in to another machine: a worker's host, port, sshd, user or key",
      "correct trainingService.machineList (try: ssh -p PORT USER@HOST); then: python -m experiments resume {id}"),

@@ -21,7 +21,7 @@ from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment as Record
 from analysis.reading.records import Trial
 from experiments import logs
-from experiments.config import requested_gpus
+from experiments.config import is_local, requested_gpus
 from experiments.diagnose import Limits, Snapshot, Verdict, judge
 from experiments.nni import (
     Manager,
@@ -188,8 +188,10 @@ class Watcher:
         running = [trial for trial in self.record.trials if trial.state == "RUNNING"] if self.record else []
         gone = not self.manager.is_alive()
         log = logs.session_lines(folder, self._since)
-        busy = answer.status is None or self.record is None or logs.is_preparing(log) or bool(running)
+        is_preparing = logs.is_preparing(log) or logs.waits_for_machines(log)
+        busy = answer.status is None or self.record is None or is_preparing or bool(running)
         gpus = requested_gpus(self.record.config) if self.record else 0
+        there = count_gpus() if self.record is None or is_local(self.record.config) else logs.workers_gpus(log)
         return Snapshot(
             now=time.time(),
             since=self._since,
@@ -202,7 +204,7 @@ class Watcher:
             tuner_death=tuner_death(folder, self._since),
             idle_s=self._since_last("trial", busy),
             queued=logs.is_queued(log),
-            waits_for_gpu=gpus > 0 and gpus <= count_gpus(),
+            waits_for_gpu=0 < gpus <= there,
             stopped_by_hand=gone and logs.was_stopped_by_hand(log),
             cause=logs.why_manager_ended(folder, log) if gone else "",
             record=self.record,

@@ -45,6 +45,28 @@ names = {"gpus": "CUDA_VISIBLE_DEVICES", "node": "NODE_OPTIONS", "repaired": "FO
 if mode == "exit1":
     sys.exit(1)
 """
+# NVML's Python package, of a machine with one idle GPU. Each start of NNI's collector is a line in NNI_TEST_COLLECTORS.
+PYNVML = """
+import os, sys, time
+class NVMLError(Exception): pass
+class _Rates: gpu = memory = 0
+class _Memory: total = free = 1
+if any("collect_gpu_info" in word for word in sys.orig_argv):
+    with open(os.environ.get("NNI_TEST_COLLECTORS", os.devnull), "a") as file: file.write(f"{time.time()}\\n")
+def nvmlInit(): pass
+def nvmlShutdown(): pass
+def nvmlDeviceGetCount(): return 1
+def nvmlSystemGetDriverVersion(): return "1"
+def nvmlSystemGetCudaDriverVersion_v2(): return 1
+def nvmlSystemGetProcessName(pid): return "a program"
+def nvmlDeviceGetHandleByIndex(index): return index
+def nvmlDeviceGetName(device): return "a drawn GPU"
+def nvmlDeviceGetNumGpuCores(device): return 1
+def nvmlDeviceGetMemoryInfo(device): return _Memory()
+def nvmlDeviceGetUtilizationRates(device): return _Rates()
+def nvmlDeviceGetComputeRunningProcesses_v3(device): return []
+def nvmlDeviceGetGraphicsRunningProcesses_v3(device): return []
+"""
 TPE = {"name": "TPE", "classArgs": {"optimize_mode": "maximize", "seed": 1}}
 EVOLUTION = {"name": "Evolution", "classArgs": {"optimize_mode": "maximize", "population_size": 2}}
 
@@ -58,11 +80,12 @@ class Run:
         env: dict[str, str],
         config: dict[str, Any],
         nnictl: tuple[str, ...] = ("nnictl",),
+        trial: str = TRIAL,
         tuner_is_late: bool = False,
     ):
         """tuner_is_late: on purpose, so that plain NNI's end of the experiment is left as it is."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "trial.py").write_text(TRIAL)
+        (folder / "trial.py").write_text(trial)
         (folder / "experiment.yml").write_text(json.dumps({**DEFAULTS, **config}))
         self.env, self.nnictl = env, nnictl
         for attempt in range(20):  # plain NNI gives its manager 3 s to answer, and its tuner 10 s to connect

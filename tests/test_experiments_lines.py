@@ -120,12 +120,22 @@ def test_a_compound_command_does_no_harm_without_a_limit(tmp_path):
         ({"assessor": {"name": "Medianstop", "classArgs": {"start": 1}}}, {}, "error", "assessor.arguments"),
         ({"assessor": {"name": "Medianstop"}}, {}, "warning", "assessor.counts"),
         ({"sharedStorage": {"storageType": "NFS"}}, {}, "warning", "file.shared_storage"),
+        ({"trainingService": {"maxTrialNumberPerGpu": 2, "useActiveGpu": False}}, {}, "warning", "gpu.own_trials"),
+        ({"trainingService": {"machineList": [{"maxTrialNumberPerGpu": 2}]}}, {}, "warning", "gpu.own_trials"),
     ],
 )  # fmt: skip
 def test_what_a_file_asks_of_nni_in_vain_is_said(more, raw, level, key):
     assert [(finding.level, finding.key) for finding in file_findings(more, raw)] == [(level, key)]
     sound = {"trainingService": {"platform": "local"}, "tuner": {"name": "TPE"}}
     assert file_findings(sound, {"searchSpace": {}}) == []
+
+
+def test_a_list_of_training_services_is_refused_with_its_line(tmp_path):
+    (tmp_path / "space.json").write_text("{}")
+    file = tmp_path / "hybrid.yml"
+    file.write_text(YAML.replace("  platform: local\n  trialGpuNumber: 1", "  - platform: local\n  - platform: remote"))
+    with pytest.raises(ExperimentError, match=rf"{file}:17: trainingService is a list \(hybrid\)"):
+        read_experiment(file, Overrides())
 
 
 def test_check_prints_the_lines_and_exits_with_1(tmp_path):
@@ -141,7 +151,10 @@ def test_check_prints_the_lines_and_exits_with_1(tmp_path):
         assert any(words in text for text in printed), words
 
 
-def test_our_own_files_have_no_finding_about_themselves():
+def test_our_own_files_have_no_finding_about_themselves(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/id_ed25519").touch()  # NNI refuses a remote.yml whose key is not there
     for file in sorted((ROOT / "experiments").glob("*.yml")):
         assert file_findings(read_experiment(file, Overrides()).config, read_yaml(file)) == []
 

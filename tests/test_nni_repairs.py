@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import PATIENCE_S, new_port, run_module
-from fixtures_nni import DEFAULTS, EVOLUTION, TRIAL, Run, other_address
+from fixtures_nni import DEFAULTS, EVOLUTION, PYNVML, TRIAL, Run, other_address
 
 from experiments.nni import NNICTL
 from experiments.repairs import SWITCH, with_repairs
@@ -154,28 +154,6 @@ def test_nnictl_and_its_resume_still_work(repaired_env, tmp_path):
     assert len({json.loads(data)["parameter_id"] for (data,) in ids}) == 5
     assert run.recorded() == run.received()
     run.call("stop", run.id)
-
-
-PYNVML = """
-import os, sys, time
-class NVMLError(Exception): pass
-class _Rates: gpu = memory = 0
-class _Memory: total = free = 1
-if any("collect_gpu_info" in word for word in sys.orig_argv):
-    with open(os.environ["NNI_TEST_COLLECTORS"], "a") as file: file.write(f"{time.time()}\\n")
-def nvmlInit(): pass
-def nvmlShutdown(): pass
-def nvmlDeviceGetCount(): return 1
-def nvmlSystemGetDriverVersion(): return "1"
-def nvmlSystemGetCudaDriverVersion_v2(): return 1
-def nvmlDeviceGetHandleByIndex(index): return index
-def nvmlDeviceGetName(device): return "a drawn GPU"
-def nvmlDeviceGetNumGpuCores(device): return 1
-def nvmlDeviceGetMemoryInfo(device): return _Memory()
-def nvmlDeviceGetUtilizationRates(device): return _Rates()
-def nvmlDeviceGetComputeRunningProcesses_v3(device): return []
-def nvmlDeviceGetGraphicsRunningProcesses_v3(device): return []
-"""
 
 
 def _gpu_run(folder: Path, env: dict[str, str], gpus: int, **config) -> tuple[Run, Path]:

@@ -68,7 +68,8 @@ def read(name: str) -> dict:
 
 
 def test_the_experiments_are_identical_but_for_name_and_tuner():
-    files = sorted(file.name for file in (ROOT / "experiments").glob("*.yml"))
+    elsewhere = {"remote.yml", "gpus.yml"}
+    files = sorted({file.name for file in (ROOT / "experiments").glob("*.yml")} - elsewhere)
     assert {"tpe.yml", "evolution.yml", "tpe_guided.yml", "evolution_guided.yml", "random.yml"} <= set(files)
     bodies = [
         {key: value for key, value in read(name).items() if key not in ("experimentName", "tuner")} for name in files
@@ -78,6 +79,17 @@ def test_the_experiments_are_identical_but_for_name_and_tuner():
     del bodies[study]["searchSpace"]
     assert all(body == bodies[0] for body in bodies)
     assert len({read(name)["experimentName"] for name in files}) == len(files)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("remote.yml", {"nniManagerIp", "trialCommand"}), ("gpus.yml", set())], ids=["remote", "gpus"]
+)
+def test_the_experiments_on_more_gpus_are_the_reports_tpe(name, more):
+    tpe, other = read("tpe.yml"), read(name)
+    own = {"experimentName", "trialConcurrency", "trialGpuNumber", "trainingService"} | more
+    assert {key for key in tpe.keys() | other.keys() if tpe.get(key) != other.get(key)} == own
+    machines = other["trainingService"].get("machineList", [])
+    assert not any({"password", "sshPassphrase"} & machine.keys() for machine in machines)
 
 
 def test_the_pair_is_the_reports():

@@ -1,29 +1,33 @@
 // Fault: NNI serves its page, REST and channels on every address, without a password and without looking at Host and
 // Origin, and /trial-file reads any file: whoever reaches the port can run code (microsoft/nni #1542).
-// Repair: loopback only, this machine's names and the page's own origin only, files of the trial's folder only. With
-// remote machines the port is open to their addresses alone, and there only the channel that workers connect to.
+// Repair: loopback only, this machine's names and the page's own origin only, files of the trial's folder only. Remote
+// workers come through SSH (ssh.js) and reach their own channel only. NNI's reuseMode would open a second port: refused.
 'use strict';
 const HERE = `require(${JSON.stringify(__filename)})`;
-const dns = require('dns');
 const fs = require('fs');
 const path = require('path');
 
 const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1)$/;
 const OUR_NAMES = /^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/i;
-const workers = new Set(); // addresses of the machine list
-const refused = new Set(); // addresses already logged
+const channels = new Set(); // paths of the workers' channels, each known to one worker
 
 const addressOf = socket => (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
-const log = () => process.mainModule.require('common/log').getLogger('Repairs'); // not there yet when this file is loaded
+let server = null;
 
 // Why a request is refused, null where it is not.
 function fault(request) {
     const { host, origin, 'sec-fetch-site': site, 'sec-fetch-mode': mode } = request.headers;
-    const { urlPrefix } = globalThis.nni.args;
+    if (request.socket.isFromWorker) {
+        const name = request.url.replace(/\/\.websocket$/, ''); // express-ws's own ending
+        const isChannel = request.headers.upgrade && channels.has(name) && origin === undefined;
+        return isChannel ? null : 'through SSH a worker reaches its own channel only';
+    }
     if (!LOOPBACK.test(addressOf(request.socket))) {
-        const channel = `${urlPrefix ? `/${urlPrefix}` : ''}/platform/`;
-        const isWorker = request.headers.upgrade && request.url.startsWith(channel) && origin === undefined;
-        return isWorker ? null : 'from another machine only the channel of remote workers is open';
+        return 'sent by another machine';
+    }
+    const { urlPrefix } = globalThis.nni.args;
+    if (request.url.toLowerCase().startsWith(`${urlPrefix ? `/${urlPrefix}` : ''}/platform/`.toLowerCase())) {
+        return 'workers come through SSH';
     }
     if (!OUR_NAMES.test(host ?? '')) {
         return `Host ${host} is not a name of this machine's loopback`;
@@ -47,29 +51,27 @@ function guard(request, response, next) {
 const verifyClient = ({ req }, done) => done(fault(req) === null, 403);
 
 function listen(app, port) {
-    if (globalThis.nni.args.mode !== 'remote') {
-        return app.listen(port, '127.0.0.1');
-    }
-    const server = app.listen(port);
-    server.prependListener('connection', socket => {
-        const address = addressOf(socket);
-        if (LOOPBACK.test(address) || workers.has(address)) {
-            return;
-        }
-        socket.destroy();
-        if (!refused.has(address)) {
-            log().warning(`Refused ${address}: not an address of trainingService.machineList`);
-        }
-        refused.add(address);
-    });
+    server = app.listen(port, '127.0.0.1');
     return server;
 }
 
-// Let the machines of the list connect.
-async function openTo(machines) {
-    const found = await Promise.all(machines.map(({ host }) => dns.promises.lookup(host, { all: true })));
-    found.flat().forEach(({ address }) => workers.add(address));
-    log().info(`The workers' channel is open to ${[...workers].join(', ')}`);
+// A connection of a worker, which SSH brought here.
+function inject(stream) {
+    stream.isFromWorker = true;
+    for (const name of ['setTimeout', 'setNoDelay', 'setKeepAlive']) { // of a socket, which the HTTP server expects
+        stream[name] ??= () => stream;
+    }
+    server.emit('connection', stream);
+}
+
+// reuseMode and hybrid are broken in NNI 3.0, and open the next port to everyone.
+function refuseReuse({ trainingService }) {
+    if (Array.isArray(trainingService)) {
+        throw new Error('trainingService is a list (hybrid), which is broken in NNI 3.0: name one platform, local or remote');
+    }
+    if (trainingService.reuseMode) {
+        throw new Error('reuseMode is broken in NNI 3.0: remove it from trainingService');
+    }
 }
 
 // Name of a file in a trial's folder. Throws for any other one, symbolic links out of the folder among them.
@@ -91,7 +93,7 @@ const REST = 'common/globals/rest.js';
 const COMPAT = 'training_service/v3/compat.js';
 module.exports = {
     summary: 'network: loopback only, Host and Origin checked, files of the trial only',
-    guard, verifyClient, listen, openTo, insideTrial, checkTrialId,
+    channels, guard, verifyClient, listen, inject, refuseReuse, insideTrial, checkTrialId,
     edits: [
         [REST, `this.app = (0, express_1.default)();`, `this.app = (0, express_1.default)();
         this.app.use(${HERE}.guard);`],
@@ -99,9 +101,10 @@ module.exports = {
             `{ maxPayload: 4 * 1024 * 1024 * 1024, verifyClient: ${HERE}.verifyClient }`],
         ['rest_server/index.js', `this.server = app.listen(this.port);`,
             `this.server = ${HERE}.listen(app, this.port);`],
-        ['training_service/remote_v3/remote.js', `await this.server.start();`,
-            `await this.server.start();
-        await ${HERE}.openTo(this.config.machineList);`],
+        ['rest_server/core.js', `this.server = app.listen(this.port);`, // of a worker's trial keeper
+            `this.server = ${HERE}.listen(app, this.port);`],
+        ['core/nnimanager.js', `        const reuseMode = Array.isArray(`, `        ${HERE}.refuseReuse(config);
+        const reuseMode = Array.isArray(`],
         [COMPAT, `    async getTrialFile(trialJobId, fileName) {
 `, `    async getTrialFile(trialJobId, fileName) {
         ${HERE}.checkTrialId(trialJobId);

@@ -6,17 +6,20 @@ const fs = require('fs');
 const Module = require('module');
 const path = require('path');
 
-const REPAIRS = ['start', 'records', 'network', 'gpu', 'trial_end', 'tensorboard'].map(name => require(`./${name}.js`));
-const PLATFORMS = ['local', 'remote'];
+const load = name => require(`./${name}.js`);
+const REPAIRS = ['start', 'records', 'network', 'gpu', 'trial_end', 'tensorboard'].map(load);
+const OF_REMOTE = ['ssh', 'machines', 'results'].map(load);
+const PLATFORMS = { local: REPAIRS, remote: [...REPAIRS, ...OF_REMOTE] };
+const MAIN = /nni_node[\\/](common[\\/]trial_keeper[\\/])?main\.js$/; // of the manager; of a worker's trial keeper
 
 // Map of absolute file name -> repaired text. Throws where NNI is another one than the repairs were written for.
-function repairedFiles(folder) {
+function repairedFiles(folder, repairs = PLATFORMS.remote) {
     const { version } = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
     if (version !== '3.0.0') {
         throw new Error(`they are for NNI 3.0.0, this is ${version}`);
     }
     const texts = new Map();
-    for (const { edits } of REPAIRS) {
+    for (const { edits } of repairs) {
         for (const [name, from, to] of edits) {
             const file = path.join(folder, name);
             const parts = (texts.get(file) ?? fs.readFileSync(file, 'utf8')).split(from);
@@ -28,7 +31,7 @@ function repairedFiles(folder) {
     }
     const main = path.join(folder, 'main.js');
     const started = "logger.info('Start NNI manager');";
-    const say = REPAIRS.map(({ summary }) => `(0, log_1.getLogger)('Repairs').info(${JSON.stringify(summary)});`).join('\n');
+    const say = repairs.map(({ summary }) => `(0, log_1.getLogger)('Repairs').info(${JSON.stringify(summary)});`).join('\n');
     texts.set(main, fs.readFileSync(main, 'utf8').replace(started, () => started + say));
     return texts;
 }
@@ -41,14 +44,23 @@ function loadRepaired(texts) {
 }
 
 function repair(folder) {
-    // The manager's children (tuner, trials, TensorBoard) must not inherit this preload.
-    process.env.NODE_OPTIONS = (process.env.NODE_OPTIONS ?? '').replace(/ *--require "[^"]*manager_js[^"]*preload\.js"/, '');
     const mode = process.argv[process.argv.indexOf('--mode') + 1];
-    if (!PLATFORMS.includes(mode)) {
-        throw new Error(`they know the platforms ${PLATFORMS.join(' and ')}, this is ${mode}`);
+    if (!Object.hasOwn(PLATFORMS, mode)) {
+        throw new Error(`they know the platforms ${Object.keys(PLATFORMS).join(' and ')}, this is ${mode}`);
+    }
+    if (mode === 'remote') {
+        process.umask(0o077); // the database, the logs and the workers' results are this user's
+    }
+    loadRepaired(repairedFiles(folder, PLATFORMS[mode]));
+}
+
+// The keeper's exit ends its trials: all are one process group.
+function repairKeeper(folder) {
+    process.on('exit', () => process.kill(-process.pid, 'SIGKILL'));
+    for (const name of ['SSH_CLIENT', 'SSH2_CLIENT', 'SSH_CONNECTION']) {
+        delete process.env[name]; // bash reads ~/.bashrc where it sees these, and its PATH would win over pythonPath
     }
     loadRepaired(repairedFiles(folder));
-    process.env.FOOD11_NNI_REPAIRED = '1'; // for the trials: they need not wait after their result (trial_end.js)
 }
 
 function refuse(error) {
@@ -59,8 +71,13 @@ function refuse(error) {
 try {
     if (require.main === module) {
         repairedFiles(process.argv[2]);
-    } else if (process.env.FOOD11_NNI_REPAIRS !== 'off' && /nni_node[\\/]main\.js$/.test(process.argv[1] ?? '')) {
-        repair(fs.realpathSync(path.dirname(process.argv[1])));
+    } else if (process.env.FOOD11_NNI_REPAIRS !== 'off' && MAIN.test(process.argv[1] ?? '')) {
+        // What they start (tuner, trials, TensorBoard) must not inherit this preload.
+        process.env.NODE_OPTIONS = (process.env.NODE_OPTIONS ?? '').replace(/ *--require "[^"]*manager_js[^"]*preload\.js"/, '');
+        const isKeeper = MAIN.exec(process.argv[1])[1] !== undefined;
+        const folder = fs.realpathSync(path.join(path.dirname(process.argv[1]), isKeeper ? '../..' : '.'));
+        isKeeper ? repairKeeper(folder) : repair(folder);
+        process.env.FOOD11_NNI_REPAIRED = '1'; // for the trials: they need not wait after their result (trial_end.js)
     }
 } catch (error) {
     refuse(error);

@@ -31,24 +31,33 @@ async function release(service, trialId, value, logger) {
 async function submit(service, form, logger) {
     await service.startDeferred.promise;
     form.id ??= process.mainModule.require('common/utils').uniqueString(5);
-    const envId = service.environments.some(env => env.id === form.envId) ? form.envId : service.schedule();
+    const startOnOne = envIds => start(service, form, envIds, logger);
+    if (service.config.machineList) {
+        return await require('./machines.js').place(service, form, startOnOne, logger);
+    }
+    const isThere = service.environments.some(env => env.id === form.envId);
+    return await startOnOne([isThere ? form.envId : service.schedule()]);
+}
+
+// envIds: in the order in which they are tried.
+async function start(service, form, envIds, logger) {
     const submitTime = Date.now();
     let reason = 'no GPU is free for it, or no machine is there';
-    let created = null;
-    try {
-        created = envId && await service.v3.createTrial(
-            envId, service.config.trialCommand, 'trial_code', form.sequenceId, form.id);
-    } catch (error) {
-        reason = String(error);
-    }
-    if (!created) {
-        if (form.waitsFor !== reason) {
-            logger.warning(`Trial ${form.sequenceId} waits: ${reason}`);
+    for (const envId of envIds.filter(Boolean)) {
+        try {
+            const { trialCommand } = service.config;
+            if (await service.v3.createTrial(envId, trialCommand, 'trial_code', form.sequenceId, form.id)) {
+                return describe(service, form, envId, submitTime);
+            }
+        } catch (error) {
+            reason = String(error);
         }
-        form.waitsFor = reason;
-        return null;
     }
-    return describe(service, form, envId, submitTime);
+    if (form.waitsFor !== reason) {
+        logger.warning(`Trial ${form.sequenceId} waits: ${reason}`);
+    }
+    form.waitsFor = reason;
+    return null;
 }
 
 // What V3asV1.submitTrialJob returns of a trial that has started.
@@ -96,8 +105,12 @@ module.exports = {
         [MANAGER, `const trialJobDetail = await this.trainingService.submitTrialJob(form);`,
             `const trialJobDetail = await this.trainingService.submitTrialJob(form);
                     if (trialJobDetail === null) {
-                        this.waitingTrials.unshift(form);
                         this.currSubmittedTrialNum--;
+                        if (form.waitsForHome) { // for the machine with its checkpoint; others need not
+                            this.waitingTrials.push(form);
+                            continue;
+                        }
+                        this.waitingTrials.unshift(form);
                         break;
                     }`],
         [MANAGER, `this.trialJobs.set(trialJobDetail.id, Snapshot);`, `this.trialJobs.set(trialJobDetail.id, Snapshot);

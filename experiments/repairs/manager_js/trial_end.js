@@ -88,6 +88,7 @@ const COMPAT = 'training_service/v3/compat.js';
 module.exports = {
     summary: 'trial end: one usable final result, sent to the tuner before the end of its trial',
     judge, settle, commands, cancelled,
+    hasFinal: trialId => finals.has(trialId),
     dispatcher: python => [quoted(python), quoted(DISPATCHER)],
     edits: [
         [COMPAT, `            this.emitter.emit('metric', { id: trialId, data: metric });
