@@ -22,8 +22,8 @@ GONE_S = 5.0  # the manager's process is gone for so long; nnictl registers it a
 HUNG_S = 90.0  # the process is there and answers nothing
 TUNERLESS_S = 5.0  # no tuner process for so long, while NNI says RUNNING
 SETTLE_S = 5.0  # between the end of a trial and the start of the next one
-QUEUE_S = 20.0  # the manager has submitted a trial, and none runs
-REMOTE_QUEUE_S = 180.0  # the same, where the machines are reached through SSH
+NO_GPU_S = 20.0  # the manager has submitted a trial, and this machine has fewer GPUs than it requests
+QUEUE_S = 180.0  # the same, where nothing is missing: a busy machine starts slowly, and so does one behind SSH
 SILENT_S = 90.0  # no trial runs and the tuner proposes none, without a line in its log
 SPARE_S = 300.0  # for starting and ending, beyond the experiment's own limits
 NO_LIMIT_S = 7 * 24 * 3600.0  # of an experiment that sets no duration itself
@@ -140,10 +140,10 @@ def _dead_tuner(exception: str) -> Verdict:
 
 
 def _queue(look: Snapshot) -> Verdict | None:
-    queue_s = QUEUE_S if look.record is None or is_local(look.record.config) else REMOTE_QUEUE_S
+    gpus = requested_gpus(look.record.config) if look.record else 0
+    queue_s = NO_GPU_S if gpus and is_local(look.record.config) else QUEUE_S
     if look.status == "RUNNING" and look.queued and look.idle_s > queue_s and not look.waits_for_gpu:
         reason = f"a trial has been waiting for {look.idle_s:.0f} s and none can be started"
-        gpus = requested_gpus(look.record.config) if look.record else 0
         return Verdict("STUCK", reason + (f" (trialGpuNumber: {gpus})" if gpus else ""), "log/nnimanager.log")
     return None
 

@@ -55,7 +55,7 @@ def test_nothing_is_wrong_with_a_calm_experiment():
         ({"tunerless_s": 6.0}, "DEAD", "without a word"),
         ({"idle_s": 100.0}, "DEAD", "proposed nothing for 100 s"),
         ({"status": "TUNER_NO_MORE_TRIAL", "idle_s": 6.0}, "EXHAUSTED", "no more points"),
-        ({"queued": True, "idle_s": 25.0}, "STUCK", "none can be started"),
+        ({"queued": True, "idle_s": 200.0}, "STUCK", "none can be started"),
         ({"watched_s": 8 * 24 * 3600.0}, "TIMEOUT", "longer than its own limits"),
     ],
 )  # fmt: skip
@@ -70,6 +70,7 @@ def test_each_way_to_end_has_its_word_and_its_reason(changes, expected, words):
         {"status": "NO_MORE_TRIAL", "tuner_death": "KeyError: 7", "tunerless_s": 60.0},  # it is not needed any more
         {"status": "INITIALIZED", "tunerless_s": 60.0},
         {"status": "TUNER_NO_MORE_TRIAL", "idle_s": 0.0},  # its last trial runs
+        {"queued": True, "idle_s": 170.0},  # a busy machine starts its first trial slowly
         {"queued": True, "idle_s": 500.0, "waits_for_gpu": True},  # another program has the GPU
     ],
 )
@@ -87,6 +88,13 @@ def recorded(tmp_path, *trials: tuple[str, str], **config):
             written.event(10.0 * number + 9, trial, ending, number)
         (written.output(trial) / "trial.stderr").write_text(f"Traceback\n{said}\n" if said else "")
     return load_experiment(written.folder)
+
+
+def test_a_trial_for_which_there_is_no_gpu_is_not_waited_for(tmp_path):
+    record = recorded(tmp_path, trialGpuNumber=2)
+    assert state(record=record, queued=True, idle_s=25.0) == "STUCK"
+    assert state(record=record, queued=True, idle_s=25.0, waits_for_gpu=True) is None
+    assert state(record=recorded(tmp_path / "none"), queued=True, idle_s=25.0) is None
 
 
 def test_three_equal_failures_in_a_row_end_it_and_numbers_make_no_difference(tmp_path):
