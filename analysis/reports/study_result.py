@@ -16,7 +16,9 @@ from ..reading.records import Experiment, Trial, best_result, made_of
 from ..reading.replication import TEACHER, Cell, Part, StudyPlan, cells_of
 from ..reading.values import score
 from ..render.formats import ACCURACY, EPOCHS, LOSS, SECONDS, Unit
-from ..stats.paired import by_seed, holm, paired, smallest_flip_p, spread
+from ..stats.blocked import LEVEL, Contrast, contrasts, detectable, equivalence_of, pooled_sd
+from ..stats.equivalence import MARGIN
+from ..stats.paired import by_seed, holm, smallest_flip_p, spread
 from .lab_numbers import lab_gains, lab_numbers, same_classes
 
 TOP1, MACRO, TRAINING = "evaluation_top1", "evaluation_macro", "train_accuracy"
@@ -113,12 +115,15 @@ def epoch_95(trial: Trial) -> int | None:
     return next((epoch for epoch, value in enumerate(values, 1) if value >= 0.95 * values[-1]), None)
 
 
-def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | None) -> dict[str, Any]:
+def study_result(
+    plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | None, margin: float = MARGIN
+) -> dict[str, Any]:
     """The content of study.json but for the statement. Accuracies are fractions, times seconds, epochs counted from 1; what
     cannot be estimated is None.
 
     `arms` has the reference first; `teacher` is an arm of its own, with no difference: it is another network. `judged` are
-    the measures that the statement rests on, `few` what `_fewest_pairs` returns for them.
+    the measures that the statement rests on, `few` what `_fewest_pairs` returns for them. Differences of accuracy are held
+    against `margin` too, a fraction.
     """
     all_arms = [*arms, *([teacher] if teacher else [])]
     results = (best_result(cell.trial) for arm in all_arms for cell in arm.complete)
@@ -126,7 +131,9 @@ def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | 
     classes, lab = by_class(plan.study, arms), lab_numbers(plan.study)
     in_lab = bool(classes) and same_classes(lab, classes[0]["rows"])
     primary = _judged_measures(plan.study, arms)
-    rows = differences(arms, plan.study, primary)
+    compared = [key for key in BY_KEY if (plan.study, key) != ("balance", TRAINING)]  # a sampler draws other images
+    values = {key: [arm.values(key) for arm in arms] for key in compared}
+    rows = differences(values, [arm.name for arm in arms], primary, margin)
     return {
         "study": plan.study,
         "field": plan.main.field,
@@ -140,6 +147,8 @@ def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | 
         "judged": primary,
         "differences": rows,
         "few": _fewest_pairs([row for row in rows if row["measure"] in primary]),
+        "margin": margin,
+        "detectable": detectable_of(values[TOP1], len(plan.main.seeds), len(primary)),
         "curves": [band(arm, metric) for metric in ("default", "train_accuracy") for arm in all_arms],
         "prefixes": prefixes(arms[0], arms[1:]) if plan.study == "early_stopping" else [],
         "classes": classes,
@@ -209,34 +218,46 @@ def _judged_measures(study: str, arms: Sequence[StudyArm]) -> list[str]:
     return [TOP1] if same else [TOP1, MACRO]
 
 
-def differences(arms: Sequence[StudyArm], study: str, primary: Sequence[str]) -> list[dict[str, Any]]:
-    """Of every arm less the first, paired by seed, one entry per measure and arm. The intervals of a measure hold together
-    with 95 % (Bonferroni over the arms), its p values are Holm's over them; the primary measures are one family.
-
-    Of balance there is none of the training accuracy: a sampler draws other images."""
-    keys = [measure.key for measure in MEASURES if study != "balance" or measure.key != TRAINING]
-    families = [list(primary), *([key] for key in keys if key not in primary)]
-    rows = [row for family in families for row in _family(arms, family)]
-    return sorted(rows, key=lambda row: keys.index(row["measure"]))
+Values = Sequence[dict[int, float]]  # {seed: number} of each arm, the reference first
 
 
-def _family(arms: Sequence[StudyArm], keys: Sequence[str]) -> list[dict[str, Any]]:
-    """`p_adjusted` is Holm's of the t test; where there is no spread, of the exact sign-flip test."""
-    reference, others = arms[0], arms[1:]
+def differences(
+    values: dict[str, Values], names: Sequence[str], judged: Sequence[str], margin: float
+) -> list[dict[str, Any]]:
+    """Of every arm less the first, the seeds as blocks, one entry per measure and arm; `values` by measure. The intervals and
+    p values of a measure hold together (Dunnett); the judged measures share the 5 % level."""
     rows = []
-    for key, arm in itertools.product(keys, others):
-        apart = by_seed(arm.values(key), reference.values(key))
-        pairs = paired(list(apart.values()), len(others) * len(keys))
-        if pairs is not None:
-            names = {"measure": key, "arm": arm.name, "reference": reference.name, "by_seed": apart}
-            rows.append({**names, **pairs._asdict()})
-    p_values = [row["p_flip"] if row["p_t"] is None else row["p_t"] for row in rows]
-    return [row | {"p_adjusted": p} for row, p in zip(rows, holm(p_values), strict=True)]
+    for key, (reference, *others) in values.items():
+        families = len(judged) if key in judged else 1
+        for name, own, contrast in zip(names[1:], others, contrasts(reference, others, families)):
+            if contrast is not None:
+                about = {"measure": key, "arm": name, "reference": names[0], "by_seed": by_seed(own, reference)}
+                rows.append(about | _row(contrast, BY_KEY[key].unit, margin, len(others) * families))
+    return rows
 
 
-def excludes_zero(row: dict[str, Any]) -> bool:
-    """Whether the interval does; without a spread (all differences equal), whether the sign-flip test has p < 0.05."""
-    return row["p_adjusted"] < 0.05 if row["low"] is None else not row["low"] <= 0 <= row["high"]
+def _row(contrast: Contrast, unit: Unit, margin: float, comparisons: int) -> dict[str, Any]:
+    """`claims`: a difference is shown; `equivalence`: of accuracies alone, whether it is shown to be within the margin."""
+    row = contrast._asdict() | {"claims": contrast.claims, "equivalence": None}
+    if unit is not ACCURACY:
+        return row
+    small = equivalence_of(row, margin, comparisons)
+    ends = {key: None if row[key] is None else max(-1.0, min(1.0, row[key])) for key in ("low", "high")}
+    return row | ends | {"equivalence": None if small is None else small._asdict()}
+
+
+def detectable_of(values: Values, seeds: int, families: int) -> dict[str, Any]:
+    """What the plan can show in 80 % of such studies: `in_sd`, in standard deviations of a training, known before anything is
+    trained; `difference`, with the standard deviation that the trainings then had. None where it cannot be said."""
+    in_sd, sd = detectable(seeds, len(values) - 1, families), pooled_sd(values)
+    return {"in_sd": in_sd, "sd": sd, "difference": None if None in (in_sd, sd) else in_sd * sd}
+
+
+def is_shown(row: dict[str, Any]) -> bool:
+    """Whether a difference is; of an older study.json, whether the interval excludes zero."""
+    if "claims" in row:
+        return row["claims"]
+    return row["p_adjusted"] < LEVEL if row["low"] is None else not row["low"] <= 0 <= row["high"]
 
 
 def _fewest_pairs(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -31,7 +31,7 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()  # of a standard normal variable
 class Contrast(NamedTuple):
     """An arm less the reference over `n` pairs. `low` and `high` hold together with 95 % for all arms of the family, each
     alone at `level`; `p_t` is the two-sided p of this one, `p_adjusted` that of the family, `p_flip` the exact sign-flip test's.
-    `pooled`: the residual is that of all arms. What a spread of zero or fewer than 2 degrees of freedom do not allow is None."""
+    `pooled`: the residual is that of all arms. What one pair or a spread of zero do not allow is None."""
 
     n: int
     mean: float
@@ -95,16 +95,13 @@ def _contrast(differences: list[float], arms: int, families: int, pool: _Pool | 
     return alone if alone.p_adjusted > together.p_adjusted else together
 
 
-def _from_own(own, comparisons: int) -> Contrast:
-    """By the spread of its own differences; two pairs bound no mean."""
-    low, high = (own.low, own.high) if own.df > 1 else (None, None)
-    fields = own._asdict() | {"low": low, "high": high, "p_t": own.p_t}
-    return Contrast(
-        **fields, p_adjusted=min(1.0, comparisons * own.p_t), standard_error=own.sd / math.sqrt(own.n), pooled=False
-    )
+def _from_own(own: Paired, comparisons: int) -> Contrast:
+    """By the spread of its own differences."""
+    p = min(1.0, comparisons * own.p_t)
+    return Contrast(*own, p_adjusted=p, standard_error=own.sd / math.sqrt(own.n), pooled=False)
 
 
-def _from_pool(own, pool: _Pool) -> Contrast:
+def _from_pool(own: Paired, pool: _Pool) -> Contrast:
     error = pool.sd * math.sqrt(2 / own.n)
     t, half = abs(own.mean) / error, pool.critical * error
     p_t = 2 * float(stats.t.sf(t, pool.df))
@@ -120,6 +117,14 @@ def residual_sd(table: np.ndarray) -> tuple[float, int]:
     df = (seeds - 1) * (arms - 1)
     sd = math.sqrt(float((_residuals(table) ** 2).sum()) / df)
     return (sd if sd > 1e-12 else 0.0), df  # equal but for rounding
+
+
+def pooled_sd(arms: Sequence[Mapping[int, float]]) -> float | None:
+    """`residual_sd` over the seeds that all arms have; None of fewer than two."""
+    shared = sorted(set(arms[0]).intersection(*arms[1:]))
+    if len(shared) < 2 or len(arms) < 2:
+        return None
+    return residual_sd(np.array([[values[seed] for values in arms] for seed in shared]))[0]
 
 
 def _residuals(table: np.ndarray) -> np.ndarray:
@@ -185,11 +190,11 @@ def detectable(seeds: int, arms: int = 1, families: int = 1, power: float = 0.8)
     return float(optimize.brentq(excess, 0.0, 100.0)) * math.sqrt(2 / seeds)
 
 
-def equivalence_of(contrast: Contrast, margin: float, comparisons: int) -> Equivalence | None:
-    """Whether the difference is shown to be smaller than the margin; None where too few trainings say so."""
-    if contrast.standard_error is None or contrast.df < LEAST_DF:
+def equivalence_of(contrast: Mapping[str, Any], margin: float, comparisons: int) -> Equivalence | None:
+    """Whether the difference of a contrast, as a dictionary, is shown to be within the margin; None of too few trainings."""
+    if not contrast["standard_error"] or contrast["df"] < LEAST_DF:
         return None
-    return equivalence(contrast.mean, contrast.standard_error, contrast.df, margin, comparisons)
+    return equivalence(contrast["mean"], contrast["standard_error"], contrast["df"], margin, comparisons)
 
 
 def lost_pairs(own: Mapping[int, float], reference: Mapping[int, float], seeds: Sequence[int]) -> list[float] | None:
