@@ -40,7 +40,8 @@ from analysis.reading.replication import (
 )
 from analysis.render.formats import seconds_text
 from analysis.render.terminal import render
-from analysis.reports.confirmation import confirmation_result, confirmation_summary, screening, write_confirmation
+from analysis.reports.confirmation import confirmation_summary, write_confirmation
+from analysis.reports.confirmation_result import confirmation_result, screening
 from analysis.stats.equivalence import MARGIN
 from analysis.stats.paired import MOST_PAIRS
 from experiments.check import describe_trial

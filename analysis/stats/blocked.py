@@ -15,7 +15,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from .equivalence import Equivalence, equivalence
-from .paired import by_seed, paired
+from .paired import Paired, by_seed, paired
 
 LEVEL = 0.05
 LEAST_DF = 3
@@ -165,15 +165,20 @@ def coverage(value: float, arms: int, df: int) -> float:
     same by sampling, a thousand times as slowly."""
     if arms == 1:
         return 1 - 2 * float(stats.t.sf(value, df))
-    half = math.sqrt(2) * value * _spreads(df)[:, None]  # (spreads, 1)
+    spreads, weights = _spreads(df)
+    half = math.sqrt(2) * value * spreads[:, None]  # (spreads, 1)
     inside = special.ndtr(half - _NODES) - special.ndtr(-half - _NODES)  # (spreads, nodes)
-    return float((inside**arms @ _WEIGHTS).mean())
+    return float(weights @ (inside**arms @ _WEIGHTS))
 
 
 @functools.lru_cache
-def _spreads(df: int) -> np.ndarray:
-    """Equally likely values of estimated over true standard deviation, (400,)."""
-    return np.sqrt(stats.chi2.ppf((np.arange(400) + 0.5) / 400, df) / df)
+def _spreads(df: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values of estimated over true standard deviation, (300,), and the weights that they have in an integral over it."""
+    nodes, weights = np.polynomial.legendre.leggauss(300)
+    end = math.sqrt(stats.chi2.isf(1e-16, df))
+    chi = (nodes + 1) / 2 * end
+    density = weights * stats.chi.pdf(chi, df)
+    return chi / math.sqrt(df), density / density.sum()
 
 
 def detectable(seeds: int, arms: int = 1, families: int = 1, power: float = 0.8) -> float | None:
@@ -182,10 +187,11 @@ def detectable(seeds: int, arms: int = 1, families: int = 1, power: float = 0.8)
     df = (seeds - 1) * arms
     if df < LEAST_DF:
         return None
-    bounds = critical_value(arms, df, LEVEL / families) * _spreads(df)  # (spreads,)
+    spreads, weights = _spreads(df)
+    bounds = critical_value(arms, df, LEVEL / families) * spreads  # (spreads,)
 
     def excess(shift: float) -> float:
-        return float(np.mean(special.ndtr(shift - bounds) + special.ndtr(-shift - bounds))) - power
+        return float(weights @ (special.ndtr(shift - bounds) + special.ndtr(-shift - bounds))) - power
 
     return float(optimize.brentq(excess, 0.0, 100.0)) * math.sqrt(2 / seeds)
 
