@@ -8,7 +8,17 @@ from typing import Any
 
 from ..reading.replication import WEIGHTS
 from ..render.document import Statement
-from ..render.formats import CORRELATION, EPOCHS, listed, number_text, paired_text, range_text, signed_text, spread_text
+from ..render.formats import (
+    CORRELATION,
+    EPOCHS,
+    bounds_mean,
+    listed,
+    number_text,
+    paired_text,
+    range_text,
+    signed_text,
+    spread_text,
+)
 from ..stats.statement import DIFFERENCE, NO_DIFFERENCE, NOT_ESTIMABLE
 from .study_result import BY_KEY, MACRO, TOP1, TRAINING, excludes_zero
 
@@ -80,8 +90,8 @@ def _open(result: Result, rows: list[dict[str, Any]]) -> list[str]:
 
 def _undecided(result: Result, row: dict[str, Any]) -> str:
     name, unit = _difference_name(result, row), BY_KEY[row["measure"]].unit
-    if row["low"] is None:
-        return f"{name} has no interval ({signed_text(row['mean'], unit)} in all {row['n']} pairs)"
+    if not bounds_mean(row):
+        return f"{name} has no interval: {paired_text(row, None, unit)}"
     return f"{name} may be anything from {range_text((row['low'], row['high']), unit)} (n = {row['n']})"
 
 
@@ -154,7 +164,8 @@ def _stopping(result: Result) -> list[str]:
 def _negated(row: dict[str, Any]) -> dict[str, Any]:
     """The reference minus the arm."""
     low, high = (None if end is None else -end for end in (row["high"], row["low"]))
-    return {**row, "mean": -row["mean"], "low": low, "high": high}
+    by_seed = {seed: -value for seed, value in row["by_seed"].items()}
+    return {**row, "by_seed": by_seed, "mean": -row["mean"], "low": low, "high": high}
 
 
 def _length(row: dict[str, Any]) -> str:
