@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import random
@@ -14,6 +15,7 @@ from scipy import stats
 
 from analysis import calibrate
 from analysis.reading.reader import load_experiment
+from analysis.render import formats
 from analysis.stats import best_of_n, early_stopping, importance, two_sample
 from analysis.stats.early_stopping import Curve, Patience
 from analysis.stats.paired import MOST_PAIRS, holm, mean_interval, paired, seeds_needed, sign_flip_p, smallest_flip_p
@@ -363,3 +365,36 @@ def test_a_trial_that_diverged_was_not_stopped_early(tmp_path):
     told = {"received": {"lr": 0.01, "momentum": 0.9}, "effective": {"lr": 0.01, "momentum": 0.9, "epochs": 4}}
     (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
     assert early_stopping.saved(early_stopping.curves(load_experiment(recorder.folder))) == (2, 2, 0)
+
+
+def pairs_row(*differences):
+    return paired(differences)._asdict() | {"by_seed": {str(seed): value for seed, value in enumerate(differences)}}
+
+
+@pytest.mark.parametrize(
+    ("differences", "text"),
+    [
+        ((0.012,), "+1.2 points (n = 1 pair, which bounds no mean)"),
+        ((-0.01, 0.02), "+0.5 points (−1.0 and +2.0 points: two pairs bound no mean)"),
+        ((0.0, 0.0, 0.03), "+1.0 points (0.0, 0.0 and +3.0 points: three pairs bound no mean)"),
+        ((0.0, 0.0), "0.0 points in each of 2 pairs"),
+        ((0.01,) * 6, "+1.0 points in each of 6 pairs, p = 0.0312"),
+        ((0.01, 0.02, 0.03, 0.06), "+3.0 points (−0.4 to +6.4 points; p = 0.0691, n = 4)"),
+        ((-0.9, -0.9, -0.9, 0.5), "−55.0 points (−100.0 to +56.4 points; p = 0.214, n = 4)"),
+    ],
+)
+def test_few_pairs_are_shown_themselves_and_no_interval_leaves_what_is_possible(differences, text):
+    row = pairs_row(*differences)
+    assert formats.paired_text(row, row["p_flip"] if row["p_t"] is None else row["p_t"]) == text
+
+
+def test_a_residual_pooled_over_arms_bounds_the_mean_of_three_pairs():
+    row = pairs_row(0.01, 0.02, 0.03)
+    assert not formats.bounds_mean(row) and formats.bounds_mean(row | {"df": 4})
+
+
+def test_intervals_end_where_the_unit_does():
+    stopped = dataclasses.replace(formats.EPOCHS, differences=(-25, 0))  # less the full training of 25 epochs
+    assert formats.range_text((-12.3, 1.7), stopped) == "−12.3 to 0.0 epochs"
+    assert formats.range_text((-6.03, 6.32)) == "−100.0 to +100.0 points"
+    assert formats.interval_text((0.93, 1.04)) == "93.0 to 100.0 %"

@@ -14,6 +14,7 @@ from golden import golden
 
 from analysis.__main__ import main
 from analysis.render.document import Document, Row, Table
+from analysis.render.formats import pairs_text
 from analysis.render.markdown import code, render, text
 from analysis.reports.lab_numbers import Setting, by_value, settings_of, settings_sentence
 from analysis.reports.study import study_page
@@ -64,10 +65,7 @@ def test_the_lab_reports_numbers_are_beside_ours_with_n_spread_and_interval(home
     assert rows(part, "Seconds: lab report")[1] == ["−613.0 s (n = 1, no interval)"]
     assert rows(part, "Epochs run")[0] == ["6.0 ± 0.0 (n = 3)", "4.3 ± 0.6 (n = 3)"]
     row = next(row for row in result["differences"] if row["measure"] == "evaluation_top1")
-    low, high = (f"{100 * row[end]:+.1f}".replace("-", "−") for end in ("low", "high"))
-    assert rows(part, "Evaluation, top-1")[1] == [
-        f"+2.0 points ({low} to {high} points; p = {row['p_adjusted']:.3g}, n = 3)"
-    ]
+    assert rows(part, "Evaluation, top-1")[1] == [f"+2.0 points ({pairs_text(row)}: three pairs bound no mean)"]
     assert result["headline"] in part and text(result["can"]) in part and text(result["cannot"]) in part
     assert "in 3 of 3 pairs (patience 5)" in part and "The lab report counts epochs from 0" in part
 

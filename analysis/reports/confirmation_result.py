@@ -10,7 +10,7 @@ from ..reading.records import best_result, shared_photos, validation_n
 from ..reading.replication import Cell, Configuration, ConfirmationPlan
 from ..render import formats
 from ..render.document import Statement
-from ..stats.blocked import LEAST_DF, Contrast, contrasts, detectable, equivalence_of, lost_pairs
+from ..stats.blocked import Contrast, contrasts, detectable, equivalence_of, lost_pairs
 from ..stats.compare import evaluation
 from ..stats.equivalence import MARGIN
 from ..stats.paired import by_seed, paired, smallest_flip_p, spread
@@ -216,7 +216,7 @@ def _confirmation_statement(result: Result) -> Statement:
 
 
 def _verdict(pairs: dict[str, Any]) -> str:
-    if pairs["df"] < LEAST_DF:
+    if pairs["df"] < formats.FEWEST_FREEDOM:
         return NOT_ESTIMABLE
     lost = pairs["with_failures"]
     if lost is not None and (
@@ -253,7 +253,7 @@ def _evaluation(result: Result, chosen: dict[str, Any], default: dict[str, Any])
     pairs, comparisons = result["evaluation"], result["comparisons"]
     own, other = (formats.mean_text(row["evaluation"]) for row in (chosen, default))
     text = f"On the evaluation split it has {own}, the default {other}: "
-    if pairs["df"] < LEAST_DF or pairs["low"] is None:
+    if pairs["df"] < formats.FEWEST_FREEDOM or pairs["low"] is None:
         return f"{text}{formats.paired_text(pairs, pairs['p_adjusted'])}."
     method = "paired t" if comparisons == 1 else f"Dunnett's, for all {comparisons} configurations together"
     interval = f"95 % {formats.range_text((pairs['low'], pairs['high']))}, {method}, df = {pairs['df']}"
@@ -309,7 +309,7 @@ def _pooling(pairs: dict[str, Any], comparisons: int) -> list[str]:
 
 
 def _sign_flip(pairs: dict[str, Any], comparisons: int) -> list[str]:
-    if pairs["df"] < LEAST_DF:
+    if pairs["df"] < formats.FEWEST_FREEDOM:
         return []
     times = f" (times {comparisons})" if comparisons > 1 else ""
     p = f"p = {formats.p_text(pairs['p_flip_adjusted'])}{times}"

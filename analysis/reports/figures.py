@@ -11,7 +11,17 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ..reading.records import Experiment, Trial, arm_names, is_percent
-from ..render.formats import number_text, params_text, score_text, signed_text, value_text
+from ..render.formats import (
+    ACCURACY,
+    FEWEST_FREEDOM,
+    bounds_mean,
+    clipped,
+    number_text,
+    params_text,
+    score_text,
+    signed_text,
+    value_text,
+)
 from ..stats.best_of_n import BestOfK
 from ..stats.importance import Importance
 from . import series
@@ -291,7 +301,8 @@ def _parallel_axis(figure: go.Figure, place: int, axis: series.Axis, percent: bo
 
 @dataclass(frozen=True)
 class SeedRow:
-    """One line of a figure: {seed: value}, their mean, and its interval (low, high) or None. Fractions."""
+    """One line of a figure: {seed: value}, their mean, and its interval (low, high), or None where there is none or so few
+    values that it says nothing. Fractions."""
 
     label: str
     by_seed: Mapping[str, float]
@@ -301,12 +312,14 @@ class SeedRow:
 
 def accuracy_row(label: str, spread: Mapping[str, Any]) -> SeedRow:
     """Of `stats.paired.spread`."""
-    return SeedRow(label, spread["by_seed"], spread["mean"], spread["interval"])
+    interval = spread["interval"] if spread["n"] > FEWEST_FREEDOM else None
+    shown = None if interval is None else clipped(interval, ACCURACY.values)
+    return SeedRow(label, spread["by_seed"], spread["mean"], shown)
 
 
 def difference_row(label: str, pairs: Mapping[str, Any]) -> SeedRow:
-    """Of paired differences with the keys by_seed, mean, low and high."""
-    interval = None if pairs["low"] is None else (pairs["low"], pairs["high"])
+    """Of paired differences with the keys by_seed, mean, low, high, n and df."""
+    interval = clipped((pairs["low"], pairs["high"]), ACCURACY.differences) if bounds_mean(pairs) else None
     return SeedRow(label, pairs["by_seed"], pairs["mean"], interval)
 
 
@@ -357,7 +370,9 @@ def _seed_figure(rows: Sequence[SeedRow], text: Callable[[float], str]) -> go.Fi
         y=ticks,
         error_x={
             "type": "data",
+            "symmetric": False,
             "array": [row.interval[1] - row.mean if row.interval else 0.0 for row in rows],
+            "arrayminus": [row.mean - row.interval[0] if row.interval else 0.0 for row in rows],
             "thickness": 2,
             "color": COLOURS[0],
         },

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from ..reading.replication import WEIGHTS
 from ..render.document import Statement
 from ..render.formats import (
-    ACCURACY,
     CORRELATION,
     EPOCHS,
+    FEWEST_FREEDOM,
+    bounds_mean,
+    difference_text,
     listed,
     number_text,
     p_text,
@@ -21,13 +22,11 @@ from ..render.formats import (
     signed_text,
     spread_text,
 )
-from ..stats.blocked import LEAST_DF
 from ..stats.statement import DIFFERENCE, NO_DIFFERENCE, NOT_ESTIMABLE
 from .study_result import BY_KEY, MACRO, TOP1, TRAINING, is_shown
 
 Result = dict[str, Any]
 
-POINTS = replace(ACCURACY, suffix=ACCURACY.difference)  # the size of a difference of accuracies
 MEASURE_NAMES = {TOP1: "top-1 accuracy", MACRO: "macro accuracy"}
 SPLITS = {TRAINING: "training", "validation": "validation", TOP1: "evaluation"}
 _ARTICLES = {"lr": "an", "step_size": "a"}
@@ -56,7 +55,7 @@ def _judged_rows(result: Result) -> list[dict[str, Any]]:
 
 def _too_few(rows: list[dict[str, Any]]) -> bool:
     """Whether no difference could have been shown, however large: `compare` refuses so few in the same words."""
-    return all(row["df"] < LEAST_DF for row in rows)
+    return all(row["df"] < FEWEST_FREEDOM for row in rows)
 
 
 def _headline(result: Result, significant: list[dict[str, Any]]) -> str:
@@ -85,7 +84,7 @@ def _conclusion(result: Result, all_rows: list[dict[str, Any]], significant: lis
     if not significant and _too_few(all_rows):
         return (
             f"A spread estimated from {max(row['df'] for row in all_rows)} degrees of freedom is too uncertain to claim a "
-            f"difference: it takes {LEAST_DF}, which two arms have from 4 seeds on and three arms, which share it, from 3."
+            f"difference: it takes {FEWEST_FREEDOM}, which two arms have from 4 seeds on and three arms, which share it, from 3."
         )
     if not significant:
         return f"No difference in {_judged(result)} between the arms is shown (p < 0.05 for all of them together)."
@@ -96,7 +95,7 @@ def _conclusion(result: Result, all_rows: list[dict[str, Any]], significant: lis
 def _within_margin(result: Result, rows: list[dict[str, Any]]) -> list[str]:
     """Which differences are shown to be small, and of which that cannot be said."""
     judged = [row for row in rows if row["equivalence"] and not is_shown(row)]
-    margin = number_text(result["margin"], POINTS)
+    margin = difference_text(result["margin"], True)
     small = [row for row in judged if row["equivalence"]["holds"]]
     sentences = [
         f"No difference greater than {margin}: {_difference_name(result, row)} is within "
@@ -142,17 +141,15 @@ def _detectable(result: Result) -> list[str]:
     if plan["difference"] is None:
         return []
     return [
-        f"With {len(result['seeds'])} seeds per arm and the spread seen here (SD {number_text(plan['sd'], POINTS)}), 80 % of such "
-        f"studies would show a true difference of {number_text(plan['difference'], POINTS)}; smaller ones are mostly missed."
+        f"With {len(result['seeds'])} seeds per arm and the spread seen here (SD {difference_text(plan['sd'], True)}), 80 % of such "
+        f"studies would show a true difference of {difference_text(plan['difference'], True)}; smaller ones are mostly missed."
     ]
 
 
 def _undecided(result: Result, row: dict[str, Any]) -> str:
     name, unit = _difference_name(result, row), BY_KEY[row["measure"]].unit
-    if row["low"] is None and row["p_t"] is None:
-        return f"{name} has no interval ({signed_text(row['mean'], unit)} in all {row['n']} pairs)"
-    if row["low"] is None:
-        return f"{name} was {listed([signed_text(value, unit) for value in row['by_seed'].values()])}: two pairs bound no mean"
+    if not bounds_mean(row):
+        return f"{name} has no interval: {paired_text(row, None, unit)}"
     return f"{name} may be anything from {range_text((row['low'], row['high']), unit)} (n = {row['n']})"
 
 
@@ -225,7 +222,8 @@ def _stopping(result: Result) -> list[str]:
 def _negated(row: dict[str, Any]) -> dict[str, Any]:
     """The reference minus the arm."""
     low, high = (None if end is None else -end for end in (row["high"], row["low"]))
-    return {**row, "mean": -row["mean"], "low": low, "high": high}
+    by_seed = {seed: -value for seed, value in row["by_seed"].items()}
+    return {**row, "by_seed": by_seed, "mean": -row["mean"], "low": low, "high": high}
 
 
 def _length(row: dict[str, Any]) -> str:

@@ -14,13 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import optimize, special, stats
 
+from ..render.formats import FEWEST_FREEDOM
 from .equivalence import Equivalence, equivalence
 from .paired import Paired, by_seed, paired
 
 LEVEL = 0.05
-LEAST_DF = 3
-"""Degrees of freedom from which on a difference is claimed: four pairs, as `compare` needs four experiments of each; three
-arms that share their residual have them from three seeds on."""
 UNEQUAL_P = 0.10
 """Below this p of equal spreads (`equal_spread_p`) the residual is not pooled."""
 
@@ -48,9 +46,9 @@ class Contrast(NamedTuple):
 
     @property
     def claims(self) -> bool:
-        """Whether a difference is shown: p < 0.05 in the family, by at least `LEAST_DF` degrees of freedom; where all
+        """Whether a difference is shown: p < 0.05 in the family, by at least `FEWEST_FREEDOM` degrees of freedom; where all
         differences are equal, by the sign-flip test."""
-        return self.p_adjusted < LEVEL and (self.p_t is None or self.df >= LEAST_DF)
+        return self.p_adjusted < LEVEL and (self.p_t is None or self.df >= FEWEST_FREEDOM)
 
 
 def contrasts(
@@ -185,7 +183,7 @@ def detectable(seeds: int, arms: int = 1, families: int = 1, power: float = 0.8)
     """The true difference that would be shown with this power, in standard deviations of a training of one arm (what its seed
     does to all arms aside); None where so few seeds can claim nothing."""
     df = (seeds - 1) * arms
-    if df < LEAST_DF:
+    if df < FEWEST_FREEDOM:
         return None
     spreads, weights = _spreads(df)
     bounds = critical_value(arms, df, LEVEL / families) * spreads  # (spreads,)
@@ -198,7 +196,7 @@ def detectable(seeds: int, arms: int = 1, families: int = 1, power: float = 0.8)
 
 def equivalence_of(contrast: Mapping[str, Any], margin: float, comparisons: int) -> Equivalence | None:
     """Whether the difference of a contrast, as a dictionary, is shown to be within the margin; None of too few trainings."""
-    if not contrast["standard_error"] or contrast["df"] < LEAST_DF:
+    if not contrast["standard_error"] or contrast["df"] < FEWEST_FREEDOM:
         return None
     return equivalence(contrast["mean"], contrast["standard_error"], contrast["df"], margin, comparisons)
 
