@@ -10,7 +10,7 @@ from ..reading.records import best_result, shared_photos, validation_n
 from ..reading.replication import Cell, Configuration, ConfirmationPlan
 from ..render import formats
 from ..render.document import Statement
-from ..stats.blocked import Contrast, contrasts, detectable, equivalence_of, lost_pairs
+from ..stats.blocked import Contrast, contrasts, detectable, equivalence_of, is_shown_with_failures, lost_pairs
 from ..stats.compare import evaluation
 from ..stats.equivalence import MARGIN
 from ..stats.paired import by_seed, paired, smallest_flip_p, spread
@@ -162,11 +162,13 @@ def _judged(pairs: dict[str, Any], cells: list[list[Cell]], comparisons: int, ma
     """What the evaluation of the chosen configuration has more: the same with failed trainings counted against their
     configuration, whether the difference is shown to be small, and which difference so many seeds would show."""
     own, reference = (accuracies(one, "evaluation") for one in cells)
-    lost = lost_pairs(own, reference, [cell.seed for cell in cells[0]])
+    differences = lost_pairs(own, reference, [cell.seed for cell in cells[0]])
+    lost = paired(differences, comparisons) if differences else None
     small = equivalence_of(pairs, margin, comparisons)
     in_sd, error = detectable(pairs["n"], comparisons) if pairs["n"] > 1 else None, pairs["standard_error"]
     return {
-        "with_failures": None if lost is None else paired(lost, comparisons)._asdict(),
+        "with_failures": None if lost is None else lost._asdict(),
+        "claims": pairs["claims"] and is_shown_with_failures(pairs["mean"], lost),
         "equivalence": None if small is None else small._asdict(),
         "detectable": None if in_sd is None or error is None else in_sd * error * math.sqrt(pairs["n"] / 2),
     }
@@ -218,11 +220,6 @@ def _confirmation_statement(result: Result) -> Statement:
 def _verdict(pairs: dict[str, Any]) -> str:
     if pairs["df"] < formats.FEWEST_FREEDOM:
         return NOT_ESTIMABLE
-    lost = pairs["with_failures"]
-    if lost is not None and (
-        lost["low"] is None or lost["low"] <= 0 <= lost["high"] or lost["mean"] * pairs["mean"] < 0
-    ):
-        return NO_DIFFERENCE
     return DIFFERENCE if pairs["claims"] else NO_DIFFERENCE
 
 

@@ -16,9 +16,18 @@ from ..reading.records import Experiment, Trial, best_result, made_of
 from ..reading.replication import TEACHER, Cell, Part, StudyPlan, cells_of
 from ..reading.values import score
 from ..render.formats import ACCURACY, EPOCHS, LOSS, SECONDS, Unit
-from ..stats.blocked import LEVEL, Contrast, contrasts, detectable, equivalence_of, pooled_sd
+from ..stats.blocked import (
+    LEVEL,
+    Contrast,
+    contrasts,
+    detectable,
+    equivalence_of,
+    is_shown_with_failures,
+    lost_pairs,
+    pooled_sd,
+)
 from ..stats.equivalence import MARGIN
-from ..stats.paired import by_seed, holm, smallest_flip_p, spread
+from ..stats.paired import by_seed, holm, paired, smallest_flip_p, spread
 from .lab_numbers import lab_gains, lab_numbers, same_classes
 
 TOP1, MACRO, TRAINING = "evaluation_top1", "evaluation_macro", "train_accuracy"
@@ -62,6 +71,11 @@ class StudyArm:
     def complete(self) -> list[Cell]:
         """Those that the numbers are of."""
         return [cell for cell in self.cells if cell.counts]
+
+    @property
+    def failed(self) -> set[int]:
+        """Seeds whose training ended without a result."""
+        return {cell.seed for cell in self.cells if cell.state == "failed"}
 
     def values(self, key: str) -> dict[int, float]:
         """{seed: value} of the trainings that have this measure."""
@@ -134,6 +148,7 @@ def study_result(
     compared = [key for key in BY_KEY if (plan.study, key) != ("balance", TRAINING)]  # a sampler draws other images
     values = {key: [arm.values(key) for arm in arms] for key in compared}
     rows = differences(values, [arm.name for arm in arms], primary, margin)
+    _count_failures([row for row in rows if row["measure"] in primary], arms)
     return {
         "study": plan.study,
         "field": plan.main.field,
@@ -244,6 +259,19 @@ def _row(contrast: Contrast, unit: Unit, margin: float, comparisons: int) -> dic
     small = equivalence_of(row, margin, comparisons)
     ends = {key: None if row[key] is None else max(-1.0, min(1.0, row[key])) for key in ("low", "high")}
     return row | ends | {"equivalence": None if small is None else small._asdict()}
+
+
+def _count_failures(rows: Sequence[dict[str, Any]], arms: Sequence[StudyArm]) -> None:
+    """Adds `with_failures`: the same difference with each failed training counted as a loss of its arm; None where none
+    failed. A difference that is not shown with these counted is not claimed."""
+    by_name, (reference, *_) = {arm.name: arm for arm in arms}, arms
+    for row in rows:
+        arm, own = by_name[row["arm"]], by_name[row["arm"]].values(row["measure"])
+        seeds = sorted(({*own} | arm.failed) & ({*reference.values(row["measure"])} | reference.failed))
+        lost = lost_pairs(own, reference.values(row["measure"]), seeds)
+        counted = paired(lost, len(rows)) if lost else None
+        row["with_failures"] = None if counted is None else counted._asdict()
+        row["claims"] = row["claims"] and is_shown_with_failures(row["mean"], counted)
 
 
 def detectable_of(values: Values, seeds: int, families: int) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def study_statement(result: Result) -> Statement:
         return Statement(NOT_ESTIMABLE, "Nothing can be concluded.", details)
     significant = [row for row in rows if is_shown(row)]
     can = [*_own_sentences(result), _conclusion(result, rows, significant), *_within_margin(result, rows)]
-    cannot = _open(result, rows)
+    cannot = [*_failures(result, rows), *_open(result, rows)]
     word = DIFFERENCE if significant else NOT_ESTIMABLE if _too_few(rows) else NO_DIFFERENCE
     return Statement(word, _headline(result, significant), (" ".join(can), " ".join(cannot)), {"differences": rows})
 
@@ -90,6 +90,16 @@ def _conclusion(result: Result, all_rows: list[dict[str, Any]], significant: lis
         return f"No difference in {_judged(result)} between the arms is shown (p < 0.05 for all of them together)."
     rows = [f"{_difference_name(result, row)}: {_paired(row)}" for row in significant]
     return f"A difference is shown for {'; '.join(rows)}."
+
+
+def _failures(result: Result, rows: list[dict[str, Any]]) -> list[str]:
+    """Differences that are not claimed, or are, with failed trainings counted against their arm."""
+    return [
+        f"{_difference_name(result, row)} with each failed training counted as a loss of its arm, by as much as the largest "
+        f"difference seen: {paired_text(row['with_failures'] | {'by_seed': row['by_seed']}, None)}."
+        for row in rows
+        if row.get("with_failures")
+    ]
 
 
 def _within_margin(result: Result, rows: list[dict[str, Any]]) -> list[str]:

@@ -210,3 +210,10 @@ def lost_pairs(own: Mapping[int, float], reference: Mapping[int, float], seeds: 
     largest = max(abs(value) for value in apart.values())
     lost = {seed: largest * ((seed in own) - (seed in reference)) for seed in seeds if str(seed) not in apart}
     return [*apart.values(), *lost.values()]
+
+
+def is_shown_with_failures(mean: float, lost: Paired | None) -> bool:
+    """Whether a difference is still shown, and the same, with the failed trainings of `lost_pairs` counted."""
+    if lost is None:
+        return True
+    return lost.low is not None and not lost.low <= 0 <= lost.high and lost.mean * mean > 0
