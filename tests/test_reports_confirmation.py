@@ -230,7 +230,7 @@ def test_the_numbers_of_the_figures(plan, nni):
     lines = difference_rows(result)
     assert [line.label for line in lines] == ["rank 1, validation", "rank 2, validation", "rank 2, evaluation"]
     assert lines[1].by_seed == pytest.approx({"1": 0.14, "2": 0.13, "3": 0.15})
-    assert lines[1].interval is None  # three pairs bound no mean
+    assert lines[1].interval[0] == result["configurations"][1]["less_default"]["low"]  # 4 degrees of freedom
     rows, searched = accuracy_rows(result)
     assert [row.label for row in rows] == ["rank 1", "rank 2", "default"]
     assert searched == [("rank 1", 0.9), ("rank 2", 0.8)]
