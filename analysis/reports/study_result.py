@@ -171,7 +171,7 @@ def study_result(
         "teacher": _teacher_facts(arms, teacher) if plan.study == "distill" else None,
         "reported": lab,
         "reported_rank": rare_gain_most(lab_gains(lab, arms[0].value, arms[1].value)) if in_lab else None,
-        "images": _images(provenance),
+        "images": images_text(provenance),
         "trainings": [_training(arm, cell) for arm in all_arms for cell in arm.cells],
         "provenance": provenance,
     }
@@ -185,12 +185,12 @@ def _never_decays(plan: StudyPlan, arms: Sequence[StudyArm], provenance: dict[st
     return [arm.name for arm in arms if arm.value >= epochs]
 
 
-def _images(provenance: dict[str, Any]) -> str:
-    """Numbers of images of the splits, in words."""
-    kind = "generated drawings" if provenance["generated"] else "images"
-    splits = zip(provenance["images"], ("training", "validation", "evaluation"))
-    counts = ", ".join(f"{n} {split}" for n, split in splits if n is not None)
-    return f"{counts} {kind}" if any(provenance["images"]) else f"an unknown number of {kind}"
+def images_text(provenance: dict[str, Any]) -> str:
+    """Numbers of images of the splits, in words; `provenance` is that of `made_of`, or empty."""
+    kind, counts = "generated drawings" if provenance.get("generated") else "images", provenance.get("images") or []
+    splits = zip(counts, ("training", "validation", "evaluation"))
+    text = ", ".join(f"{n} {split}" for n, split in splits if n is not None)
+    return f"{text} {kind}" if text else f"an unknown number of {kind}"
 
 
 def _training(arm: StudyArm, cell: Cell) -> dict[str, Any]:
