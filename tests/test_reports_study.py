@@ -19,7 +19,8 @@ from analysis.reading.replication import known_ids, load_readable
 from analysis.render import markdown
 from analysis.reports.lab_numbers import lab_gains, lab_numbers, same_classes
 from analysis.reports.study import class_blocks, study_document, study_page
-from analysis.reports.study_result import arms_of, class_rows, epoch_95, permutation_p, rare_gain_most
+from analysis.reports.study_classes import class_rows, permutation_p, rare_gain_most
+from analysis.reports.study_result import arms_of, epoch_95
 from analysis.stats.blocked import contrasts
 from analysis.stats.paired import paired
 from data.food11 import CLASSES as FOOD11
