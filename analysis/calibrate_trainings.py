@@ -95,7 +95,12 @@ def failing(shift: float, failures: float, seeds: int, times: int, seed: int) ->
         (row,) = contrasts(default, [tuned])
         lost = lost_pairs(tuned, default, range(seeds))
         counted = paired(lost) if lost else None
-        claims.append((row is not None and row.claims, row is not None and row.claims and is_shown_with_failures(row.mean, counted)))
+        claims.append(
+            (
+                row is not None and row.claims,
+                row is not None and row.claims and is_shown_with_failures(row.mean, counted),
+            )
+        )
     return Failures(*np.mean(claims, axis=0).tolist())
 
 

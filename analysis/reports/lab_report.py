@@ -37,6 +37,7 @@ PARTS = {
     "Beyond the lab report: classes of unequal size": ("balance",),
 }
 FOOD11_SEEDS = 5
+DEMO_CACHE = "sample_cache"  # the folder's name
 QUESTIONS = {**study.TITLES, "tuners": "Which tuner finds the better hyperparameters?"}
 RECORDED = Path(__file__).parent.with_name("recorded")
 _FOLDERS = re.compile(r"(?<![\w/.:~])/(?:[^\s'\":;,/]+/)+")  # of an absolute path within a text
@@ -236,15 +237,15 @@ def _claim(name: str) -> Text:
 
 def _study_section(result: Result, folder: Path | None) -> _Section:
     """Of a study, from its study.json; `folder` has its page, and is None where only study.json was kept."""
-    name = result["study"]
-    result = result | {"reported": lab_numbers(name)}
+    name, provenance = result["study"], _with_drawings(result["provenance"])
+    result = result | {"reported": lab_numbers(name), "provenance": provenance, "images": images_text(provenance)}
     arms = [arm for arm in result["arms"] if not arm["name"].startswith("teacher ")]
     settings = settings_of(name, result["provenance"], {result["field"]: [arm["value"] for arm in arms]})
     answer = study.statement_of_study(result)
     blocks: list[Block] = [
         _claim(name),
         answer,
-        Text(f"{_on_food11(result, len(arms))} {settings_sentence(settings)}"),
+        Text(f"Trained on {result['images']}. {_on_food11(result, len(arms))} {settings_sentence(settings)}"),
         *_left_out(result, folder),
         study.arms_table(result, study.lab_cells(result)),
         Text(study.arms_caption(result)),
@@ -258,6 +259,12 @@ def _study_section(result: Result, folder: Path | None) -> _Section:
     n = f"{min(arm['n'] for arm in arms)} seeds per arm"
     p = _study_p(result)
     return _Section(blocks, answer, p, n, result["images"], settings, result["provenance"], result["experiments"])
+
+
+def _with_drawings(provenance: dict[str, Any]) -> dict[str, Any]:
+    """The same, `generated` where the cache is the demo's: trainings before 2026-11-24 do not record it."""
+    is_demo = provenance.get("generated") is None and provenance.get("cache") == DEMO_CACHE
+    return provenance | {"generated": True} if is_demo else provenance
 
 
 def _study_p(result: Result) -> float | None:
@@ -354,7 +361,7 @@ def _tuners_section(summary: Result, source: str) -> _Section:
     """Part (d), from what `compare` says of the tuners' experiments. Settings and machine are those of the first experiment's
     best trial; where the experiments differ, compare's notes say so."""
     experiments, first, comparison = summary["experiments"], summary["experiments"][0], summary["comparison"]
-    provenance, parameters = first.get("made") or {}, (first["best"] or {}).get("params") or {}
+    provenance, parameters = _with_drawings(first.get("made") or {}), (first["best"] or {}).get("params") or {}
     settings = settings_of("tuners", provenance, dict.fromkeys(parameters))
     statement, pairs = statement_of(comparison), summary.get("comparisons") or []
     blocks: list[Block] = [

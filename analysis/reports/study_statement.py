@@ -84,7 +84,7 @@ def _conclusion(result: Result, all_rows: list[dict[str, Any]], significant: lis
     if not significant and _too_few(all_rows):
         return (
             f"A spread estimated from {max(row['df'] for row in all_rows)} degrees of freedom is too uncertain to claim a "
-            f"difference: it takes {FEWEST_FREEDOM}, which two arms have from 4 seeds on and three arms, which share it, from 3."
+            f"difference: it takes {FEWEST_FREEDOM}, which two arms have from 4 seeds on, and three arms, whose residual is pooled, from 3."
         )
     if not significant:
         return f"No difference in {_judged(result)} between the arms is shown (p < 0.05 for all of them together)."
