@@ -30,7 +30,8 @@ OPEN_UP_TO = 40  # trials
 CLASSES = "The best trial of each experiment: correct / n images of the class."
 STOPPING = (
     "What each patience would have used and lost on these curves. A shorter one is an exact prefix of what ran; a longer one is "
-    "known only where every trial ran long enough. Lost: best accuracy of the whole curve less that of the prefix."
+    "known only where every trial ran long enough. Lost: best accuracy of the whole curve less that of the prefix; <: less than the standard error of a "
+    "difference of two such accuracies, so that it may be chance."
 )
 
 
@@ -56,7 +57,7 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
 
 def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The whole page; `summary` is what `stats.compare` says of these experiments."""
-    page = _Page(experiments, arm_styles(experiments, summary))
+    page = _Page(experiments, arm_styles(experiments, summary), summary["comparison"]["verdict"])
     blocks: list[Block] = [*_arms(summary, page.percent), *_experiments(page)]
     for section in (_best, _time, _curves, _best_of_k, _parallel, _importance, _over_parameter):
         blocks += section(page)
@@ -72,17 +73,18 @@ def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Docume
 
 def short_comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The statement and the table that it rests on, for a terminal."""
-    page = _Page(experiments, arm_styles(experiments, summary))
+    page = _Page(experiments, arm_styles(experiments, summary), summary["comparison"]["verdict"])
     blocks = _arms(summary, page.percent) or _experiments(page)
     return _document("", summary, [block for block in blocks if not isinstance(block, Text)])
 
 
 @dataclass(frozen=True)
 class _Page:
-    """The experiments, one column or trace each, and how they are drawn."""
+    """The experiments, one column or trace each, how they are drawn, and the verdict of their comparison."""
 
     experiments: list[Experiment]
     styles: list[Style]
+    verdict: str
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -163,8 +165,8 @@ def pair_row(pair: dict[str, Any], percent: bool) -> Row:
 def _experiments(page: _Page) -> list[Block]:
     if page.percent:
         caption = (
-            "The best trial is the one with the best validation accuracy, so this accuracy is optimistic (selection bias); its "
-            "interval covers the sampling of images only. The evaluation split was not used for any choice."
+            "The best trial is the one with the best validation accuracy, so this accuracy is optimistic (selection bias) "
+            "and has no interval. The evaluation split was not used for any choice: its interval is that of the images."
         )
     else:
         caption = "The best trial is the one with the best score, so this score is optimistic (selection bias)."
@@ -206,7 +208,7 @@ def _curves(page: _Page) -> list[Block]:
 
 def _best_of_k(page: _Page) -> list[Block]:
     title = "Expected best of k random trials"
-    scores, refusal = pooled_startup(page.experiments)
+    scores, refusal = pooled_startup(page.experiments, page.verdict)
     if refusal:
         return facts.section(title, None, f"Not shown: {refusal}. The curve holds for independent trials only.")
     curve = best_of_k(scores, page.experiments[0].optimise_mode == "maximize")
@@ -214,7 +216,8 @@ def _best_of_k(page: _Page) -> list[Block]:
     caption = (
         f"Over the {curve.n} trials of all experiments ({unscored} without a result count as worst), up to half of them; unbiased "
         "(Tang 2020). It holds because every trial here was sampled independently at random; once a tuner chooses, it does not. "
-        "The band is where 95 % of single searches of k of these trials end, not how well the mean is known."
+        f"The band is for one new search of k such trials: it ends there in {100 * curve.covers[0]:.0f} % (k = 1) to "
+        f"{100 * curve.covers[-1]:.0f} % (k = {curve.k[-1]}), as it may be better than all {curve.n} trials of these."
     )
     return facts.section(title, Figure(figures.best_of_k_figure(curve, page.percent)), caption)
 
@@ -231,7 +234,7 @@ def _parallel(page: _Page) -> list[Block]:
 
 
 def _importance(page: _Page) -> list[Block]:
-    title, estimates = "Importance of each hyperparameter", importances(page.experiments)
+    title, estimates = "Importance of each hyperparameter", importances(page.experiments, page.verdict)
     if not estimates:
         return []
     reasons = "; ".join(f"{one.name}: {one.reason}" for one in estimates if one.reason)
@@ -240,15 +243,16 @@ def _importance(page: _Page) -> list[Block]:
     if figure is None:
         return facts.section(title, None, refusal)
     values = "; ".join(
-        f"{one.name} {one.share:.2f} ({one.interval[0]:.2f} to {one.interval[1]:.2f}, p = {one.p:.2g}, n = {one.n} trials "
-        f"in {one.parts} groups)"
+        f"{one.name} {one.share:.2f} ({one.interval[0]:.2f} to {one.interval[1]:.2f}, p = {one.p_adjusted:.2g}, n = {one.n} "
+        f"trials in {one.parts} groups)"
         for one in estimates
         if one.share is not None
     )
     caption = (
         "Share of the variance of the trials' ranks that each hyperparameter explains by itself, about 0 where it has no "
-        f"effect, with its 95 % interval: {values}. Only trials sampled at random; numbers of many values are cut into thirds. "
-        f"Interactions of hyperparameters are not included. {refusal}"
+        f"effect: {values}. The intervals hold together with 95 % (Bonferroni), p is Holm's for all of them. Only trials sampled "
+        "at random, each training once; numbers of many values are cut into thirds. Interactions of hyperparameters are not "
+        f"included. {refusal}"
     )
     return facts.section(title, Figure(figure), caption.rstrip())
 
