@@ -32,7 +32,7 @@ class _Shown:
 
     records: list[Experiment]
     styles: Sequence[Style]
-    verdict: str = ""  # of one experiment none
+    _verdict = ""  # of their comparison; of one experiment none
 
     @cached_property
     def facts(self) -> pd.DataFrame:
@@ -60,7 +60,7 @@ class _Shown:
         """A row per hyperparameter: share of the variance of ranks, its interval, p, n; or the reason for none."""
         from .stats.importance import importances
 
-        return pd.DataFrame(importances(self.records, self.verdict))
+        return pd.DataFrame(importances(self.records, self._verdict))
 
     def plot_best_so_far(self) -> go.Figure:
         """Best score so far over the trials' numbers; a dot per trial, a cross for one without a result."""
@@ -94,7 +94,7 @@ class _Shown:
         from .reports import figures
         from .stats.importance import importances
 
-        estimates = importances(self.records, self.verdict)
+        estimates = importances(self.records, self._verdict)
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in estimates)
         return figures.importance_figure(estimates) or _no_figure(reasons or "no trial has hyperparameters")
 
@@ -109,7 +109,7 @@ class _Shown:
         from .reports import figures
         from .stats.best_of_n import best_of_k, pooled_startup
 
-        scores, refusal = pooled_startup(self.records, self.verdict)
+        scores, refusal = pooled_startup(self.records, self._verdict)
         if refusal:
             return _no_figure(refusal)
         curve = best_of_k(scores, self.records[0].optimise_mode == "maximize")
@@ -186,6 +186,7 @@ class Comparison(_Shown):
         self.records = [experiment.record for experiment in experiments]
         self.summary = compare(*self.records, named=named)
         self.styles = arm_styles(self.records, self.summary)
+        self._verdict = self.verdict
 
     @property
     def verdict(self) -> str:
