@@ -179,12 +179,12 @@ class Comparison(_Shown):
         self, experiments: Sequence[LoadedExperiment], group: Mapping[str, Sequence[str]] | None = None
     ) -> None:
         from .reports.comparison import arm_styles
-        from .stats.compare import compare
+        from .stats.compare import Choices, compare
 
         named = [f"{name}={','.join(ids)}" for name, ids in (group or {}).items()]
         self.experiments = list(experiments)
         self.records = [experiment.record for experiment in experiments]
-        self.summary = compare(*self.records, named=named)
+        self.summary = compare(*self.records, choices=Choices(named))
         self.styles = arm_styles(self.records, self.summary)
         self._verdict = self.verdict
 

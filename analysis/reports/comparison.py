@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,22 +18,35 @@ from ..reading.values import strict_json
 from ..render import formats, html
 from ..render.document import Block, Details, Document, Figure, Heading, Items, Row, Table, Text
 from ..stats.best_of_n import best_of_k, pooled_startup
-from ..stats.compare import evaluation
+from ..stats.compare import ALL_TRIALS, evaluation
 from ..stats.importance import importances
 from ..stats.statement import statement_of
 from . import facts, figures, series
 from .figures import Style
 
-PAIR_COLUMNS = ("Difference of means", "95 % (Welch t)", "p (exact)", "P(better), 95 %", "Verdict")
+PAIR_COLUMNS = ("Difference of means", "95 %", "p (exact)", "P(better), 95 %", "On evaluation", "Verdict")
 MOST_ROWS = 1000  # of the table of all trials
 MOST_WARNINGS = 200
 OPEN_UP_TO = 40  # trials
 CLASSES = "The best trial of each experiment: correct / n images of the class."
+HIDDEN = (
+    "The evaluation accuracies of the trials that are not the best of their experiment are not shown, so that the evaluation split "
+    "stays new to whoever chooses among them; `--show-evaluation` shows them."
+)
 STOPPING = (
     "What each patience would have used and lost on these curves. A shorter one is an exact prefix of what ran; a longer one is "
     "known only where every trial ran long enough. Lost: best accuracy of the whole curve less that of the prefix; <: less than the standard error of a "
     "difference of two such accuracies, so that it may be chance."
 )
+
+
+def earlier_summary(out: Path) -> dict[str, Any] | None:
+    """What compare wrote into this folder before; None where there is no such file, or none that can be read."""
+    try:
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return summary if isinstance(summary, dict) else None
 
 
 def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out: Path) -> Path:
@@ -64,7 +78,9 @@ def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Docume
     blocks += _table("Evaluation accuracy by class", facts.class_rows(experiments), page, CLASSES)
     blocks += _table("Early stopping", facts.stopping_rows(experiments, page.percent), page, STOPPING)
     blocks += _failures(page)
-    blocks += [Heading("All trials"), *map(_trials, experiments, page.names)]
+    shows_all = summary["evaluation_shown"] == ALL_TRIALS
+    blocks += [Heading("All trials"), *(_trials(e, name, shows_all) for e, name in zip(experiments, page.names))]
+    blocks += [] if shows_all else [_caption(HIDDEN)]
     blocks += [Heading("Warnings"), *map(_warnings, experiments, page.names, page.colours)]
     blocks += _table("Provenance", facts.provenance_rows(experiments), page)
     title = " against ".join(arm["name"] for arm in summary["arms"])
@@ -125,7 +141,8 @@ def _arms(summary: dict[str, Any], percent: bool) -> list[Block]:
         Heading("Arm against arm"),
         Table(PAIR_COLUMNS, tuple(pairs)),
         _caption(
-            "The verdict rests on p, which is multiplied by the number of pairs. The intervals are for each pair alone."
+            "The verdict rests on p, which is multiplied by the number of pairs of arms, and on the evaluation of the same networks, "
+            "which must confirm it. The differences are of the mean bests; the intervals are for each pair alone."
         ),
     ]
 
@@ -143,22 +160,44 @@ def _arm_rows(arms: list[dict[str, Any]], percent: bool) -> tuple[Row, ...]:
         row("Best of each", lambda arm: ", ".join(formats.score_text(best, percent) for best in arm["bests"])),
         row("Mean of the bests", lambda arm: formats.score_text(arm["mean"], percent)),
         row("Their standard deviation", lambda arm: _deviation(arm, percent)),
+        *_evaluation_row(arms),
         row("Chosen by the tuner", lambda arm: f"{formats.optional(arm['chosen_by_tuner'])} of {arm['trials']} trials"),
     )
 
 
+def _evaluation_row(arms: list[dict[str, Any]]) -> list[Row]:
+    """The networks of the bests on the evaluation split; nothing where none was evaluated there."""
+    accuracies = [arm["evaluations"] for arm in arms]
+    if all(accuracy is None for own in accuracies for accuracy in own):
+        return []
+    cells = (", ".join(formats.score_text(accuracy, True) for accuracy in own) for own in accuracies)
+    return [Row("Their networks' evaluation accuracy", tuple(cells))]
+
+
 def _deviation(arm: dict[str, Any], percent: bool) -> str:
     n = len(arm["bests"])
+    if None in arm["bests"]:
+        return f"none, {arm['bests'].count(None)} of n = {n} without a result"
     return f"none of n = {n}" if arm["sd"] is None else f"{formats.difference_text(arm['sd'], percent)} (n = {n})"
 
 
 def pair_row(pair: dict[str, Any], percent: bool) -> Row:
     unit, chance = formats.unit_of(percent), pair.get("probability_of_improvement")
-    better = formats.NONE
-    if chance is not None:
-        better = f"{chance:.2f} ({' to '.join(f'{end:.2f}' for end in pair['probability_interval'])})"
+    better = formats.NONE if chance is None else f"{chance:.2f}"
+    if chance is not None and pair["probability_interval"]:
+        better += f" ({' to '.join(f'{end:.2f}' for end in pair['probability_interval'])})"
+    evaluation = pair.get("evaluation") or {"difference": None, "interval": None}
+    ends = f" ({formats.range_text(evaluation['interval'])})" if evaluation["interval"] else ""
+    on_evaluation = formats.signed_text(evaluation["difference"]) + ends
     difference, interval = formats.signed_text(pair["difference"], unit), formats.range_text(pair["interval"], unit)
-    cells = (difference, interval, formats.p_text(pair["p_value"]), better, pair["verdict"].replace("_", " "))
+    cells = (
+        difference,
+        interval,
+        formats.p_text(pair["p_value"]),
+        better,
+        on_evaluation,
+        pair["verdict"].replace("_", " "),
+    )
     return Row(f"{pair['arms'][1]} less {pair['arms'][0]}", cells)
 
 
@@ -280,7 +319,7 @@ def _failures(page: _Page) -> list[Block]:
     return table or [Heading("Failures"), _caption("No trial ended without success.")]
 
 
-def _trials(experiment: Experiment, name: str) -> Details:
+def _trials(experiment: Experiment, name: str, shows_evaluation: bool) -> Details:
     percent, total = is_percent([experiment]), len(experiment.trials)
     parameters = list(dict.fromkeys(name for trial in experiment.trials for name in trial.parameters))
     rows = []
@@ -291,14 +330,16 @@ def _trials(experiment: Experiment, name: str) -> Details:
             trial.trial_id,
             trial.state.lower().replace("_", " "),
             formats.score_text(trial.score, percent),
-            formats.score_text(accuracy["top1"] if accuracy else None, True),
+            *([formats.score_text(accuracy["top1"] if accuracy else None, True)] if shows_evaluation else []),
             formats.NONE if trial.duration_s is None else f"{trial.duration_s:.1f}",
             origin,
         ]
         values = [formats.value_text(trial.parameters.get(key, formats.NONE)) for key in parameters]
         mark = "best" if trial is experiment.best else "lost" if trial.score is None else ""
         rows.append(Row("", (*cells, *values), mark))
-    head = ("No.", "Id", "State", "Accuracy" if percent else "Score", "Evaluation", "Seconds", "Chosen by", *parameters)
+    evaluation_head = ["Evaluation"] if shows_evaluation else []
+    score_head = "Validation accuracy" if percent else "Score"
+    head = ("No.", "Id", "State", score_head, *evaluation_head, "Seconds", "Chosen by", *parameters)
     more = f", the first {MOST_ROWS} here, all of them in trials.csv" if total > MOST_ROWS else ""
     return Details(f"{name}: {total} trials{more}", (Table(head, tuple(rows)),), total <= OPEN_UP_TO)
 

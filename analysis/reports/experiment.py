@@ -19,7 +19,8 @@ from ..reading.values import score, strict_json
 from ..render import formats
 from ..render.document import Block, Document, Heading, Items, Row, Table, Text
 from ..stats.best_of_n import optimism_of
-from ..stats.compare import evaluation, notes_between
+from ..stats.comparable import notes_between
+from ..stats.compare import evaluation
 from ..stats.two_sample import wilson
 from . import facts, series
 
