@@ -69,6 +69,8 @@ def _add_reports(command: Callable[..., Any]) -> None:
     add = command("study", run_study, "the page of a study that python -m experiments ran")
     add("name", metavar="NAME", help="such as early_stopping; python -m experiments study --help lists them")
     add("--out", type=Path, metavar="DIR", help="the study's folder; default: runs/studies/NAME")
+    margin = "difference of accuracy that is negligible, in points (default: 1)"
+    add("--margin", type=float, default=1.0, metavar="POINTS", help=margin)
 
     add = command("report", run_report, "the lab report's four parts on one page, its numbers beside ours")
     studies = Path("runs/studies")
@@ -124,7 +126,7 @@ def run_compare(options: argparse.Namespace) -> None:
 def run_study(options: argparse.Namespace) -> None:
     from .reports.study import print_study
 
-    print_study(options.name, options.out)
+    print_study(options.name, options.out, options.margin / 100)
 
 
 def run_report(options: argparse.Namespace) -> None:

@@ -291,7 +291,7 @@ def test_generated_demo_output(recorded_comparison):
 # --- the keys of the files ---
 
 REFERENCE = PAGES["docs/reference.md"]
-SHARED = ("Provenance", "Measure", "Paired difference", "Split score", "Comparison")
+SHARED = ("Provenance", "Measure", "Paired difference", "Equivalence", "Split score", "Comparison")
 FILES = ("manifest.json", "result.json", "summary.json", "study.json", "confirm.json")
 Key = tuple[str, ...]
 
