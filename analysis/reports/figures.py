@@ -156,11 +156,11 @@ def parameter_figure(experiments: list[Experiment], parameter: str, styles: Sequ
 
 
 def best_of_k_figure(curve: BestOfK, percent: bool) -> go.Figure:
-    """Expected best of k random trials, and the band where 95 % of such searches end."""
+    """Expected best of k random trials, and the band for a new search of k."""
     figure = empty_figure()
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     figure.add_scatter(x=curve.k, y=curve.low, showlegend=False, **edge)
-    band = {"fill": "tonexty", "fillcolor": GREY.format(0.25), "name": "95 % of such searches"}
+    band = {"fill": "tonexty", "fillcolor": GREY.format(0.25), "name": "one new search"}
     figure.add_scatter(x=curve.k, y=curve.high, **band, **edge)
     line = {"mode": "lines+markers", "marker": {"size": 5}, "line": {"color": COLOURS[0]}, "name": "expected best"}
     figure.add_scatter(x=curve.k, y=curve.mean, **line)
@@ -197,16 +197,17 @@ def importance_figure(importances: Sequence[Importance]) -> go.Figure | None:
     if not estimates:
         return None
     figure = empty_figure()
-    x = [max(0.0, one.share) for one in estimates]
-    above = [max(0.0, one.interval[1] - value) for one, value in zip(estimates, x)]
-    below = [max(0.0, value - one.interval[0]) for one, value in zip(estimates, x)]
+    above = [one.interval[1] - one.share for one in estimates]
+    below = [one.share - one.interval[0] for one in estimates]
     figure.add_scatter(
-        x=x,
+        x=[one.share for one in estimates],
         y=[escape(one.name) for one in estimates],
         error_x={"type": "data", "symmetric": False, "array": above, "arrayminus": below},
         mode="markers",
         marker={"color": COLOURS[0], "size": 10},
-        hovertext=[f"{escape(one.name)}: {value_text(one.share)}, p = {one.p:.3g}, n = {one.n}" for one in estimates],
+        hovertext=[
+            f"{escape(one.name)}: {value_text(one.share)}, p = {one.p_adjusted:.3g}, n = {one.n}" for one in estimates
+        ],
         hoverinfo="text",
         showlegend=False,
     )

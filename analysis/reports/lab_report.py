@@ -371,9 +371,6 @@ def _tuners_section(summary: Result, source: str) -> _Section:
         *([Items(tuple(comparison["notes"]))] if comparison["notes"] else []),
         Text(settings_sentence(settings)),
         _tuners_table(experiments),
-        Text(
-            "Wilson's interval is that of the images alone: it includes neither the choice of the best nor another run."
-        ),
         *_repeats_table(summary.get("arms") or []),
         Items(tuple(lab_numbers("tuners")["notes"]), "On the lab report's text:"),
         Text(f"Source: {source}."),
@@ -400,18 +397,18 @@ def _tuners_table(experiments: list[dict[str, Any]]) -> Table:
         rows.append(
             (experiment["name"] or experiment["id"], [*cells, formats.seconds_text(experiment["wall_seconds"])])
         )
-    columns = ["Tuner", "Trials with a result", "Chosen by the tuner", "Best on validation, its 95 % interval"]
+    columns = ["Tuner", "Trials with a result", "Chosen by the tuner", "Best on validation"]
     return rows_table([*columns, "Evaluation of its weights", "Wall clock"], rows, "Experiment")
 
 
 def _best(best: dict[str, Any] | None) -> tuple[str, str]:
-    """Validation accuracy with its interval and images, evaluation accuracy with its images."""
+    """Validation and evaluation accuracy with their images. The first has no interval: it was chosen as the best."""
     if best is None:
         return formats.NONE, formats.NONE
     n, evaluation = best["validation_n"], best["evaluation"]
     validation = formats.score_text(best["val_accuracy"], n is not None)
     if n is not None:
-        validation += f" ({formats.interval_text(best['validation_interval'])}, n = {n})"
+        validation += f" (n = {n})"
     return (
         validation,
         formats.NONE

@@ -11,14 +11,12 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
 
 Z_95 = 1.959963984540054
-FEWEST = 4
-"""Repeats per arm below which the exact test cannot reach p < 0.05 (`repeats_needed`)."""
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, tuple[float, float]]:
@@ -29,14 +27,25 @@ def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, tuple
     difference = float(np.mean(second) - np.mean(first))
     if np.var(first) + np.var(second) == 0:
         return difference, (difference, difference)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of one constant arm, which is no reason to worry here
-        low, high = stats.ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
+    low, high = _welch_test(first, second).confidence_interval(0.95)
     return difference, (float(low), float(high))
 
 
-def mann_whitney_p(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p of the exact Mann-Whitney test (1947, Ann. Math. Stat. 18, 50-60), exact with ties too.
+def welch_scale(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """Standard error of the difference of means and Welch's degrees of freedom; both arms have two or more, and not all equal."""
+    parts = [np.var(arm, ddof=1) / len(arm) for arm in (first, second)]
+    return math.sqrt(sum(parts)), float(_welch_test(first, second).df)
+
+
+def _welch_test(first: Sequence[float], second: Sequence[float]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of one constant arm, which is no reason to worry here
+        return stats.ttest_ind(second, first, equal_var=False)
+
+
+def mann_whitney_p(first: Sequence[float], second: Sequence[float], alternative: str = "two-sided") -> float:
+    """p of the exact Mann-Whitney test (1947, Ann. Math. Stat. 18, 50-60), exact with ties too; `alternative` as in scipy:
+    "greater" is that `second` is.
 
     All permutations of the labels over the mid-ranks are counted by their rank sum: the share at least as far from the
     middle as observed. Without ties it is scipy's `mannwhitneyu(method="exact")`, which is not exact with ties;
@@ -50,20 +59,26 @@ def mann_whitney_p(first: Sequence[float], second: Sequence[float]) -> float:
             for value, count in counts[taken - 1].items():
                 counts[taken][value + rank] += count
     middle = total * size  # times the number of all, to stay whole
-    observed = abs(sum(ranks[:size]) * len(ranks) - middle)
-    far = sum(count for value, count in counts[size].items() if abs(value * len(ranks) - middle) >= observed)
+
+    def distance(rank_sum: int) -> int:
+        """From the middle; towards `alternative` if there is a direction: a low rank sum of `first` is a high one of `second`."""
+        apart = rank_sum * len(ranks) - middle
+        return {"two-sided": abs(apart), "greater": -apart, "less": apart}[alternative]
+
+    observed = distance(sum(ranks[:size]))
+    far = sum(count for value, count in counts[size].items() if distance(value) >= observed)
     return far / math.comb(len(ranks), size)
 
 
-def smallest_p(repeats: int) -> float:
-    """Smallest two-sided p of the exact Mann-Whitney test with `repeats` experiments per arm: 2 / C(2k, k)."""
-    return min(1.0, 2 / math.comb(2 * repeats, repeats))
+def smallest_p(n_first: int, n_second: int) -> float:
+    """Smallest two-sided p of the exact Mann-Whitney test: 2 / C(m + n, m)."""
+    return min(1.0, 2 / math.comb(n_first + n_second, n_first))
 
 
 def repeats_needed(level: float = 0.05) -> int:
     """Fewest experiments per arm with which a difference could be shown at all; 4 at the 5 % level."""
     repeats = 1
-    while smallest_p(repeats) >= level:
+    while smallest_p(repeats, repeats) > level:
         repeats += 1
     return repeats
 
@@ -72,6 +87,12 @@ def probability_of_improvement(first: Sequence[float], second: Sequence[float], 
     """P(second better than first) over all pairs, ties half (Bouthillier et al. 2021, arXiv 2103.03098)."""
     differences = np.subtract.outer(second, first) * (1 if maximise else -1)
     return float(np.mean(np.where(differences == 0, 0.5, differences > 0)))
+
+
+def direction(probability: float | None) -> int:
+    """1 where the second arm is better more often than not, -1 where the first is, 0 where neither: what the rank test is about,
+    while the means may differ the other way."""
+    return 0 if probability is None else (probability > 0.5) - (probability < 0.5)
 
 
 def improvement_interval(probability: float, n_first: int, n_second: int) -> tuple[float, float]:
