@@ -167,7 +167,7 @@ def _apart(arms: tuple[Arm, Arm], numbers: dict[str, Any], percent: bool) -> str
     difference = numbers["difference"]
     if difference is None:
         lost = [f"{arm.bests.count(None)} of the {sizes[k]}" for k, arm in enumerate(arms) if None in arm.bests]
-        return f"{listed(lost).capitalize()} ended without a result: they are ranked last, and no means are given."
+        return f"{listed(lost)} ended without a result: they are ranked last, and no means are given."
     means = [score_text(statistics.fmean(arm.bests), percent) for arm in arms]
     text = f"Over {' and '.join(sizes)}, the mean best {_measure(percent)} of {arms[1].name} ({means[1]}) is "
     if difference == 0:
