@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -53,21 +52,18 @@ def mann_whitney_p(first: Sequence[float], second: Sequence[float], alternative:
     """
     ranks = [round(2 * rank) for rank in stats.rankdata([*first, *second])]  # doubled mid-ranks are whole
     size, total = len(first), sum(ranks)
-    counts: list[Counter[int]] = [Counter({0: 1})] + [Counter() for _ in range(size)]  # by size, sum -> permutations
-    for n_seen, rank in enumerate(ranks, start=1):
-        for taken in range(min(n_seen, size), 0, -1):
-            for value, count in counts[taken - 1].items():
-                counts[taken][value + rank] += count
-    middle = total * size  # times the number of all, to stay whole
-
-    def distance(rank_sum: int) -> int:
-        """From the middle; towards `alternative` if there is a direction: a low rank sum of `first` is a high one of `second`."""
-        apart = rank_sum * len(ranks) - middle
-        return {"two-sided": abs(apart), "greater": -apart, "less": apart}[alternative]
-
-    observed = distance(sum(ranks[:size]))
-    far = sum(count for value, count in counts[size].items() if distance(value) >= observed)
-    return far / math.comb(len(ranks), size)
+    counts = np.zeros(
+        (size + 1, total + 1)
+    )  # permutations by number of ranks in `first` and their sum; exact up to 2^53
+    counts[0, 0] = 1
+    for rank in ranks:
+        counts[1:, rank:] += counts[:-1, : total + 1 - rank].copy()
+    apart = np.arange(total + 1) * len(ranks) - total * size  # from the middle, times the number of all to stay whole
+    towards = {"two-sided": np.abs(apart), "greater": -apart, "less": apart}[
+        alternative
+    ]  # a low sum of `first` is "greater"
+    far = counts[size][towards >= towards[sum(ranks[:size])]].sum()
+    return float(far / math.comb(len(ranks), size))
 
 
 def smallest_p(n_first: int, n_second: int) -> float:
