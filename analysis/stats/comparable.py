@@ -247,7 +247,8 @@ def sharing(first: Arm, second: Arm) -> Sharing:
         return Sharing(
             common,
             fault="some experiments of one arm begin with the random trials of some of the other, so that neither the test of "
-            "independent experiments nor that of pairs holds; give repeat k of each arm the same initial_seed, and no others",
+            "independent experiments nor that of pairs holds; give each experiment a tuner seed of its own, and repeat k of each arm the same "
+            "initial_seed or all experiments one",
         )
     return Sharing(common, tuple((i, j - n_first) for i, j in excess))
 
