@@ -83,12 +83,14 @@ def test_wilson_equals_scipy(correct, n):
 @pytest.mark.parametrize("repeats", [2, 3, 4, 5])
 def test_the_smallest_p_equals_scipy(repeats):
     low, high = list(range(repeats)), list(range(10, 10 + repeats))
-    assert two_sample.smallest_p(repeats) == pytest.approx(stats.mannwhitneyu(low, high, method="exact").pvalue)
+    assert two_sample.smallest_p(repeats, repeats) == pytest.approx(
+        stats.mannwhitneyu(low, high, method="exact").pvalue
+    )
 
 
 def test_four_repeats_are_the_fewest():
     assert two_sample.repeats_needed() == 4
-    assert two_sample.smallest_p(4) == pytest.approx(2 / 70)
+    assert two_sample.smallest_p(4, 4) == pytest.approx(2 / 70)
 
 
 @pytest.mark.parametrize("seed", range(6))
