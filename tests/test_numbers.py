@@ -60,7 +60,7 @@ def repeats(home: Path) -> dict[str, Any]:
     folders = []
     for tuner, (arguments, bests) in arms.items():
         for k, best in enumerate(bests):
-            told = {"optimize_mode": "maximize", "seed": k} | arguments
+            told = {"optimize_mode": "maximize", "seed": len(folders)} | arguments
             folders.append(made(home, f"{tuner[:3].lower()}{k:05d}", told, tuner, best - 0.1, best, None, best - 0.05))
     return comparison(home, *folders)
 
@@ -151,7 +151,10 @@ SCENARIOS: dict[str, Callable[[Path], dict[str, Any]]] = {
 def made(home: Path, name: str, arguments: dict[str, Any], tuner: str, *scores: float | None) -> str:
     recorder = Recorder(home, name, tuner={"name": tuner, "classArgs": arguments}, experimentName=name)
     for n, score in enumerate(scores):
-        lr, epochs = 0.001 + 0.004 * ((3 * n) % 11), [score and score - 0.2 + 0.05 * e for e in range(4)]
+        lr, epochs = (
+            0.001 + 0.004 * ((3 * n) % 11) + 1e-6 * int(name[3:]) + 1e-7 * ord(name[0]),
+            [score and score - 0.2 + 0.05 * e for e in range(4)],
+        )
         result = None if score is None else final(score)
         told = {"lr": lr, "momentum": (0.1, 0.9)[n % 2]}
         trial = recorder.trial(n, result, *(epochs if score else ()), state="SUCCEEDED" if score else "FAILED", **told)

@@ -247,7 +247,8 @@ def sharing(first: Arm, second: Arm) -> Sharing:
         return Sharing(
             common,
             fault="some experiments of one arm begin with the random trials of some of the other, so that neither the test of "
-            "independent experiments nor that of pairs holds; give repeat k of each arm the same initial_seed, and no others",
+            "independent experiments nor that of pairs holds; give each experiment a tuner seed of its own, and repeat k of each arm the same "
+            "initial_seed or all experiments one",
         )
     return Sharing(common, tuple((i, j - n_first) for i, j in excess))
 
@@ -295,21 +296,18 @@ def sharing_notes(first: Arm, second: Arm, shared: Sharing) -> list[str]:
     experiments = [*first.experiments, *second.experiments]
     designed = min(startup.shared_trials(a.design, b.design) for a, b in combinations(experiments, 2))
     n = max(designed, shared.common)
-    share = f"the arms share their first {n} trials by design and are not independent: "
     if shared.pairs:
-        pairs = max(
-            startup.shared_trials(first.experiments[i].design, second.experiments[j].design) for i, j in shared.pairs
-        )
-        return [
-            f"experiment k of each arm begin with the same trials ({pairs} by design), so they are compared in pairs"
-            if pairs
-            else "experiment k of each arm begin with the same random trials, so they are compared in pairs"
-        ]
+        starts = [(first.experiments[i].design, second.experiments[j].design) for i, j in shared.pairs]
+        by_design = max(startup.shared_trials(*pair) for pair in starts)
+        which = f"the same trials ({by_design} by design)" if by_design else "the same random trials"
+        return [f"experiment k of each arm begin with {which}, so they are compared in pairs"]
     if not n:
         return []
+    trials = "trial" if n == 1 else f"{n} trials"
+    share = f"the arms share their first {trials} by design and are not independent: "
     if len(experiments) == 2:
         return [f"{share}the band permutes shared trials too and is rather too wide"]
-    return [f"{share}the test holds, for these first trials alone"]
+    return [f"{share}the test holds, for {'this first trial' if n == 1 else 'these first trials'} alone"]
 
 
 def seed_notes(first: Arm, second: Arm) -> list[str]:

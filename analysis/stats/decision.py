@@ -67,7 +67,8 @@ def decide(first: Sequence[Bests], second: Sequence[Bests], question: Question) 
     numbers |= {"smallest_p": reachable, "evaluation": _evaluation(first, second, question)}
     if reachable > question.level:
         needed = _repeats_needed(question)
-        return numbers | {"p_value": None, "equivalence": None, "verdict": NOT_ESTIMABLE, "repeats_needed": needed}
+        missing = {"interval": None, "p_value": None, "equivalence": None}
+        return numbers | missing | {"verdict": NOT_ESTIMABLE, "repeats_needed": needed}
     numbers |= _improvement(first[0], second[0], question)
     numbers["p_value"] = min(1.0, question.tests * _p_value(first[0], second[0], question, "two-sided"))
     numbers["p_method"] = PAIRED_P_METHOD if question.paired else P_METHOD

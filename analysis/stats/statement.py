@@ -167,7 +167,7 @@ def _apart(arms: tuple[Arm, Arm], numbers: dict[str, Any], percent: bool) -> str
     difference = numbers["difference"]
     if difference is None:
         lost = [f"{arm.bests.count(None)} of the {sizes[k]}" for k, arm in enumerate(arms) if None in arm.bests]
-        return f"{listed(lost).capitalize()} ended without a result: they are ranked last, and no means are given."
+        return f"{listed(lost)} ended without a result: they are ranked last, and no means are given."
     means = [score_text(statistics.fmean(arm.bests), percent) for arm in arms]
     text = f"Over {' and '.join(sizes)}, the mean best {_measure(percent)} of {arms[1].name} ({means[1]}) is "
     if difference == 0:
@@ -279,21 +279,21 @@ def _equivalence(numbers: dict[str, Any], percent: bool) -> list[str]:
     result = numbers["equivalence"]
     if result is None or numbers["verdict"] != NO_DIFFERENCE:
         return []
-    unit, margin = (
-        unit_of(percent),
-        f"{100 * result['margin']:g} point{'s' * (result['margin'] != 0.01)}" if percent else f"{result['margin']:g}",
-    )
+    unit = unit_of(percent)
+    margin = f"{unit.factor * result['margin']:g}" + (f" point{'s' * (result['margin'] != 0.01)}" if percent else "")
     ends = [f"{range_text(result['interval'], unit)}{' on validation' if percent else ''}"]
     ends += [f"{range_text(result['evaluation_interval'])} on evaluation"] if result["evaluation_interval"] else []
-    level = f"{100 - 10 / numbers['tests']:.3g} %"
-    intervals = f"the {level} interval{'s' * (len(ends) > 1)} of the difference of means, {listed(ends)},"
+    many, level = "s" * (len(ends) > 1), f"{100 - 10 / numbers['tests']:.3g} %"
+    intervals = f"the {level} interval{many} of the difference of means, {listed(ends)},"
     if result["holds"]:
-        verb = "lie" if len(ends) > 1 else "lies"
+        verb = "lie" if many else "lies"
         return [
-            f"No difference greater than {margin}: {intervals} {verb} within it (two one-sided tests at the 5 % level)."
+            f"No difference greater than {margin}: {intervals} {verb} within {margin} of zero (two one-sided tests at the 5 % level)."
         ]
-    verb = "do not both lie" if len(ends) > 1 else "does not lie"
-    return [f"Not enough data to say that no difference is greater than {margin}: {intervals} {verb} within it."]
+    verb = "do not both lie" if many else "does not lie"
+    return [
+        f"Not enough data to say that no difference is greater than {margin}: {intervals} {verb} within {margin} of zero."
+    ]
 
 
 def _headline(arms: tuple[Arm, Arm], numbers: dict[str, Any], experiments: list[Experiment]) -> str:
