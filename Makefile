@@ -5,7 +5,7 @@ PAIR := experiments/tpe.yml experiments/evolution.yml
 
 # The studies at the demo's scale. WEIGHTS=FILE stands in for ImageNet's, which the pretrained study would download.
 STUDIES := early_stopping learning_rate step_size balance distill pretrained
-SEEDS := 3
+SEEDS := 4
 WEIGHTS :=
 
 # Files side by side; those that start NNI one after the other in a process of their own (tests/conftest.py).
@@ -24,7 +24,7 @@ demo: .venv/ready  ## two real NNI experiments of 15 trials each on a generated 
 	  code=$$?; cat runs/demo/experiments.txt; exit $$code
 	$(BIN)/python -m analysis compare $$(awk '/^experiment / {print $$3}' runs/demo/experiments.txt) --out runs/demo
 
-studies: .venv/ready  ## all six studies on the generated sample, 3 seeds each, then make report; run it again to continue
+studies: .venv/ready  ## all six studies on the generated sample, 4 seeds each, then make report; run it again to continue
 	$(BIN)/python -m data sample data/sample_photos
 	$(BIN)/python -m data prepare data/sample_photos --cache data/sample_cache --image-px 96
 	$(BIN)/python -m experiments study $(STUDIES) --demo --seeds $(SEEDS) $(if $(WEIGHTS),--weights $(WEIGHTS))

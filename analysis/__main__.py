@@ -59,10 +59,18 @@ def _add_reports(command: Callable[..., Any]) -> None:
     )
     add("--group", action="append", default=[], metavar="NAME=ID,ID", help=group)
     add("--out", type=Path, required=True, metavar="DIR", help="folder for report.html, summary.json and trials.csv")
+    margin = "difference that does not matter, in points of accuracy (default: 1) or in units of another score"
+    add("--margin", type=float, metavar="POINTS", help=margin)
+    handicap = "compare arms with unequal budgets all the same; the page states the handicap"
+    add("--handicap", action="store_true", help=handicap)
+    shown = "show the evaluation accuracy of every trial, not of each experiment's best alone; summary.json records it"
+    add("--show-evaluation", action="store_true", help=shown)
 
     add = command("study", run_study, "the page of a study that python -m experiments ran")
     add("name", metavar="NAME", help="such as early_stopping; python -m experiments study --help lists them")
     add("--out", type=Path, metavar="DIR", help="the study's folder; default: runs/studies/NAME")
+    margin = "difference of accuracy that is negligible, in points (default: 1)"
+    add("--margin", type=float, default=1.0, metavar="POINTS", help=margin)
 
     add = command("report", run_report, "the lab report's four parts on one page, its numbers beside ours")
     studies = Path("runs/studies")
@@ -104,11 +112,13 @@ def _add_experiment(command: Callable[..., Any]) -> None:
 
 def run_compare(options: argparse.Namespace) -> None:
     from .reading.reader import load_experiment
-    from .reports.comparison import short_comparison, write_comparison
-    from .stats.compare import compare
+    from .reports.comparison import earlier_summary, short_comparison, write_comparison
+    from .stats.compare import Choices, compare
 
     experiments = [load_experiment(name) for name in options.experiments]
-    summary = compare(*experiments, named=options.group)
+    earlier = earlier_summary(options.out)
+    choices = Choices(options.group, options.margin, options.handicap, options.show_evaluation, earlier)
+    summary = compare(*experiments, choices=choices)
     page = write_comparison(experiments, summary, options.out)
     print(f"{render(short_comparison(experiments, summary))}\n\nreport: {page}")
 
@@ -116,7 +126,7 @@ def run_compare(options: argparse.Namespace) -> None:
 def run_study(options: argparse.Namespace) -> None:
     from .reports.study import print_study
 
-    print_study(options.name, options.out)
+    print_study(options.name, options.out, options.margin / 100)
 
 
 def run_report(options: argparse.Namespace) -> None:

@@ -1,128 +1,129 @@
-"""Do the verdicts keep their promises? `python -m analysis.calibrate` simulates comparisons and confirmations whose truth is
-known, and prints how often a difference is claimed and how often each 95 % interval holds the truth.
-
-Comparisons: an experiment is the best of 15 trials with true accuracies 0.93 - 0.10 Beta(1, 3), measured on 3,430 images
-(binomial noise); the second arm is the same, or better by `shift` standard deviations of such bests.
-
-Confirmations: a network's true accuracy is 0.90 plus the chance of its training, normal with a standard deviation of 1
-point, measured on 3,430 validation and 3,347 evaluation images. Of `tuned` configurations one is chosen by its mean
-validation accuracy, and the evaluation of the same networks judges it. They are like the default, or better by `shift` points.
+"""Do the pages keep their promises? `python -m analysis.calibrate` simulates comparisons, studies, confirmations and searches whose
+truth is known, with the functions that the pages use, and prints how often a difference is claimed, how often intervals hold
+the truth, and how near the estimates are. Every share has its Monte Carlo standard error.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import NamedTuple
+from collections.abc import Sequence
 
-import numpy as np
+from . import calibrate_comparisons as comparisons
+from . import calibrate_estimates as estimates
+from . import calibrate_trainings as trainings
+from .calibrate_trainings import error_of
 
-from .stats import two_sample
-from .stats.paired import paired
-
-TRIALS, IMAGES, LEVEL = 15, (3430, 3347), 0.05
-REFERENCE = 200_000  # experiments that the truth of P(second better) is computed from
-TRAINING_SD, ACCURACY = 0.01, 0.90
-
-
-class _Comparisons(NamedTuple):
-    """Shares of the simulated comparisons. `claimed`: a difference shown (with one repeat: outside the null band, which
-    is never claimed, only shown); `welch`, `improvement`: intervals that hold the truth."""
-
-    claimed: float
-    welch: float | None
-    improvement: float | None
-
-
-class _Confirmations(NamedTuple):
-    """Shares of the simulated confirmations. `claimed`: the interval for all configurations together leaves out zero;
-    `holds`: it holds the truth; `claimed_alone`: what an interval for the chosen one alone would claim."""
-
-    claimed: float
-    holds: float
-    claimed_alone: float
-
-
-def sample_trials(rng: np.random.Generator, experiments: int) -> np.ndarray:
-    """Accuracies as measured, (experiments, 15)."""
-    truth = 0.93 - 0.10 * rng.beta(1, 3, size=(experiments, TRIALS))
-    return rng.binomial(IMAGES[0], truth) / IMAGES[0]
-
-
-def compare(shift: float, n: int, comparisons: int, seed: int) -> _Comparisons:
-    """`comparisons` of n against n experiments; `shift` in standard deviations of the bests."""
-    rng = np.random.default_rng([seed, n, round(100 * shift)])
-    moved = shift * float(sample_trials(rng, 20_000).max(axis=1).std())
-    if n == 1:
-        pairs = [(sample_trials(rng, 1)[0], sample_trials(rng, 1)[0] + moved) for _ in range(comparisons)]
-        return _Comparisons(sum(_outside_band(*pair) for pair in pairs) / comparisons, None, None)
-    first, second = (sample_trials(rng, REFERENCE).max(axis=1) for _ in range(2))
-    truth = float(np.mean(second + moved > first) + np.mean(second + moved == first) / 2)
-    checks = np.array([_check(rng, n, moved, truth) for _ in range(comparisons)])  # (comparisons, 3) bool
-    return _Comparisons(*(float(share) for share in checks.mean(axis=0)))
-
-
-def _outside_band(first: np.ndarray, second: np.ndarray) -> bool:
-    band = two_sample.null_band(list(first), list(second), True)
-    return not band.contains(float(second.max() - first.max()))
-
-
-def _check(rng: np.random.Generator, n: int, moved: float, probability: float) -> tuple[bool, bool, bool]:
-    first, second = (list(sample_trials(rng, n).max(axis=1)) for _ in range(2))
-    second = [best + moved for best in second]
-    low, high = two_sample.welch(first, second)[1]
-    better = two_sample.probability_of_improvement(first, second, True)
-    least, most = two_sample.improvement_interval(better, n, n)
-    return two_sample.mann_whitney_p(first, second) < LEVEL, low <= moved <= high, least <= probability <= most
-
-
-def confirm(shift: float, tuned: int, seeds: int, confirmations: int, seed: int) -> _Confirmations:
-    """`shift` in points of accuracy, for every tuned configuration."""
-    rng = np.random.default_rng([seed, tuned, seeds, round(100 * shift)])
-    checks = np.array(
-        [_confirm(rng, shift / 100, tuned, seeds) for _ in range(confirmations)]
-    )  # (confirmations, 3) bool
-    return _Confirmations(*(float(share) for share in checks.mean(axis=0)))
-
-
-def _confirm(rng: np.random.Generator, moved: float, tuned: int, seeds: int) -> tuple[bool, bool, bool]:
-    truth = ACCURACY + TRAINING_SD * rng.normal(size=(tuned + 1, seeds))  # the default in row 0
-    truth[1:] += moved
-    truth = np.clip(truth, 0, 1)
-    validation, evaluation = (rng.binomial(n, truth) / n for n in IMAGES)
-    chosen = 1 + int(validation[1:].mean(axis=1).argmax())
-    difference = paired(list(evaluation[chosen] - evaluation[0]), tuned)
-    if difference is None or difference.low is None:
-        return False, False, False
-    claimed = not difference.low <= 0 <= difference.high
-    return claimed, difference.low <= moved <= difference.high, difference.p_t < LEVEL
+LOOKS, PAGES = 0.25, 0.25  # of the comparisons and confirmations: each simulates many
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m analysis.calibrate", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--comparisons", type=int, default=2000, help="simulated for each row (2000)")
-    parser.add_argument("--confirmations", type=int, default=2000, help="simulated for each row (2000)")
+    parser.add_argument("--comparisons", type=int, default=800, help="simulated for each row (800)")
+    parser.add_argument("--confirmations", type=int, default=1000, help="and studies, simulated for each row (1000)")
+    parser.add_argument("--searches", type=int, default=400, help="simulated for each row (400)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    _header("shift (sd of bests)", "repeats per arm", "difference claimed", "Welch t holds", "P holds")
-    for shift in (0.0, 1.0, 2.0):
-        for n in (1, 4, 8, 16):
-            row([f"{shift:g}", n], compare(shift, n, options.comparisons, options.seed))
-    print(f"n = {options.comparisons} comparisons per row, seed {options.seed}\n")
-    _header("better by (points)", "tuned", "seeds", "claimed", "interval holds", "claimed for the chosen alone")
-    for shift in (0.0, 1.0, 2.0):
-        for tuned in (1, 3, 6):
-            for seeds in (3, 5, 10):
-                row([f"{shift:g}", tuned, seeds], confirm(shift, tuned, seeds, options.confirmations, options.seed))
-    print(f"n = {options.confirmations} confirmations per row, seed {options.seed}")
+    _comparisons(options.comparisons, options.seed)
+    _trainings(options.confirmations, options.seed)
+    _estimates(options.searches, options.seed)
+
+
+def _comparisons(times: int, seed: int) -> None:
+    _header(
+        "comparison",
+        "claimed",
+        "wrong arm claimed",
+        "by validation alone",
+        "interval of means holds",
+        "P's interval holds",
+        "shown to be below 1 point",
+    )
+    for case in comparisons.CASES:
+        _row(case.name, [_share(share, times) for share in comparisons.rates(case, times, seed)])
+    some = max(1, round(LOOKS * times))
+    for name, share in zip(("at 5 % each", "at the later looks' levels"), comparisons.looking(some, seed)):
+        _row(f"equal, a look at 4, 5, … 12 repeats, {name} (n = {some})", [_share(share, some)])
+    print(f"n = {times} comparisons per row, seed {seed}\n")
+
+
+def _trainings(times: int, seed: int) -> None:
+    _header(
+        "study: better by (points)", "arms", "seeds", "claimed", "found", "found by pairs alone", "shown below 1 point"
+    )
+    for shift, arms, seeds in ((0, 2, 5), (0, 3, 3), (0, 3, 5), (3, 2, 5), (3, 3, 3), (3, 3, 5)):
+        shares = trainings.studies(shift, arms, seeds, times, seed)
+        _row(str(shift), [str(arms), str(seeds), *(_share(share, times) for share in shares)])
+    for spreads in ((1, 1, 3), (3, 1, 1)):
+        shares = trainings.studies(0, 3, 5, times, seed, spreads)
+        label = " : ".join(map(str, spreads))
+        _row(f"0, spreads {label}", ["3", "5", *(_share(share, times) for share in shares)])
+    print()
+    _header("confirmation", "claimed", "found")
+    for name, shifts, screen, seeds in (
+        ("equal, 6 configurations × 5 seeds", [0.0] * 6, 0, 5),
+        ("equal, 6 × 3, then 1 × 8", [0.0] * 6, 3, 8),
+        ("one of 6 better by 2 points, × 5", [2.0, *[0.0] * 5], 0, 5),
+        ("one of 6 better by 2 points, 6 × 3, then 1 × 8", [2.0, *[0.0] * 5], 3, 8),
+    ):
+        _row(name, [_share(share, times) for share in trainings.confirmations(shifts, screen, seeds, times, seed)])
+    by_ended, claimed = trainings.failing(2.0, 0.4, 8, times, seed)
+    _row("better by 2 points, 2 in 5 trainings fail, 8 seeds", [_share(claimed, times), NONE])
+    _row("the same by the pairs that ended", [_share(by_ended, times), NONE])
+    some = max(1, round(PAGES * times))
+    for name, share in zip(("each study by itself", "as one family"), trainings.report_pages(some, seed)):
+        _row(f"six equal studies, {name} (n = {some})", [_share(share, some), NONE])
+    print(f"n = {times} studies or confirmations per row, seed {seed}\n")
+
+
+def _estimates(times: int, seed: int) -> None:
+    _header(
+        "search of 15",
+        "images",
+        "bias (points)",
+        "estimate / truth",
+        "SD of one",
+        "validation holds",
+        "evaluation holds",
+    )
+    for kind in estimates.KINDS:
+        for images in (228, 3430):
+            bias = estimates.bias(kind, images, times, seed)
+            ratio = f"{bias.ratio:.2f} ± {bias.error:.2f}"
+            cells = [str(images), f"{100 * bias.truth:.2f}", ratio, f"{bias.sd:.2f}"]
+            # a search is measured several times, which are not independent: the error is that of the searches
+            _row(kind, [*cells, _share(bias.validation, times), _share(bias.evaluation, times)])
+    print()
+    _header(
+        "importance of 1 of 3 (share)", "any, by p alone", "any, by Holm's p", "any interval", "found", "interval holds"
+    )
+    for share in (0.0, 0.2, 0.4):
+        _row(f"{share:g}", [_share(rate, times) for rate in estimates.importances(share, times, seed)])
+    print()
+    _header("best of k of 30", "a new search is in the band", "as the page says")
+    for k in (1, 5, 15):
+        inside, said = estimates.new_searches(k, times, seed)
+        _row(str(k), [_share(inside, times), f"{100 * said:.1f} %"])
+    print()
+    _header("another patience", "images", "lost, observed (points)", "lost, true", "loss shown")
+    for epochs, images in ((1, 228), (2, 228), (3, 228), (1, 3430), (2, 3430)):
+        lost = estimates.patience(epochs, images, times, seed)
+        _row(str(epochs), [str(images), f"{lost.observed:.2f}", f"{lost.true:.2f}", _share(lost.shown, times)])
+    print(f"n = {times} searches per row, seed {seed}")
+
+
+NONE = "–"
+
+
+def _share(share: float | None, times: int) -> str:
+    return NONE if share is None else f"{100 * share:.1f} ± {100 * error_of(share, times):.1f} %"
 
 
 def _header(*columns: str) -> None:
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
 
 
-def row(case: list[str | int], shares: _Comparisons | _Confirmations) -> None:
-    cells = ["-" if share is None else f"{100 * share:.1f} %" for share in shares]
-    print(f"| {' | '.join([*map(str, case), *cells])} |", flush=True)
+def _row(name: str, cells: Sequence[str]) -> None:
+    print(f"| {' | '.join([name, *cells])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ class _Shown:
 
     records: list[Experiment]
     styles: Sequence[Style]
+    _verdict = ""  # of their comparison; of one experiment none
 
     @cached_property
     def facts(self) -> pd.DataFrame:
@@ -59,7 +60,7 @@ class _Shown:
         """A row per hyperparameter: share of the variance of ranks, its interval, p, n; or the reason for none."""
         from .stats.importance import importances
 
-        return pd.DataFrame(importances(self.records))
+        return pd.DataFrame(importances(self.records, self._verdict))
 
     def plot_best_so_far(self) -> go.Figure:
         """Best score so far over the trials' numbers; a dot per trial, a cross for one without a result."""
@@ -89,11 +90,11 @@ class _Shown:
         return figures.parameter_figure(self.records, name, self.styles)
 
     def plot_importance(self) -> go.Figure:
-        """The share of the variance of ranks that each hyperparameter explains, with its 95 % interval."""
+        """The share of the variance of ranks that each hyperparameter explains, with its interval."""
         from .reports import figures
         from .stats.importance import importances
 
-        estimates = importances(self.records)
+        estimates = importances(self.records, self._verdict)
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in estimates)
         return figures.importance_figure(estimates) or _no_figure(reasons or "no trial has hyperparameters")
 
@@ -104,11 +105,11 @@ class _Shown:
         return figures.parallel_figure(self.records, self.styles) or _no_figure("no trial has a score")
 
     def plot_best_of_k(self) -> go.Figure:
-        """Expected best of k random trials with the band of 95 % of such searches, as long as no tuner chose any trial."""
+        """Expected best of k random trials with a band for a new search, as long as no tuner chose any trial."""
         from .reports import figures
         from .stats.best_of_n import best_of_k, pooled_startup
 
-        scores, refusal = pooled_startup(self.records)
+        scores, refusal = pooled_startup(self.records, self._verdict)
         if refusal:
             return _no_figure(refusal)
         curve = best_of_k(scores, self.records[0].optimise_mode == "maximize")
@@ -178,13 +179,14 @@ class Comparison(_Shown):
         self, experiments: Sequence[LoadedExperiment], group: Mapping[str, Sequence[str]] | None = None
     ) -> None:
         from .reports.comparison import arm_styles
-        from .stats.compare import compare
+        from .stats.compare import Choices, compare
 
         named = [f"{name}={','.join(ids)}" for name, ids in (group or {}).items()]
         self.experiments = list(experiments)
         self.records = [experiment.record for experiment in experiments]
-        self.summary = compare(*self.records, named=named)
+        self.summary = compare(*self.records, choices=Choices(named))
         self.styles = arm_styles(self.records, self.summary)
+        self._verdict = self.verdict
 
     @property
     def verdict(self) -> str:

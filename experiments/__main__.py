@@ -76,9 +76,13 @@ def _add_study_flags(command: argparse.ArgumentParser) -> None:
 def _add_confirm_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("experiments", nargs="+", metavar="ID_OR_PATH", help="NNI experiments, the searches")
     text = "configurations per search (default: 3)"
-    command.add_argument("--top", type=int, default=3, metavar="N", help=text)
-    text = "trainings per configuration (default: 5)"
-    command.add_argument("--seeds", type=int, default=5, metavar="K", help=text)
+    command.add_argument("--top", type=int, metavar="N", help=text)
+    text = "fresh seeds that the best and the default are judged by (default: 8)"
+    command.add_argument("--seeds", type=int, metavar="K", help=text)
+    text = "seeds per configuration of the first stage, which chooses the best (default: 3; 0: one stage, all judged)"
+    command.add_argument("--screen", type=int, metavar="K", help=text)
+    text = "difference of accuracy that is negligible, in points (default: 1)"
+    command.add_argument("--margin", type=_points, metavar="POINTS", help=text)
     command.add_argument("--out", type=Path, metavar="DIR", help="default: runs/confirm-IDS")
     text = "write the experiment and print the command that trains it, in place of training"
     command.add_argument("--no-launch", action="store_true", help=text)
@@ -107,6 +111,13 @@ def _seeds(text: str) -> int:
 
 def _count(text: str) -> int:
     return _whole(text, lambda value: value >= 0, "a number of failures")
+
+
+def _points(text: str) -> float:
+    value = float(text) / 100
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected points of accuracy, above 0 and below 100")
+    return value
 
 
 def _positive(text: str) -> int:
@@ -145,7 +156,9 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "confirm":
         from experiments.confirm import ConfirmRequest, confirm
 
-        return confirm(ConfirmRequest(args.experiments, args.top, args.seeds, args.out, not args.no_launch))
+        own = {name: getattr(args, name) for name in ("top", "seeds", "screen", "margin")}
+        own = {name: value for name, value in own.items() if value is not None}
+        return confirm(ConfirmRequest(args.experiments, args.out, not args.no_launch, **own))
     from experiments.launch import launch, resume, run_check, watch_running
 
     if args.command == "check":

@@ -1,8 +1,11 @@
 """Retrain the best configurations of searches, and the default, with fresh seeds, and judge them: python -m experiments confirm.
 
-The plan is fixed in the folder before the first training. Every run of the same command continues from what NNI's databases
-hold. Only when all trainings have ended is any evaluation accuracy looked at, and the result written: confirm.json, cells.csv
-and report.html. confirm.yml, with confirm_space.json, is the NNI experiment of the cells that were missing.
+In two stages: every configuration is trained with a few seeds, and the one with the best mean validation accuracy, and the
+default, with further seeds that chose nothing and alone are judged. In one stage (`--screen 0`, or one configuration) all are
+judged by the seeds that choose. The plan is fixed in the folder before the first training. Every run of the same command
+continues from what NNI's databases hold. Only when all trainings have ended is any evaluation accuracy looked at, and the result
+written: confirm.json, cells.csv and report.html. confirm.yml, with confirm_space.json, is the NNI experiment of the cells that
+were missing.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from analysis.reading.reader import load_experiment
 from analysis.reading.records import Experiment as Record
 from analysis.reading.records import Trial, validation_n
 from analysis.reading.replication import (
+    Cell,
     Configuration,
     ConfirmationPlan,
     confirmation_folder,
@@ -36,13 +40,14 @@ from analysis.reading.replication import (
 )
 from analysis.render.formats import seconds_text
 from analysis.render.terminal import render
-from analysis.reports.confirmation import confirmation_result, confirmation_summary, write_confirmation
-from analysis.stats.best_of_n import optimism_of
+from analysis.reports.confirmation import confirmation_summary, write_confirmation
+from analysis.reports.confirmation_result import confirmation_result, screening
+from analysis.stats.equivalence import MARGIN
 from analysis.stats.paired import MOST_PAIRS
 from experiments.check import describe_trial
 from experiments.config import OUR_TRIAL, Experiment, Overrides, flag_words, parse_flags, read_experiment
 from experiments.findings import ExperimentError
-from experiments.replicate import Status, batch_settings, checked, replicate, status_of
+from experiments.replicate import Status, batch_settings, checked, power_text, replicate, status_of
 from experiments.watch import WatchSettings
 
 DEFAULT = "default"
@@ -50,42 +55,97 @@ FILE, SPACE = "confirm.yml", "confirm_space.json"
 _KEPT = ("trialCodeDirectory", "trialGpuNumber", "maxTrialDuration", "logLevel", "debug", "trainingService")
 
 
+TOP, SEEDS, SCREEN = 3, 8, 3
+"""Where the command names none: configurations per search, seeds that judge, seeds of the first stage."""
+
+
 @dataclass(frozen=True)
 class ConfirmRequest:
-    """`ids` may be paths; `out` is None for runs/confirm-IDS."""
+    """`ids` may be paths; `out` is None for runs/confirm-IDS; a size is None where the folder's plan or the default decides."""
 
     ids: list[str]
-    top: int
-    seeds: int
-    out: Path | None
-    launch: bool
+    out: Path | None = None
+    launch: bool = True
+    top: int | None = None
+    seeds: int | None = None
+    screen: int | None = None
+    margin: float = MARGIN
 
     @property
-    def command(self) -> str:
-        """That continues it."""
+    def sizes(self) -> dict[str, int]:
+        """Those that the command names."""
+        sizes = {"top": self.top, "seeds": self.seeds, "screen": self.screen}
+        return {name: size for name, size in sizes.items() if size is not None}
+
+    def command(self, plan: ConfirmationPlan) -> str:
+        """That continues the plan."""
+        sizes = {"top": plan.request["top"], "seeds": plan.request["seeds"], "screen": plan.request.get("screen", 0)}
+        flags = " ".join(f"--{name} {size}" for name, size in sizes.items())
+        margin = "" if self.margin == MARGIN else f" --margin {100 * self.margin:g}"
         out = f" --out {shlex.quote(str(self.out))}" if self.out else ""
-        return f"python -m experiments confirm {shlex.join(self.ids)} --top {self.top} --seeds {self.seeds}{out}"
+        return f"python -m experiments confirm {shlex.join(self.ids)} {flags}{margin}{out}"
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A grid and its cells, all trained unless `code` says what the command ends with."""
+
+    plan: ConfirmationPlan
+    cells: list[Cell]
+    code: int | None
 
 
 def confirm(request: ConfirmRequest) -> int:
     """Trains what is missing; when all has ended, prints the verdict and the table and writes the files. Returns the exit
     code. Raises ExperimentError or AnalysisError for what a person has to put right."""
     folder, plan = _folder_and_plan(request)
-    _print(_size_text(plan), *(f"note: {note}" for note in plan.notes))
-    code = _train(folder, plan) if request.launch else 0
-    status = status_of(plan, folder)
-    if status.missing and not request.launch:
-        print(_next_command(folder, plan, status))
-        _print(f"{status.ended}; when all have, read them with: {request.command}")
-        return 0
-    if status.missing:
-        where = f"experiment {status.alive[0]} is still running" if status.alive else "nothing is lost"
-        _print(f"{status.ended}; {where}. Continue with the same command: {request.command}")
-        return code or 1
-    result = confirmation_result(plan, status.cells)
-    page = write_confirmation(folder, result, status.cells, plan.settings)
+    _print(_size_text(plan), _power_text(plan), *(f"note: {note}" for note in plan.notes))
+    command, screened, last = request.command(plan), None, plan
+    if plan.screening:
+        screened = _stage(request, command, folder, plan.screening)
+        if screened.code is not None:
+            return screened.code
+        last = plan.final(_best_screened(screened))
+        _print(
+            f"first stage: {last.configurations[0].name} is the best of {len(plan.configurations) - 1} by validation accuracy"
+        )
+    judged = _stage(request, command, folder, last)
+    if judged.code is not None:
+        return judged.code
+    result = confirmation_result(
+        last, judged.cells, request.margin, screened and screening(plan.screening, screened.cells)
+    )
+    cells = [*(screened.cells if screened else ()), *judged.cells]
+    page = write_confirmation(folder, result, cells, plan.settings)
     print(f"{render(confirmation_summary(result))}\n\nreport: {page}")
     return 0
+
+
+def _stage(request: ConfirmRequest, command: str, folder: Path, plan: ConfirmationPlan) -> _Stage:
+    """After training what is missing of it, unless the request is not to launch."""
+    code = _train(folder, plan) if request.launch else 0
+    status = status_of(plan, folder)
+    if not status.missing:
+        return _Stage(plan, status.cells, None)
+    if not request.launch:
+        print(_next_command(folder, plan, status))
+        _print(f"{status.ended}; when all have, continue with: {command}")
+        return _Stage(plan, status.cells, 0)
+    where = f"experiment {status.alive[0]} is still running" if status.alive else "nothing is lost"
+    _print(f"{status.ended}; {where}. Continue with the same command: {command}")
+    return _Stage(plan, status.cells, code or 1)
+
+
+def _best_screened(stage: _Stage) -> str:
+    """The name of the configuration that goes on. Raises ExperimentError where no training of the stage has a result."""
+    best = screening(stage.plan, stage.cells)["chosen"]
+    if best is None:
+        failed = next(cell for cell in stage.cells if cell.failure)
+        raise ExperimentError(
+            f"none of the {len(stage.cells)} trainings of the first stage has a result ({failed.failure}); see: "
+            f"python -m experiments why {failed.experiment}"
+        )
+    return best
 
 
 def _train(folder: Path, plan: ConfirmationPlan) -> int:
@@ -115,27 +175,29 @@ def _print(*lines: str) -> None:
 
 def _folder_and_plan(request: ConfirmRequest) -> tuple[Path, ConfirmationPlan]:
     """The plan is made and written where there is none yet."""
-    if request.top < 1 or not 2 <= request.seeds <= MOST_PAIRS:
+    sizes = {"top": TOP, "seeds": SEEDS, "screen": SCREEN} | request.sizes
+    if sizes["top"] < 1 or not 2 <= sizes["seeds"] <= MOST_PAIRS or not 0 <= sizes["screen"] <= MOST_PAIRS:
         raise ExperimentError(
-            f"--top {request.top} --seeds {request.seeds}: expected a --top of 1 or more, and 2 to {MOST_PAIRS} --seeds "
-            "(one seed has no spread)"
+            f"--top {sizes['top']} --seeds {sizes['seeds']} --screen {sizes['screen']}: expected a --top of 1 or more, 2 to "
+            f"{MOST_PAIRS} --seeds (one seed has no spread), and a --screen of 0 to {MOST_PAIRS}"
         )
     searches = [load_experiment(name) for name in request.ids]
     ids = [search.id for search in searches]
     folder = (request.out or confirmation_folder(ids)).resolve()
-    parameters = {"experiments": ids, "top": request.top, "seeds": request.seeds}
     plan = read_plan(folder, ConfirmationPlan)
     if plan is None:
-        plan = _new_plan(searches, parameters)
+        plan = _new_plan(searches, {"experiments": ids, **sizes})
         write_plan(folder, plan)
-    refuse_another(folder, plan, parameters)
+    refuse_another(folder, plan, {"experiments": ids, **request.sizes})
     return folder, plan
 
 
 def refuse_another(folder: Path, plan: ConfirmationPlan, request: dict[str, Any]) -> None:
-    """Raises ExperimentError where the folder's plan is of another request."""
-    if plan.request != request:
-        arguments = "{} --top {top} --seeds {seeds}".format(" ".join(plan.request["experiments"]), **plan.request)
+    """Raises ExperimentError where the folder's plan is of another request; of sizes that the request leaves open it is not."""
+    known = {"screen": 0} | plan.request  # one stage, where the plan knows of no other
+    one_stage = len(plan.configurations) == 2  # a first stage would have nothing to choose
+    if any(known[name] != value for name, value in request.items() if name != "screen" or not one_stage):
+        arguments = "{} --top {top} --seeds {seeds} --screen {screen}".format(" ".join(known["experiments"]), **known)
         raise ExperimentError(
             f"{folder} holds the confirmation of {arguments}; repeat that, or name another folder with --out"
         )
@@ -162,13 +224,20 @@ def _new_plan(searches: list[Record], request: dict[str, Any]) -> ConfirmationPl
 def plan_of(
     searches: Sequence[Record], request: dict[str, Any], flags: dict[str, str], fields: dict[str, dict[str, Any]]
 ) -> ConfirmationPlan:
-    """`request` has experiments, top and seeds; `flags` are those that all searches share, `fields` the trial's own."""
+    """`request` has experiments, top, seeds and, for two stages, screen; `flags` are those that all searches share, `fields`
+    the trial's own. Where there is nothing to choose, there is one stage."""
     configurations, notes = choose_configurations(searches, request["top"], fields)
+    screen = request.get("screen", 0) if len(configurations) > 2 else 0
+    request = {name: value for name, value in request.items() if name != "screen"} | (
+        {"screen": screen} if screen else {}
+    )
     fixed = [int(flags_of(search).get("seed", fields["seed"]["default"])) for search in searches]
+    seeds = fresh_seeds(searches, screen + request["seeds"], fixed)
     return ConfirmationPlan(
         request=request,
         configurations=tuple(configurations),
-        seeds=tuple(fresh_seeds(searches, request["seeds"], fixed)),
+        seeds=tuple(seeds[screen:]),
+        screen=tuple(seeds[:screen]),
         settings=settings_of(searches[0], flags),
         fields=fields,
         searches=tuple(_search_facts(search) for search in searches),
@@ -178,11 +247,23 @@ def plan_of(
 
 def _size_text(plan: ConfirmationPlan) -> str:
     """How much there is to train, and about how long that takes."""
-    size = f"{len(plan.cells)} trainings: {len(plan.configurations)} configurations with {len(plan.seeds)} seeds"
+    tuned, seeds, first = len(plan.configurations) - 1, len(plan.seeds), plan.screening
+    count = len(first.cells) + 2 * seeds if first else len(plan.cells)
+    size = f"{count} trainings: {tuned + 1} configurations with {seeds} seeds"
+    if first:
+        size = (
+            f"{count} trainings: {tuned} configurations with {len(plan.screen)} seeds, then the best of them and the default with "
+            f"{seeds} others, which alone are judged"
+        )
     medians = [search["median_trial_s"] for search in plan.searches if search["median_trial_s"]]
     if not medians:
         return size
-    return f"{size}, about {seconds_text(len(plan.cells) * sum(medians) / len(medians))} by the searches' median trial"
+    return f"{size}, about {seconds_text(count * sum(medians) / len(medians))} by the searches' median trial"
+
+
+def _power_text(plan: ConfirmationPlan) -> str:
+    """What the judged seeds can show."""
+    return power_text(len(plan.seeds), 1 if plan.screen else len(plan.configurations) - 1)
 
 
 def flags_of(search: Record) -> dict[str, str]:
@@ -308,8 +389,7 @@ def fresh_seeds(searches: Sequence[Record], count: int, fixed: Sequence[int]) ->
 
 
 def _search_facts(search: Record) -> dict[str, Any]:
-    """What is kept of a search, for the page: its size, and the optimism that was to be expected of its best."""
-    expected = optimism_of(search)
+    """What is kept of a search, for the page."""
     images = [n for trial in search.trials if (n := validation_n(trial)) is not None]
     durations = [trial.duration_s for trial in search.trials if trial.score is not None and trial.duration_s]
     return {
@@ -318,6 +398,5 @@ def _search_facts(search: Record) -> dict[str, Any]:
         "trials": len(search.trials),
         "with_result": sum(trial.score is not None for trial in search.trials),
         "validation_n": images[0] if images else None,
-        "expected_optimism": None if expected is None else expected.bias,
         "median_trial_s": statistics.median(durations) if durations else None,
     }

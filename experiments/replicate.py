@@ -18,6 +18,7 @@ from nni.experiment.config.utils import parse_time
 from analysis.reading.locate import is_running, registry
 from analysis.reading.records import Experiment as Record
 from analysis.reading.replication import Cell, Grid, cells_of, known_ids, load_readable
+from analysis.stats.blocked import detectable
 from experiments.check import check
 from experiments.config import Experiment
 from experiments.findings import LEVELS, ExperimentError, format_finding, has_error
@@ -91,6 +92,17 @@ def _start(experiment: Experiment, status: Status, settings: WatchSettings) -> i
     except KeyboardInterrupt:
         print_interrupted([])
         return 130
+
+
+def power_text(seeds: int, arms: int, families: int = 1) -> str:
+    """Which difference `seeds` can show of `arms` beside the reference, for who is about to train them."""
+    in_sd = detectable(seeds, arms, families)
+    if in_sd is None:
+        return f"{seeds} seeds can show no difference, however large: their spread is too uncertain; take 4 or more"
+    return (
+        f"{seeds} seeds show a true difference of {in_sd:.1f} points in 80 % of cases if accuracy varies by 1 point (SD) between "
+        f"seeds, of {3 * in_sd:.1f} points if by 3; smaller ones are mostly missed"
+    )
 
 
 def checked(

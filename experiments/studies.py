@@ -74,6 +74,8 @@ def run_studies(requests: Sequence[StudyRequest], settings: WatchSettings) -> in
     _refuse_unused_weights(requests[0], [part for plan in plans for part in plan.parts])
     for plan in plans:
         _refuse_early(plan)
+    for plan in plans:
+        print(_power_text(plan), file=sys.stderr)
     for request, plan in zip(requests, plans, strict=True):
         if read_plan(request.folder, StudyPlan) is None:
             write_plan(request.folder, plan)
@@ -85,6 +87,14 @@ def run_studies(requests: Sequence[StudyRequest], settings: WatchSettings) -> in
         where = f" --out {request.out}" if request.out else ""
         print(f"all trainings have ended; the page: python -m analysis study {request.study}{where}", file=sys.stderr)
     return 0
+
+
+def _power_text(plan: StudyPlan) -> str:
+    """What its seeds can show."""
+    from experiments.replicate import power_text
+
+    families = 2 if plan.study == "balance" else 1  # top-1 and macro accuracy are both judged
+    return f"{plan.study}: {power_text(len(plan.main.seeds), len(plan.main.values) - 1, families)}"
 
 
 def run_part(part: Part, settings: WatchSettings) -> int:

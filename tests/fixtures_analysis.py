@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -131,3 +132,36 @@ def final(accuracy: float, n: int = 200) -> dict[str, float]:
         "best_epoch": 3,
         "duration_s": 4.5,
     }
+
+
+GUIDED = {"TPE": {"tpe_args": {"n_startup_jobs": 1}}, "Evolution": {"population_size": 1}}
+"""Arguments with which a tuner chooses all trials but the first."""
+
+
+def search(folder: Path, name: str, best: float | None, tuner: str = "TPE", trials: int = 3, **changes: Any) -> Path:
+    """The folder of an experiment whose last trial is its best, `best`, and whose first trials are worse; None: all failed.
+
+    `changes`: `evaluation`, of the best trial's network (default: 2 points below `best`; False: not reported); `start`, of which the
+    hyperparameters are sampled (default: `name`), so that experiments of one start begin alike; `arguments` of the tuner; `n`
+    validation images; `result`, the content of the best trial's result.json; `seed`, that its trials train with; all others are keys
+    of the experiment file.
+    """
+    own = {key: changes.pop(key, None) for key in ("evaluation", "start", "arguments", "n", "result", "seed")}
+    arguments = {"optimize_mode": "maximize"} | GUIDED.get(tuner, {}) | (own["arguments"] or {})
+    given = {"name": tuner} if "." not in tuner else {"className": tuner, "codeDirectory": "/somewhere"}
+    settings = {"experimentName": name, "tuner": given | {"classArgs": arguments}, "maxTrialNumber": trials} | changes
+    recorder, sampled = Recorder(folder, name, **settings), random.Random(own["start"] or name)
+    for sequence in range(trials):
+        is_last, lr = sequence == trials - 1, sampled.uniform(0.001, 0.1)
+        result = None if best is None else final(best if is_last else max(0.0, best - 0.1), own["n"] or 200)
+        if result and own["evaluation"] is False:
+            result = {key: value for key, value in result.items() if not key.startswith("evaluation")}
+        elif result and is_last and own["evaluation"] is not None:
+            result["evaluation_top1"] = own["evaluation"]
+        trial = recorder.trial(sequence, result, state="SUCCEEDED" if result else "FAILED", lr=lr, momentum=0.9)
+        if own["seed"] is not None:
+            hyperparameters = {"received": {"lr": lr, "momentum": 0.9}, "effective": {"lr": lr, "seed": own["seed"]}}
+            (recorder.output(trial) / "hyperparameters.json").write_text(json.dumps(hyperparameters))
+        if own["result"] and is_last:
+            (recorder.output(trial) / "result.json").write_text(json.dumps(own["result"]))
+    return recorder.folder

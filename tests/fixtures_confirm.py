@@ -47,9 +47,9 @@ def search(folder: Path, name: str, *trials: tuple[float | None, float], **confi
     return load_experiment(recorder.folder)
 
 
-def plan_of(*searches: Experiment, top: int = 2, seeds: int = 3) -> ConfirmationPlan:
+def plan_of(*searches: Experiment, top: int = 2, seeds: int = 3, screen: int = 0) -> ConfirmationPlan:
     """As `confirm` makes it, with the trial's fields known without running it."""
-    request = {"experiments": [search.id for search in searches], "top": top, "seeds": seeds}
+    request = {"experiments": [search.id for search in searches], "top": top, "seeds": seeds, "screen": screen}
     return confirm.plan_of(searches, request, confirm.common_flags(searches), FIELDS)
 
 

@@ -66,7 +66,7 @@ def test_a_comparison_shows_itself_and_writes_its_page(tmp_path):
     page = comparison.to_html(tmp_path / "new" / "page.html").read_text()
     assert comparison.summary["comparison"]["headline"] in page
     html = comparison._repr_html_()
-    assert "<table" in html and "No difference can be shown." in html and len(html) < 20_000
+    assert "<table" in html and "No difference in validation accuracy can be shown." in html and len(html) < 20_000
     with pytest.raises(AnalysisError, match="cannot write"):
         comparison.to_html(tmp_path)
 

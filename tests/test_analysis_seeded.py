@@ -172,9 +172,8 @@ def seeded(tmp_path, experiment_id, tuner=TPE, trials=7, **arguments):
     config = {"className": tuner, "codeDirectory": "/somewhere", "classArgs": arguments}
     recorder = Recorder(tmp_path, experiment_id, tuner=config, experimentName=experiment_id)
     for sequence in range(trials):
-        recorder.trial(
-            sequence, 0.1 * sequence, **(FIRST if sequence == 0 else {"lr": 0.01 * sequence, "momentum": 0.1})
-        )
+        sampled = 0.01 * sequence + 1e-4 * arguments["initial_seed"] + (1e-6 * arguments["seed"] if sequence > 4 else 0)
+        recorder.trial(sequence, 0.1 * sequence, **(FIRST if sequence == 0 else {"lr": sampled, "momentum": 0.1}))
     return load_experiment(recorder.folder)
 
 
@@ -212,10 +211,13 @@ def test_a_shared_design_is_noted_with_what_still_holds(tmp_path):
         [seeded(tmp_path, f"{name[-3:]}{n}", name, seed=n, initial_seed=n) for n in range(2)]
         for name in (TPE, EVOLUTION)
     ]
-    assert "which costs it power but no false claims" in notes(*blocks[0], *blocks[1])[0]
+    paired = compare(*blocks[0], *blocks[1])["comparison"]
+    assert "begin with the same trials (5 by design), so they are compared in pairs" in paired["notes"][0]
+    assert (paired["paired"], paired["repeats_needed"]) == (True, 6)
     other = [seeded(tmp_path, f"o{n}", EVOLUTION, seed=n, initial_seed=7) for n in range(4)]
-    assert "a lucky start can pass for a better tuner" in notes(*tpe, *other)[0]
-    apart = seeded(tmp_path, "apart", EVOLUTION, first=[], initial_seed=7)
-    assert not any("by design" in note or "lucky" in note for note in notes(tpe[0], apart))
+    apart = compare(*tpe, *other)["comparison"]
+    assert apart["verdict"] == "not_comparable" and "a lucky start can pass for a better tuner" in apart["statement"]
+    alone = seeded(tmp_path, "apart", EVOLUTION, first=[], initial_seed=7)
+    assert not any("by design" in note or "lucky" in note for note in notes(tpe[0], alone))
     smaller = seeded(tmp_path, "smaller", tpe_args={"n_startup_jobs": 6})
     assert "share their first 5 trials by design" in notes(tpe[0], smaller)[0]

@@ -292,7 +292,7 @@ def test_generated_demo_output(recorded_comparison):
 # --- the keys of the files ---
 
 REFERENCE = PAGES["docs/reference.md"]
-SHARED = ("Provenance", "Measure", "Paired difference", "Split score", "Comparison")
+SHARED = ("Provenance", "Measure", "Paired difference", "Equivalence", "Split score", "Comparison")
 FILES = ("manifest.json", "result.json", "summary.json", "study.json", "confirm.json")
 Key = tuple[str, ...]
 
@@ -361,7 +361,7 @@ def bare(key: Key) -> Key:
 def home(tmp_path_factory, tiny_cache) -> Path:
     """A folder of real files: those of the scenarios of test_numbers.py, two trainings, a cache."""
     home = tmp_path_factory.mktemp("files")
-    for name in ("repeats", "confirmation", "early_stopping"):
+    for name in ("repeats", "confirmation", "confirmation_in_stages", "early_stopping"):
         (home / name).mkdir()
         in_home(SCENARIOS[name], home / name)
     train_teacher_and_student(home, tiny_cache)

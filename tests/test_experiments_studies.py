@@ -272,7 +272,7 @@ def test_the_best_teacher_that_ended_with_its_weights_teaches(teaching, tmp_path
     code, errors, students = teaching(cut, lost)
     assert code == 0, errors
     assert students.fields["teacher"].endswith(f"/t{seed:04d}/best.pt")
-    assert (why in errors and errors.count("\n") == 2) if why else "is the teacher" not in errors
+    assert (why in errors and errors.count("\n") == 3) if why else "is the teacher" not in errors
 
     recorded(tmp_path, students, lambda value, seed: {"curve": [0.4, 0.5], "right": (5,) * 5})
     page = study_page("distill", tmp_path / "out")[0]
@@ -284,5 +284,5 @@ def test_the_best_teacher_that_ended_with_its_weights_teaches(teaching, tmp_path
 
 def test_a_study_without_a_teacher_that_ended_is_refused(teaching):
     code, errors, students = teaching(cut=[0, 1, 2])
-    assert code == 1 and students is None and errors.count("\n") == 1
+    assert code == 1 and students is None and errors.count("\n") == 2
     assert "none of its 3 trainings ended with a best.pt, so that there is no teacher; name one with --set" in errors

@@ -60,7 +60,7 @@ def repeats(home: Path) -> dict[str, Any]:
     folders = []
     for tuner, (arguments, bests) in arms.items():
         for k, best in enumerate(bests):
-            told = {"optimize_mode": "maximize", "seed": k} | arguments
+            told = {"optimize_mode": "maximize", "seed": len(folders)} | arguments
             folders.append(made(home, f"{tuner[:3].lower()}{k:05d}", told, tuner, best - 0.1, best, None, best - 0.05))
     return comparison(home, *folders)
 
@@ -101,6 +101,20 @@ def confirmation(home: Path) -> dict[str, Any]:
     return written(folder)
 
 
+def confirmation_in_stages(home: Path) -> dict[str, Any]:
+    nni = home / "nni-experiments"
+    nni.mkdir()
+    plan = plan_of(search(nni, "search01", (0.8, 0.01), (0.9, 0.02)), seeds=5, screen=3)
+    first, last = plan.screening, plan.final("rank 2")
+    write_plan(home / "confirmed", plan)
+    scores = {("rank 1", s): 0.8 + 0.01 * s for s in first.seeds} | {("rank 1", 2): None}
+    train(confirming(nni, first), first, scores | {("rank 2", s): 0.79 + 0.005 * s for s in first.seeds})
+    scores = {("rank 2", s): 0.82 + 0.003 * (s % 4) for s in last.seeds} | {("rank 2", 6): None}
+    train(confirming(nni, last, "conf0002"), last, scores | {("default", s): 0.75 + 0.002 * s for s in last.seeds})
+    assert confirm("search01", "--out", str(home / "confirmed")) == 0
+    return written(home / "confirmed")
+
+
 def early_stopping(home: Path) -> dict[str, Any]:
     return studied(home, "early_stopping", lambda value, seed: trained(CURVES[seed][: 4 + seed % 2 if value else 6], 3))
 
@@ -120,14 +134,27 @@ def lab_report(home: Path) -> dict[str, Any]:
 
 SCENARIOS: dict[str, Callable[[Path], dict[str, Any]]] = {
     scenario.__name__: scenario
-    for scenario in (recorded_pair, repeats, random_trials, seeded, confirmation, early_stopping, balance, lab_report)
+    for scenario in (
+        recorded_pair,
+        repeats,
+        random_trials,
+        seeded,
+        confirmation,
+        confirmation_in_stages,
+        early_stopping,
+        balance,
+        lab_report,
+    )
 }
 
 
 def made(home: Path, name: str, arguments: dict[str, Any], tuner: str, *scores: float | None) -> str:
     recorder = Recorder(home, name, tuner={"name": tuner, "classArgs": arguments}, experimentName=name)
     for n, score in enumerate(scores):
-        lr, epochs = 0.001 + 0.004 * ((3 * n) % 11), [score and score - 0.2 + 0.05 * e for e in range(4)]
+        lr, epochs = (
+            0.001 + 0.004 * ((3 * n) % 11) + 1e-6 * int(name[3:]) + 1e-7 * ord(name[0]),
+            [score and score - 0.2 + 0.05 * e for e in range(4)],
+        )
         result = None if score is None else final(score)
         told = {"lr": lr, "momentum": (0.1, 0.9)[n % 2]}
         trial = recorder.trial(n, result, *(epochs if score else ()), state="SUCCEEDED" if score else "FAILED", **told)

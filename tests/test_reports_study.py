@@ -19,8 +19,10 @@ from analysis.reading.replication import known_ids, load_readable
 from analysis.render import markdown
 from analysis.reports.lab_numbers import lab_gains, lab_numbers, same_classes
 from analysis.reports.study import class_blocks, study_document, study_page
-from analysis.reports.study_result import arms_of, class_rows, epoch_95, permutation_p, rare_gain_most
-from analysis.stats.paired import holm, paired
+from analysis.reports.study_classes import class_rows, permutation_p, rare_gain_most
+from analysis.reports.study_result import arms_of, epoch_95
+from analysis.stats.blocked import contrasts
+from analysis.stats.paired import paired
 from data.food11 import CLASSES as FOOD11
 from data.food11 import SKEWED
 
@@ -138,10 +140,10 @@ def pretrained(value, seed):
 
 
 def test_pretrained_has_the_classes_and_whether_the_rare_gain_most(studied):
-    result, page = studied("pretrained", 3, pretrained)
+    result, page = studied("pretrained", 4, pretrained)
     rows = result["classes"][0]["rows"]
     assert [(row["class"], row["training"]) for row in rows][:2] == [("Fried food", 20), ("Dairy product", 40)]
-    assert rows[0]["reference"] == {"correct": 3, "total": 30} and rows[0]["arm"] == {"correct": 24, "total": 30}
+    assert rows[0]["reference"] == {"correct": 4, "total": 40} and rows[0]["arm"] == {"correct": 32, "total": 40}
     assert rows[0]["gain"] == pytest.approx(0.7)
     rank = result["classes"][0]["rank"]
     assert rank["rho"] == pytest.approx(-1) and rank["holds"]
@@ -149,9 +151,9 @@ def test_pretrained_has_the_classes_and_whether_the_rare_gain_most(studied):
     assert result["verdict"] == SHOWN and "higher top-1 accuracy" in result["headline"]
     assert "gain −1.00, p = 0.017, n = 5 classes" in result["can"]
     assert [arm["epoch_95"]["mean"] for arm in result["arms"]] == [2, 2]
-    assert "epoch 2.0 ± 0.0 (n = 3) from scratch and 2.0 ± 0.0 (n = 3) pretrained: 0.0 ep" in result["can"]
+    assert "epoch 2.0 ± 0.0 (n = 4) from scratch and 2.0 ± 0.0 (n = 4) pretrained: 0.0 ep" in result["can"]
     assert "at about epoch 10, by eye" in result["can"]
-    cells = r"<td[^>]*>20</td><td[^>]*>3 / 30 \(10\s%\)</td><td[^>]*>24 / 30 \(80\s%\)</td>"
+    cells = r"<td[^>]*>20</td><td[^>]*>4 / 40 \(10\s%\)</td><td[^>]*>32 / 40 \(80\s%\)</td>"
     assert re.search(rf"class 4 Fried food</th>{cells}", page)
     assert "+46.0 points" in page  # the lab report's class 4: from 126 of 287 to 258
 
@@ -211,11 +213,12 @@ def test_balance_has_two_measures_and_its_intervals_are_over_all_comparisons(stu
     assert result["headline"].startswith("Class-weighted sampling has higher ")
     assert "macro accuracy" in result["headline"] and "softmax" not in result["headline"]
     rows = [row for row in result["differences"] if row["measure"] in result["judged"]]
-    assert {row["level"] for row in rows} == {1 - 0.05 / 4}  # two arms, two measures
-    by_hand = [paired(list(row["by_seed"].values()), 4) for row in rows]
-    p_values = [pairs.p_flip if pairs.p_t is None else pairs.p_t for pairs in by_hand]
-    assert [row["p_adjusted"] for row in rows] == pytest.approx(holm(p_values))
-    assert [(row["low"], row["high"]) for row in rows] == [(pairs.low, pairs.high) for pairs in by_hand]
+    for measure in result["judged"]:  # two measures share the level
+        plain, *others = [{int(k): v for k, v in arm[measure]["by_seed"].items()} for arm in result["arms"]]
+        own = [row for row in rows if row["measure"] == measure]
+        by_hand = contrasts(plain, others, families=2)
+        assert [row["p_adjusted"] for row in own] == pytest.approx([contrast.p_adjusted for contrast in by_hand])
+        assert [(row["low"], row["high"]) for row in own] == [(contrast.low, contrast.high) for contrast in by_hand]
     assert {row["level"] for row in result["differences"] if row["measure"] == "validation"} == {0.975}
     assert "over all 4 comparisons" in result["can"]
     assert result["arms"][0]["train_accuracy"]["n"] == 4
@@ -226,7 +229,7 @@ def test_balance_has_two_measures_and_its_intervals_are_over_all_comparisons(stu
 
 
 def test_where_macro_is_top1_one_of_them_is_judged(studied):
-    result, _ = studied("balance", 3, lambda value, seed: {"curve": [0.5], "right": (8, 8, 8, 8, 7 + seed % 2)})
+    result, _ = studied("balance", 4, lambda value, seed: {"curve": [0.5], "right": (8, 8, 8, 8, 7 + seed % 2)})
     assert result["judged"] == ["evaluation_top1"] and {row["level"] for row in result["differences"]} == {0.975}
     assert "Macro accuracy equals top-1 accuracy here" in result["can"]
     assert result["verdict"] == NOT_SHOWN and "macro" not in result["headline"]
@@ -283,7 +286,7 @@ def test_the_teacher_is_an_arm_without_a_difference(studied):
 def test_a_teacher_that_is_no_better_than_its_student(studied):
     result, _ = studied(
         "distill",
-        2,
+        4,
         lambda value, seed: {"curve": [0.5, 0.7 + 0.01 * seed], "right": (8,) * 5},
         lambda value, seed: {"curve": [0.3, 0.4], "right": (4,) * 5},
         teachers=1,
@@ -305,7 +308,7 @@ def distilled(teacher):
 
 def test_a_teacher_given_by_file_is_known_from_what_its_students_recorded(studied):
     own = {"validation": {"top1": 0.7}, "evaluation": {"top1": 0.75, "n": 50}, "same_photos": True}
-    result, _ = studied("distill", 3, distilled(FILE | own))
+    result, _ = studied("distill", 4, distilled(FILE | own))
     assert "a resnet50 given by file" in result["can"] and "75.0 % (validation 70.0 %)" in result["can"]
     assert result["verdict"] == SHOWN and "no better than its student" in result["headline"]
     assert (result["teacher"]["of"], result["teacher"]["files"]) == (None, 1)

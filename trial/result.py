@@ -103,6 +103,7 @@ class TrialResult:
             "duration_s": final["duration_s"],
             "cache": str(self.cache.directory),
             "source_digest": self.cache.photos,
+            "cache_px": manifest["image_px"],
             "generated": manifest.get("generated"),  # drawings instead of photos
             "photos_in_two_splits": manifest.get("photos_in_two_splits"),  # None where there are none
             "compute": self.attempts[-1]["compute"],

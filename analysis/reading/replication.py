@@ -60,15 +60,28 @@ class Grid:
 
 @dataclass(frozen=True)
 class ConfirmationPlan(Grid):
-    """`searches` are facts of each search, `notes` what a reader should know."""
+    """`searches` are facts of each search, `notes` what a reader should know. With `screen`, in two stages: see `screening`."""
 
-    request: dict[str, Any]  # experiments, top, seeds: as requested
+    request: dict[str, Any]  # experiments, top, seeds and, of two stages, screen: as requested
     configurations: tuple[Configuration, ...]  # the default last
     seeds: tuple[int, ...]
     settings: dict[str, Any]  # NNI's, but for tuner, search space and limits
     fields: dict[str, dict[str, Any]]  # the trial's
     searches: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+    screen: tuple[int, ...] = ()  # seeds of the first stage; none of a plan of one stage
+
+    @property
+    def screening(self) -> ConfirmationPlan | None:
+        """The first stage: the tuned configurations under seeds of their own, to choose one. None of a plan of one stage."""
+        if not self.screen:
+            return None
+        return dataclasses.replace(self, configurations=self.configurations[:-1], seeds=self.screen, screen=())
+
+    def final(self, name: str) -> ConfirmationPlan:
+        """The second stage: the configuration that the first one chose, and the default, under seeds that chose nothing."""
+        kept = tuple(c for c in self.configurations[:-1] if c.name == name)
+        return dataclasses.replace(self, configurations=(*kept, self.configurations[-1]), screen=())
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> ConfirmationPlan:
@@ -76,6 +89,7 @@ class ConfirmationPlan(Grid):
             Configuration(c["name"], c["parameters"], tuple(c["promises"])) for c in content["configurations"]
         )
         lists = {name: tuple(content[name]) for name in ("seeds", "searches", "notes")}
+        lists["screen"] = tuple(content.get("screen", ()))
         return cls(content["request"], configurations, settings=content["settings"], fields=content["fields"], **lists)
 
     @property
@@ -171,7 +185,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_plan(folder: Path, plan: ConfirmationPlan | StudyPlan) -> None:
-    text = json.dumps(dataclasses.asdict(plan), indent=2, ensure_ascii=False, allow_nan=False)
+    content = dataclasses.asdict(plan)
+    if not content.get("screen", True):
+        del content["screen"]  # as plans of one stage always were
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(folder / PLAN, text + "\n")
 
 

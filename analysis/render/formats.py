@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 NONE = "–"
+UNBOUNDED = (-math.inf, math.inf)
+FEWEST_FREEDOM = 3
+"""Degrees of freedom from which on the interval of a mean is shown: those of 4 pairs, or of fewer with a residual pooled over
+several arms. With one degree the t interval of two pairs that are a point apart is 13 points wide and may be 1,200."""
 
 
 @dataclass(frozen=True)
 class Unit:
     """How a kind of number is written: `factor` times the number, formatted as `digits`, then `suffix`; a difference of two
-    ends in `difference`."""
+    ends in `difference`. `values` and `differences` are the lowest and highest that are possible: no interval is shown beyond
+    them."""
 
     suffix: str = ""
     difference: str = ""
     factor: float = 1
     digits: str = ".1f"
+    values: tuple[float, float] = UNBOUNDED
+    differences: tuple[float, float] = UNBOUNDED
 
 
-ACCURACY = Unit(" %", " points", 100)  # a difference of two accuracies is in points, never in percent
+ACCURACY = Unit(" %", " points", 100, values=(0, 1), differences=(-1, 1))  # a difference is in points, never in percent
 SCORE = Unit(digits=".4g")
-SECONDS = Unit(" s", " s")
-EPOCHS = Unit("", " epochs")
-LOSS = Unit(digits=".3f")
+SECONDS = Unit(" s", " s", values=(0, math.inf))
+EPOCHS = Unit("", " epochs", values=(0, math.inf))
+LOSS = Unit(digits=".3f", values=(0, math.inf))
 CORRELATION = Unit(digits=".2f")
+
+
+def clipped(interval: Sequence[float], possible: tuple[float, float]) -> tuple[float, float]:
+    """The part of the interval that is possible, such as `ACCURACY.differences`."""
+    low, high = (min(max(end, possible[0]), possible[1]) for end in interval)
+    return low, high
+
+
+def bounds_mean(row: Mapping[str, Any]) -> bool:
+    """Whether the interval of a mean (keys low, high, n and, unless it is n - 1, df) says anything: see `FEWEST_FREEDOM`."""
+    return row["low"] is not None and row.get("df", row["n"] - 1) >= FEWEST_FREEDOM
 
 
 def unit_of(percent: bool) -> Unit:
@@ -58,16 +77,30 @@ def signed_text(value: float | None, unit: Unit = ACCURACY) -> str:
 
 
 def range_text(interval: Sequence[float | None] | None, unit: Unit = ACCURACY) -> str:
-    """The interval (low, high) of a difference, such as "−1.2 to +0.3 points"; a dash where there is none."""
+    """The possible part of the interval (low, high) of a difference, such as "−1.2 to +0.3 points"; a dash where there is none."""
     if interval is None or interval[0] is None or interval[1] is None:
         return NONE
-    return f"{_signed(interval[0], unit)} to {_signed(interval[1], unit)}{unit.difference}"
+    low, high = clipped(interval, unit.differences)
+    return f"{_signed(low, unit)} to {_signed(high, unit)}{unit.difference}"
 
 
 def paired_text(row: Mapping[str, Any], p: float | None, unit: Unit = ACCURACY) -> str:
-    """A paired difference (keys mean, low, high, n) with its interval, if any, its p value and n."""
-    interval = "" if row["low"] is None else f"{range_text((row['low'], row['high']), unit)}; "
-    return f"{signed_text(row['mean'], unit)} ({interval}p = {p_text(p)}, n = {row['n']})"
+    """A paired difference (keys mean, low, high, n, df, by_seed) with its interval, p value and n. So few pairs that their
+    interval says nothing (`bounds_mean`), and equal ones, are shown themselves, without interval and p."""
+    mean, n = signed_text(row["mean"], unit), row["n"]
+    if bounds_mean(row):
+        return f"{mean} ({range_text((row['low'], row['high']), unit)}; p = {p_text(p)}, n = {n})"
+    if n == 1:
+        return f"{mean} (n = 1 pair, which bounds no mean)"
+    if row["low"] is None:
+        tested = f", p = {p_text(p)}" if p is not None and p < 0.05 else ""
+        return f"{mean} in each of {n} pairs{tested}"
+    return f"{mean} ({pairs_text(row, unit)}: {'two' if n == 2 else 'three'} pairs bound no mean)"
+
+
+def pairs_text(row: Mapping[str, Any], unit: Unit = ACCURACY) -> str:
+    """The differences themselves (key by_seed), such as "−1.2, 0.0 and +0.3 points"."""
+    return listed([_signed(value, unit) for value in row["by_seed"].values()]) + unit.difference
 
 
 def p_text(p: float | None) -> str:
@@ -83,11 +116,12 @@ def score_text(value: float | None, percent: bool) -> str:
 
 
 def interval_text(interval: Sequence[float] | None, percent: bool = True) -> str:
-    """The interval of a score, not of a difference."""
+    """The possible part of the interval of a score, not of a difference."""
     if interval is None:
         return NONE
     unit = unit_of(percent)
-    return f"{_number(interval[0], unit)} to {_number(interval[1], unit)}{unit.suffix}"
+    low, high = clipped(interval, unit.values)
+    return f"{_number(low, unit)} to {_number(high, unit)}{unit.suffix}"
 
 
 def difference_text(value: float, percent: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +18,35 @@ from ..reading.values import strict_json
 from ..render import formats, html
 from ..render.document import Block, Details, Document, Figure, Heading, Items, Row, Table, Text
 from ..stats.best_of_n import best_of_k, pooled_startup
-from ..stats.compare import evaluation
+from ..stats.compare import ALL_TRIALS, evaluation
 from ..stats.importance import importances
 from ..stats.statement import statement_of
 from . import facts, figures, series
 from .figures import Style
 
-PAIR_COLUMNS = ("Difference of means", "95 % (Welch t)", "p (exact)", "P(better), 95 %", "Verdict")
+PAIR_COLUMNS = ("Difference of means", "95 %", "p (exact)", "P(better), 95 %", "On evaluation", "Verdict")
 MOST_ROWS = 1000  # of the table of all trials
 MOST_WARNINGS = 200
 OPEN_UP_TO = 40  # trials
 CLASSES = "The best trial of each experiment: correct / n images of the class."
+HIDDEN = (
+    "The evaluation accuracies of the trials that are not the best of their experiment are not shown, so that the evaluation split "
+    "stays new to whoever chooses among them; `--show-evaluation` shows them."
+)
 STOPPING = (
     "What each patience would have used and lost on these curves. A shorter one is an exact prefix of what ran; a longer one is "
-    "known only where every trial ran long enough. Lost: best accuracy of the whole curve less that of the prefix."
+    "known only where every trial ran long enough. Lost: best accuracy of the whole curve less that of the prefix; <: less than the standard error of a "
+    "difference of two such accuracies, so that it may be chance."
 )
+
+
+def earlier_summary(out: Path) -> dict[str, Any] | None:
+    """What compare wrote into this folder before; None where there is no such file, or none that can be read."""
+    try:
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return summary if isinstance(summary, dict) else None
 
 
 def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out: Path) -> Path:
@@ -56,14 +71,16 @@ def write_comparison(experiments: list[Experiment], summary: dict[str, Any], out
 
 def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The whole page; `summary` is what `stats.compare` says of these experiments."""
-    page = _Page(experiments, arm_styles(experiments, summary))
+    page = _Page(experiments, arm_styles(experiments, summary), summary["comparison"]["verdict"])
     blocks: list[Block] = [*_arms(summary, page.percent), *_experiments(page)]
     for section in (_best, _time, _curves, _best_of_k, _parallel, _importance, _over_parameter):
         blocks += section(page)
     blocks += _table("Evaluation accuracy by class", facts.class_rows(experiments), page, CLASSES)
     blocks += _table("Early stopping", facts.stopping_rows(experiments, page.percent), page, STOPPING)
     blocks += _failures(page)
-    blocks += [Heading("All trials"), *map(_trials, experiments, page.names)]
+    shows_all = summary["evaluation_shown"] == ALL_TRIALS
+    blocks += [Heading("All trials"), *(_trials(e, name, shows_all) for e, name in zip(experiments, page.names))]
+    blocks += [] if shows_all else [_caption(HIDDEN)]
     blocks += [Heading("Warnings"), *map(_warnings, experiments, page.names, page.colours)]
     blocks += _table("Provenance", facts.provenance_rows(experiments), page)
     title = " against ".join(arm["name"] for arm in summary["arms"])
@@ -72,17 +89,18 @@ def comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Docume
 
 def short_comparison(experiments: list[Experiment], summary: dict[str, Any]) -> Document:
     """The statement and the table that it rests on, for a terminal."""
-    page = _Page(experiments, arm_styles(experiments, summary))
+    page = _Page(experiments, arm_styles(experiments, summary), summary["comparison"]["verdict"])
     blocks = _arms(summary, page.percent) or _experiments(page)
     return _document("", summary, [block for block in blocks if not isinstance(block, Text)])
 
 
 @dataclass(frozen=True)
 class _Page:
-    """The experiments, one column or trace each, and how they are drawn."""
+    """The experiments, one column or trace each, how they are drawn, and the verdict of their comparison."""
 
     experiments: list[Experiment]
     styles: list[Style]
+    verdict: str
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -123,7 +141,8 @@ def _arms(summary: dict[str, Any], percent: bool) -> list[Block]:
         Heading("Arm against arm"),
         Table(PAIR_COLUMNS, tuple(pairs)),
         _caption(
-            "The verdict rests on p, which is multiplied by the number of pairs. The intervals are for each pair alone."
+            "The verdict rests on p, which is multiplied by the number of pairs of arms, and on the evaluation of the same networks, "
+            "which must confirm it. The differences are of the mean bests; the intervals are for each pair alone."
         ),
     ]
 
@@ -141,30 +160,52 @@ def _arm_rows(arms: list[dict[str, Any]], percent: bool) -> tuple[Row, ...]:
         row("Best of each", lambda arm: ", ".join(formats.score_text(best, percent) for best in arm["bests"])),
         row("Mean of the bests", lambda arm: formats.score_text(arm["mean"], percent)),
         row("Their standard deviation", lambda arm: _deviation(arm, percent)),
+        *_evaluation_row(arms),
         row("Chosen by the tuner", lambda arm: f"{formats.optional(arm['chosen_by_tuner'])} of {arm['trials']} trials"),
     )
 
 
+def _evaluation_row(arms: list[dict[str, Any]]) -> list[Row]:
+    """The networks of the bests on the evaluation split; nothing where none was evaluated there."""
+    accuracies = [arm["evaluations"] for arm in arms]
+    if all(accuracy is None for own in accuracies for accuracy in own):
+        return []
+    cells = (", ".join(formats.score_text(accuracy, True) for accuracy in own) for own in accuracies)
+    return [Row("Their networks' evaluation accuracy", tuple(cells))]
+
+
 def _deviation(arm: dict[str, Any], percent: bool) -> str:
     n = len(arm["bests"])
+    if None in arm["bests"]:
+        return f"none, {arm['bests'].count(None)} of n = {n} without a result"
     return f"none of n = {n}" if arm["sd"] is None else f"{formats.difference_text(arm['sd'], percent)} (n = {n})"
 
 
 def pair_row(pair: dict[str, Any], percent: bool) -> Row:
     unit, chance = formats.unit_of(percent), pair.get("probability_of_improvement")
-    better = formats.NONE
-    if chance is not None:
-        better = f"{chance:.2f} ({' to '.join(f'{end:.2f}' for end in pair['probability_interval'])})"
+    better = formats.NONE if chance is None else f"{chance:.2f}"
+    if chance is not None and pair["probability_interval"]:
+        better += f" ({' to '.join(f'{end:.2f}' for end in pair['probability_interval'])})"
+    evaluation = pair.get("evaluation") or {"difference": None, "interval": None}
+    ends = f" ({formats.range_text(evaluation['interval'])})" if evaluation["interval"] else ""
+    on_evaluation = formats.signed_text(evaluation["difference"]) + ends
     difference, interval = formats.signed_text(pair["difference"], unit), formats.range_text(pair["interval"], unit)
-    cells = (difference, interval, formats.p_text(pair["p_value"]), better, pair["verdict"].replace("_", " "))
+    cells = (
+        difference,
+        interval,
+        formats.p_text(pair["p_value"]),
+        better,
+        on_evaluation,
+        pair["verdict"].replace("_", " "),
+    )
     return Row(f"{pair['arms'][1]} less {pair['arms'][0]}", cells)
 
 
 def _experiments(page: _Page) -> list[Block]:
     if page.percent:
         caption = (
-            "The best trial is the one with the best validation accuracy, so this accuracy is optimistic (selection bias); its "
-            "interval covers the sampling of images only. The evaluation split was not used for any choice."
+            "The best trial is the one with the best validation accuracy, so this accuracy is optimistic (selection bias) "
+            "and has no interval. The evaluation split was not used for any choice: its interval is that of the images."
         )
     else:
         caption = "The best trial is the one with the best score, so this score is optimistic (selection bias)."
@@ -206,7 +247,7 @@ def _curves(page: _Page) -> list[Block]:
 
 def _best_of_k(page: _Page) -> list[Block]:
     title = "Expected best of k random trials"
-    scores, refusal = pooled_startup(page.experiments)
+    scores, refusal = pooled_startup(page.experiments, page.verdict)
     if refusal:
         return facts.section(title, None, f"Not shown: {refusal}. The curve holds for independent trials only.")
     curve = best_of_k(scores, page.experiments[0].optimise_mode == "maximize")
@@ -214,7 +255,8 @@ def _best_of_k(page: _Page) -> list[Block]:
     caption = (
         f"Over the {curve.n} trials of all experiments ({unscored} without a result count as worst), up to half of them; unbiased "
         "(Tang 2020). It holds because every trial here was sampled independently at random; once a tuner chooses, it does not. "
-        "The band is where 95 % of single searches of k of these trials end, not how well the mean is known."
+        f"The band is for one new search of k such trials: it ends there in {100 * curve.covers[0]:.0f} % (k = 1) to "
+        f"{100 * curve.covers[-1]:.0f} % (k = {curve.k[-1]}), as it may be better than all {curve.n} trials of these."
     )
     return facts.section(title, Figure(figures.best_of_k_figure(curve, page.percent)), caption)
 
@@ -231,7 +273,7 @@ def _parallel(page: _Page) -> list[Block]:
 
 
 def _importance(page: _Page) -> list[Block]:
-    title, estimates = "Importance of each hyperparameter", importances(page.experiments)
+    title, estimates = "Importance of each hyperparameter", importances(page.experiments, page.verdict)
     if not estimates:
         return []
     reasons = "; ".join(f"{one.name}: {one.reason}" for one in estimates if one.reason)
@@ -240,15 +282,16 @@ def _importance(page: _Page) -> list[Block]:
     if figure is None:
         return facts.section(title, None, refusal)
     values = "; ".join(
-        f"{one.name} {one.share:.2f} ({one.interval[0]:.2f} to {one.interval[1]:.2f}, p = {one.p:.2g}, n = {one.n} trials "
-        f"in {one.parts} groups)"
+        f"{one.name} {one.share:.2f} ({one.interval[0]:.2f} to {one.interval[1]:.2f}, p = {one.p_adjusted:.2g}, n = {one.n} "
+        f"trials in {one.parts} groups)"
         for one in estimates
         if one.share is not None
     )
     caption = (
         "Share of the variance of the trials' ranks that each hyperparameter explains by itself, about 0 where it has no "
-        f"effect, with its 95 % interval: {values}. Only trials sampled at random; numbers of many values are cut into thirds. "
-        f"Interactions of hyperparameters are not included. {refusal}"
+        f"effect: {values}. The intervals hold together with 95 % (Bonferroni), p is Holm's for all of them. Only trials sampled "
+        "at random, each training once; numbers of many values are cut into thirds. Interactions of hyperparameters are not "
+        f"included. {refusal}"
     )
     return facts.section(title, Figure(figure), caption.rstrip())
 
@@ -276,7 +319,7 @@ def _failures(page: _Page) -> list[Block]:
     return table or [Heading("Failures"), _caption("No trial ended without success.")]
 
 
-def _trials(experiment: Experiment, name: str) -> Details:
+def _trials(experiment: Experiment, name: str, shows_evaluation: bool) -> Details:
     percent, total = is_percent([experiment]), len(experiment.trials)
     parameters = list(dict.fromkeys(name for trial in experiment.trials for name in trial.parameters))
     rows = []
@@ -287,14 +330,16 @@ def _trials(experiment: Experiment, name: str) -> Details:
             trial.trial_id,
             trial.state.lower().replace("_", " "),
             formats.score_text(trial.score, percent),
-            formats.score_text(accuracy["top1"] if accuracy else None, True),
+            *([formats.score_text(accuracy["top1"] if accuracy else None, True)] if shows_evaluation else []),
             formats.NONE if trial.duration_s is None else f"{trial.duration_s:.1f}",
             origin,
         ]
         values = [formats.value_text(trial.parameters.get(key, formats.NONE)) for key in parameters]
         mark = "best" if trial is experiment.best else "lost" if trial.score is None else ""
         rows.append(Row("", (*cells, *values), mark))
-    head = ("No.", "Id", "State", "Accuracy" if percent else "Score", "Evaluation", "Seconds", "Chosen by", *parameters)
+    evaluation_head = ["Evaluation"] if shows_evaluation else []
+    score_head = "Validation accuracy" if percent else "Score"
+    head = ("No.", "Id", "State", score_head, *evaluation_head, "Seconds", "Chosen by", *parameters)
     more = f", the first {MOST_ROWS} here, all of them in trials.csv" if total > MOST_ROWS else ""
     return Details(f"{name}: {total} trials{more}", (Table(head, tuple(rows)),), total <= OPEN_UP_TO)
 

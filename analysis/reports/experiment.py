@@ -19,7 +19,8 @@ from ..reading.values import score, strict_json
 from ..render import formats
 from ..render.document import Block, Document, Heading, Items, Row, Table, Text
 from ..stats.best_of_n import optimism_of
-from ..stats.compare import evaluation, notes_between
+from ..stats.comparable import notes_between
+from ..stats.compare import evaluation
 from ..stats.two_sample import wilson
 from . import facts, series
 
@@ -341,9 +342,8 @@ def _score_text(best: dict[str, Any]) -> str:
     if n is None:
         mode = "highest" if best["optimise_mode"] == "maximize" else "lowest"
         return f"{text} ({mode} of {best['trials']} trials; n and spread not reported)"
-    interval = formats.interval_text(wilson(best["score"], n))
     se = formats.difference_text(best["score_se"], True)
-    return f"{text} ± {se} (binomial standard error; 95 % {interval}, n = {n} images)"
+    return f"{text} (n = {n} images; binomial standard error of one such accuracy {se})"
 
 
 def _evaluation_text(accuracy: dict[str, Any]) -> str:
@@ -352,7 +352,7 @@ def _evaluation_text(accuracy: dict[str, Any]) -> str:
         f"{name} {formats.score_text(accuracy[key], True)}" for key, name in names.items() if accuracy[key] is not None
     ]
     if accuracy["top1_se"] is not None:
-        parts[0] += f" ± {formats.difference_text(accuracy['top1_se'], True)}"
+        parts[0] += f" (95 % {formats.interval_text(wilson(accuracy['top1'], accuracy['n']))})"
     return ", ".join(parts) + (f" (n = {accuracy['n']} images)" if accuracy["n"] else "")
 
 

@@ -57,7 +57,7 @@ def _validation(best: Trial | None, percent: bool, n_trials: int) -> str:
     text, n = formats.score_text(best.score, percent), validation_n(best)
     if n is None:
         return f"{text} (best of {n_trials} trials)"
-    return f"{text} (95 % {_wilson(best.score, n)}, n = {n} images; best of {n_trials} trials)"
+    return f"{text} (n = {n} images; best of {n_trials} trials)"
 
 
 def _wilson(share: float | None, n: int) -> str:
@@ -68,8 +68,9 @@ def _optimism(experiment: Experiment) -> str:
     optimism = optimism_of(experiment)
     if optimism is None:
         return formats.NONE
-    bias, spread = (formats.difference_text(value, True) for value in (optimism.bias, optimism.spread))
-    return f"{bias} (n = {optimism.n_trials} trials of {optimism.n_images} images; SD between trials without that noise: {spread})"
+    bias = formats.difference_text(optimism.bias, True)
+    chosen = f"best of {optimism.n_accuracies} accuracies of {optimism.n_trials} trials"
+    return f"{bias} ({chosen}, n = {optimism.n_images} images each)"
 
 
 def _evaluation(best: Trial | None) -> str:
@@ -133,8 +134,15 @@ def _as_it_ran(curves: list[early_stopping.Curve]) -> str:
 def _patience(line: early_stopping.Patience, n: int, percent: bool) -> str:
     if line.epochs is None or line.lost is None or line.best_lost is None:
         return f"not known: {n - line.known} of {n} curves end too soon" if n else formats.NONE
-    lost, best_lost = (formats.difference_text(value, percent) for value in (line.lost, line.best_lost))
+    lost, best_lost = (_lost(value, line.error, percent) for value in (line.lost, line.best_lost))
     return f"{line.epochs} epochs; lost: {lost} per trial, {best_lost} at the best"
+
+
+def _lost(value: float, error: float | None, percent: bool) -> str:
+    """Of a loss that chance alone may be, only that it is below `error`."""
+    if error is not None and 0 < value < error:
+        return f"< {formats.difference_text(error, percent)}"
+    return formats.difference_text(value, percent)
 
 
 def failure_rows(experiments: list[Experiment]) -> Rows:

@@ -11,7 +11,17 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ..reading.records import Experiment, Trial, arm_names, is_percent
-from ..render.formats import number_text, params_text, score_text, signed_text, value_text
+from ..render.formats import (
+    ACCURACY,
+    FEWEST_FREEDOM,
+    bounds_mean,
+    clipped,
+    number_text,
+    params_text,
+    score_text,
+    signed_text,
+    value_text,
+)
 from ..stats.best_of_n import BestOfK
 from ..stats.importance import Importance
 from . import series
@@ -146,11 +156,11 @@ def parameter_figure(experiments: list[Experiment], parameter: str, styles: Sequ
 
 
 def best_of_k_figure(curve: BestOfK, percent: bool) -> go.Figure:
-    """Expected best of k random trials, and the band where 95 % of such searches end."""
+    """Expected best of k random trials, and the band for a new search of k."""
     figure = empty_figure()
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     figure.add_scatter(x=curve.k, y=curve.low, showlegend=False, **edge)
-    band = {"fill": "tonexty", "fillcolor": GREY.format(0.25), "name": "95 % of such searches"}
+    band = {"fill": "tonexty", "fillcolor": GREY.format(0.25), "name": "one new search"}
     figure.add_scatter(x=curve.k, y=curve.high, **band, **edge)
     line = {"mode": "lines+markers", "marker": {"size": 5}, "line": {"color": COLOURS[0]}, "name": "expected best"}
     figure.add_scatter(x=curve.k, y=curve.mean, **line)
@@ -187,16 +197,17 @@ def importance_figure(importances: Sequence[Importance]) -> go.Figure | None:
     if not estimates:
         return None
     figure = empty_figure()
-    x = [max(0.0, one.share) for one in estimates]
-    above = [max(0.0, one.interval[1] - value) for one, value in zip(estimates, x)]
-    below = [max(0.0, value - one.interval[0]) for one, value in zip(estimates, x)]
+    above = [one.interval[1] - one.share for one in estimates]
+    below = [one.share - one.interval[0] for one in estimates]
     figure.add_scatter(
-        x=x,
+        x=[one.share for one in estimates],
         y=[escape(one.name) for one in estimates],
         error_x={"type": "data", "symmetric": False, "array": above, "arrayminus": below},
         mode="markers",
         marker={"color": COLOURS[0], "size": 10},
-        hovertext=[f"{escape(one.name)}: {value_text(one.share)}, p = {one.p:.3g}, n = {one.n}" for one in estimates],
+        hovertext=[
+            f"{escape(one.name)}: {value_text(one.share)}, p = {one.p_adjusted:.3g}, n = {one.n}" for one in estimates
+        ],
         hoverinfo="text",
         showlegend=False,
     )
@@ -291,7 +302,8 @@ def _parallel_axis(figure: go.Figure, place: int, axis: series.Axis, percent: bo
 
 @dataclass(frozen=True)
 class SeedRow:
-    """One line of a figure: {seed: value}, their mean, and its interval (low, high) or None. Fractions."""
+    """One line of a figure: {seed: value}, their mean, and its interval (low, high), or None where there is none or so few
+    values that it says nothing. Fractions."""
 
     label: str
     by_seed: Mapping[str, float]
@@ -301,12 +313,14 @@ class SeedRow:
 
 def accuracy_row(label: str, spread: Mapping[str, Any]) -> SeedRow:
     """Of `stats.paired.spread`."""
-    return SeedRow(label, spread["by_seed"], spread["mean"], spread["interval"])
+    interval = spread["interval"] if spread["n"] > FEWEST_FREEDOM else None
+    shown = None if interval is None else clipped(interval, ACCURACY.values)
+    return SeedRow(label, spread["by_seed"], spread["mean"], shown)
 
 
 def difference_row(label: str, pairs: Mapping[str, Any]) -> SeedRow:
-    """Of paired differences with the keys by_seed, mean, low and high."""
-    interval = None if pairs["low"] is None else (pairs["low"], pairs["high"])
+    """Of paired differences with the keys by_seed, mean, low, high, n and df."""
+    interval = clipped((pairs["low"], pairs["high"]), ACCURACY.differences) if bounds_mean(pairs) else None
     return SeedRow(label, pairs["by_seed"], pairs["mean"], interval)
 
 
@@ -357,7 +371,9 @@ def _seed_figure(rows: Sequence[SeedRow], text: Callable[[float], str]) -> go.Fi
         y=ticks,
         error_x={
             "type": "data",
+            "symmetric": False,
             "array": [row.interval[1] - row.mean if row.interval else 0.0 for row in rows],
+            "arrayminus": [row.mean - row.interval[0] if row.interval else 0.0 for row in rows],
             "thickness": 2,
             "color": COLOURS[0],
         },

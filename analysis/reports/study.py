@@ -16,6 +16,7 @@ from ..reading.replication import StudyPlan, known_ids, load_readable, read_plan
 from ..reading.values import load_json, strict_json
 from ..render import formats, html, terminal
 from ..render.document import Block, Document, Figure, Heading, Statement, Table, Text
+from ..stats.equivalence import MARGIN
 from . import facts, figures
 from .figures import COLOURS, HOVER, empty_figure, score_axis
 from .lab_numbers import lab_arm, lab_gains, same_classes
@@ -39,7 +40,7 @@ LabCells = dict[str, list[str]]  # {label of a row: the lab report's cells}
 Value = TypeVar("Value")
 
 
-def study_page(name: str, out: Path | None) -> tuple[Result, Path]:
+def study_page(name: str, out: Path | None, margin: float = MARGIN) -> tuple[Result, Path]:
     """The content of study.json and the page's path. A folder that came from elsewhere, where NNI knows nothing of it, gives
     the page of its study.json. Raises AnalysisError for a study that was not begun."""
     if name not in TITLES:
@@ -53,7 +54,7 @@ def study_page(name: str, out: Path | None) -> tuple[Result, Path]:
     arms = _arms(plan, "main")
     if any(arm.complete for arm in arms):
         teachers = _arms(plan, "teacher")
-        result = study_result(plan, arms, teachers[0] if teachers else None)
+        result = study_result(plan, arms, teachers[0] if teachers else None, margin)
         statement = study_statement(result)
         result |= {"verdict": statement.verdict, "headline": statement.headline}
         result["can"], result["cannot"] = statement.details
@@ -70,9 +71,9 @@ def _arms(plan: StudyPlan, name: str) -> list[StudyArm]:
     return arms_of(part, load_readable(known_ids(part))) if part else []
 
 
-def print_study(name: str, out: Path | None) -> None:
+def print_study(name: str, out: Path | None, margin: float = MARGIN) -> None:
     """The statement, the table of the arms and where the page is."""
-    result, page = study_page(name, out)
+    result, page = study_page(name, out, margin)
     missing = sum(row["state"] == "missing" for row in result["trainings"])
     if missing:
         print(f"{missing} of {len(result['trainings'])} trainings are missing: the same study command continues\n")
@@ -182,9 +183,9 @@ def differences_table(result: Result, lab: LabCells | None = None) -> Table:
 def differences_caption(result: Result) -> str:
     length = " and the length of the trainings" if result["study"] == "early_stopping" else ""
     return (
-        "Mean of the paired differences (t interval; p; n pairs). The intervals of a row hold together with 95 % (Bonferroni over "
-        f"the arms), p is Holm's over them. The statement rests on evaluation accuracy{length}; the other rows are further "
-        "comparisons of the same trainings."
+        "Mean of the paired differences (interval; p; n pairs). The intervals and p of a row hold together: one arm's by paired t, "
+        "those of several by Dunnett's test, with the seeds as blocks and the residual of all arms unless one is far noisier. "
+        f"The statement rests on evaluation accuracy{length}; the other rows are further comparisons of the same trainings."
     )
 
 

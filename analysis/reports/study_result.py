@@ -9,15 +9,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from ..reading.records import Experiment, Trial, best_result, made_of
 from ..reading.replication import TEACHER, Cell, Part, StudyPlan, cells_of
 from ..reading.values import score
 from ..render.formats import ACCURACY, EPOCHS, LOSS, SECONDS, Unit
-from ..stats.paired import by_seed, holm, paired, smallest_flip_p, spread
+from ..stats.blocked import (
+    LEVEL,
+    Contrast,
+    contrasts,
+    detectable,
+    equivalence_of,
+    is_shown_with_failures,
+    lost_pairs,
+    pooled_sd,
+)
+from ..stats.equivalence import MARGIN
+from ..stats.paired import by_seed, paired, smallest_flip_p, spread
 from .lab_numbers import lab_gains, lab_numbers, same_classes
+from .study_classes import by_class, rare_gain_most
 
 TOP1, MACRO, TRAINING = "evaluation_top1", "evaluation_macro", "train_accuracy"
 
@@ -60,6 +69,11 @@ class StudyArm:
     def complete(self) -> list[Cell]:
         """Those that the numbers are of."""
         return [cell for cell in self.cells if cell.counts]
+
+    @property
+    def failed(self) -> set[int]:
+        """Seeds whose training ended without a result."""
+        return {cell.seed for cell in self.cells if cell.state == "failed"}
 
     def values(self, key: str) -> dict[int, float]:
         """{seed: value} of the trainings that have this measure."""
@@ -113,20 +127,21 @@ def epoch_95(trial: Trial) -> int | None:
     return next((epoch for epoch, value in enumerate(values, 1) if value >= 0.95 * values[-1]), None)
 
 
-def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | None) -> dict[str, Any]:
+def study_result(
+    plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | None, margin: float = MARGIN
+) -> dict[str, Any]:
     """The content of study.json but for the statement. Accuracies are fractions, times seconds, epochs counted from 1; what
     cannot be estimated is None.
 
     `arms` has the reference first; `teacher` is an arm of its own, with no difference: it is another network. `judged` are
-    the measures that the statement rests on, `few` what `_fewest_pairs` returns for them.
+    the measures that the statement rests on, `few` what `_fewest_pairs` returns for them. Differences of accuracy are held
+    against `margin` too, a fraction.
     """
     all_arms = [*arms, *([teacher] if teacher else [])]
     results = (best_result(cell.trial) for arm in all_arms for cell in arm.complete)
     provenance = made_of(next(filter(None, results), {}))
     classes, lab = by_class(plan.study, arms), lab_numbers(plan.study)
     in_lab = bool(classes) and same_classes(lab, classes[0]["rows"])
-    primary = _judged_measures(plan.study, arms)
-    rows = differences(arms, plan.study, primary)
     return {
         "study": plan.study,
         "field": plan.main.field,
@@ -137,9 +152,7 @@ def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | 
             dict.fromkeys(cell.experiment for arm in all_arms for cell in arm.cells if cell.experiment)
         ),
         "arms": [arm_facts(arm) for arm in all_arms],
-        "judged": primary,
-        "differences": rows,
-        "few": _fewest_pairs([row for row in rows if row["measure"] in primary]),
+        **_compared(plan, arms, margin),
         "curves": [band(arm, metric) for metric in ("default", "train_accuracy") for arm in all_arms],
         "prefixes": prefixes(arms[0], arms[1:]) if plan.study == "early_stopping" else [],
         "classes": classes,
@@ -147,9 +160,26 @@ def study_result(plan: StudyPlan, arms: Sequence[StudyArm], teacher: StudyArm | 
         "teacher": _teacher_facts(arms, teacher) if plan.study == "distill" else None,
         "reported": lab,
         "reported_rank": rare_gain_most(lab_gains(lab, arms[0].value, arms[1].value)) if in_lab else None,
-        "images": _images(provenance),
+        "images": images_text(provenance),
         "trainings": [_training(arm, cell) for arm in all_arms for cell in arm.cells],
         "provenance": provenance,
+    }
+
+
+def _compared(plan: StudyPlan, arms: Sequence[StudyArm], margin: float) -> dict[str, Any]:
+    """The differences, the measures that are judged, and what their trainings allow to say."""
+    judged = _judged_measures(plan.study, arms)
+    compared = [key for key in BY_KEY if (plan.study, key) != ("balance", TRAINING)]  # a sampler draws other images
+    values = {key: [arm.values(key) for arm in arms] for key in compared}
+    rows = differences(values, [arm.name for arm in arms], judged, margin)
+    own = [row for row in rows if row["measure"] in judged]
+    _count_failures(own, arms)
+    return {
+        "judged": judged,
+        "differences": rows,
+        "few": _fewest_pairs(own),
+        "margin": margin,
+        "detectable": detectable_of(values[TOP1], len(plan.main.seeds), len(judged)),
     }
 
 
@@ -161,12 +191,12 @@ def _never_decays(plan: StudyPlan, arms: Sequence[StudyArm], provenance: dict[st
     return [arm.name for arm in arms if arm.value >= epochs]
 
 
-def _images(provenance: dict[str, Any]) -> str:
-    """Numbers of images of the splits, in words."""
-    kind = "generated drawings" if provenance["generated"] else "images"
-    splits = zip(provenance["images"], ("training", "validation", "evaluation"))
-    counts = ", ".join(f"{n} {split}" for n, split in splits if n is not None)
-    return f"{counts} {kind}" if any(provenance["images"]) else f"an unknown number of {kind}"
+def images_text(provenance: dict[str, Any]) -> str:
+    """Numbers of images of the splits, in words; `provenance` is that of `made_of`, or empty."""
+    kind, counts = "generated drawings" if provenance.get("generated") else "images", provenance.get("images") or []
+    splits = zip(counts, ("training", "validation", "evaluation"))
+    text = ", ".join(f"{n} {split}" for n, split in splits if n is not None)
+    return f"{text} {kind}" if text else f"an unknown number of {kind}"
 
 
 def _training(arm: StudyArm, cell: Cell) -> dict[str, Any]:
@@ -209,34 +239,59 @@ def _judged_measures(study: str, arms: Sequence[StudyArm]) -> list[str]:
     return [TOP1] if same else [TOP1, MACRO]
 
 
-def differences(arms: Sequence[StudyArm], study: str, primary: Sequence[str]) -> list[dict[str, Any]]:
-    """Of every arm less the first, paired by seed, one entry per measure and arm. The intervals of a measure hold together
-    with 95 % (Bonferroni over the arms), its p values are Holm's over them; the primary measures are one family.
-
-    Of balance there is none of the training accuracy: a sampler draws other images."""
-    keys = [measure.key for measure in MEASURES if study != "balance" or measure.key != TRAINING]
-    families = [list(primary), *([key] for key in keys if key not in primary)]
-    rows = [row for family in families for row in _family(arms, family)]
-    return sorted(rows, key=lambda row: keys.index(row["measure"]))
+Values = Sequence[dict[int, float]]  # {seed: number} of each arm, the reference first
 
 
-def _family(arms: Sequence[StudyArm], keys: Sequence[str]) -> list[dict[str, Any]]:
-    """`p_adjusted` is Holm's of the t test; where there is no spread, of the exact sign-flip test."""
-    reference, others = arms[0], arms[1:]
+def differences(
+    values: dict[str, Values], names: Sequence[str], judged: Sequence[str], margin: float
+) -> list[dict[str, Any]]:
+    """Of every arm less the first, the seeds as blocks, one entry per measure and arm; `values` by measure. The intervals and
+    p values of a measure hold together (Dunnett); the judged measures share the 5 % level."""
     rows = []
-    for key, arm in itertools.product(keys, others):
-        apart = by_seed(arm.values(key), reference.values(key))
-        pairs = paired(list(apart.values()), len(others) * len(keys))
-        if pairs is not None:
-            names = {"measure": key, "arm": arm.name, "reference": reference.name, "by_seed": apart}
-            rows.append({**names, **pairs._asdict()})
-    p_values = [row["p_flip"] if row["p_t"] is None else row["p_t"] for row in rows]
-    return [row | {"p_adjusted": p} for row, p in zip(rows, holm(p_values), strict=True)]
+    for key, (reference, *others) in values.items():
+        families = len(judged) if key in judged else 1
+        for name, own, contrast in zip(names[1:], others, contrasts(reference, others, families)):
+            if contrast is not None:
+                about = {"measure": key, "arm": name, "reference": names[0], "by_seed": by_seed(own, reference)}
+                rows.append(about | _row(contrast, BY_KEY[key].unit, margin, len(others) * families))
+    return rows
 
 
-def excludes_zero(row: dict[str, Any]) -> bool:
-    """Whether the interval does; without a spread (all differences equal), whether the sign-flip test has p < 0.05."""
-    return row["p_adjusted"] < 0.05 if row["low"] is None else not row["low"] <= 0 <= row["high"]
+def _row(contrast: Contrast, unit: Unit, margin: float, comparisons: int) -> dict[str, Any]:
+    """`claims`: a difference is shown; `equivalence`: of accuracies alone, whether it is shown to be within the margin."""
+    row = contrast._asdict() | {"claims": contrast.claims, "equivalence": None}
+    if unit is not ACCURACY:
+        return row
+    small = equivalence_of(row, margin, comparisons)
+    ends = {key: None if row[key] is None else max(-1.0, min(1.0, row[key])) for key in ("low", "high")}
+    return row | ends | {"equivalence": None if small is None else small._asdict()}
+
+
+def _count_failures(rows: Sequence[dict[str, Any]], arms: Sequence[StudyArm]) -> None:
+    """Adds `with_failures`: the same difference with each failed training counted as a loss of its arm; None where none
+    failed. A difference that is not shown with these counted is not claimed."""
+    by_name, (reference, *_) = {arm.name: arm for arm in arms}, arms
+    for row in rows:
+        arm, own = by_name[row["arm"]], by_name[row["arm"]].values(row["measure"])
+        seeds = sorted(({*own} | arm.failed) & ({*reference.values(row["measure"])} | reference.failed))
+        lost = lost_pairs(own, reference.values(row["measure"]), seeds)
+        counted = paired(lost, len(rows)) if lost else None
+        row["with_failures"] = None if counted is None else counted._asdict()
+        row["claims"] = row["claims"] and is_shown_with_failures(row["mean"], counted)
+
+
+def detectable_of(values: Values, seeds: int, families: int) -> dict[str, Any]:
+    """What the plan can show in 80 % of such studies: `in_sd`, in standard deviations of a training, known before anything is
+    trained; `difference`, with the standard deviation that the trainings then had. None where it cannot be said."""
+    in_sd, sd = detectable(seeds, len(values) - 1, families), pooled_sd(values)
+    return {"in_sd": in_sd, "sd": sd, "difference": None if None in (in_sd, sd) else in_sd * sd}
+
+
+def is_shown(row: dict[str, Any]) -> bool:
+    """Whether a difference is; of an older study.json, whether the interval excludes zero."""
+    if "claims" in row:
+        return row["claims"]
+    return row["p_adjusted"] < LEVEL if row["low"] is None else not row["low"] <= 0 <= row["high"]
 
 
 def _fewest_pairs(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -332,88 +387,3 @@ def _teacher_facts(students: Sequence[StudyArm], own_teachers: StudyArm | None) 
 def _top1(facts: dict[str, Any], split: str) -> float | None:
     result = facts.get(split)
     return result.get("top1") if isinstance(result, dict) else None
-
-
-CLASS_STUDIES = ("pretrained", "balance")  # whose accuracies are compared class by class
-FULL = 0.95  # from here on a class has little room to gain
-LEAST_CLASSES = 5  # below it no order of the classes has p < 0.05
-EXACT_CLASSES = 7  # up to here all orders are counted
-
-
-def by_class(study: str, arms: Sequence[StudyArm]) -> list[dict[str, Any]]:
-    """For each arm beside the reference {arm, rows, rank, full}, in a study of `CLASS_STUDIES`: `rows` of `class_rows`, `rank`
-    of `rare_gain_most` (p and `holds` after Holm over the arms), `full` the number of classes that have `FULL` or more under
-    the reference."""
-    if study not in CLASS_STUDIES:
-        return []
-    entries = []
-    for arm in arms[1:]:
-        rows = class_rows(arms[0], arm)
-        full = sum(row["reference"]["correct"] >= FULL * row["reference"]["total"] for row in rows)
-        entries.append({"arm": arm.name, "rows": rows, "rank": rare_gain_most(rows), "full": full})
-    ranks = [entry["rank"] for entry in entries if entry["rank"]]
-    for rank, p in zip(ranks, holm([rank["p"] for rank in ranks])):
-        rank |= {"p": p, "holds": rank["rho"] < 0 and p < 0.05}
-    return entries
-
-
-def class_rows(reference: StudyArm, arm: StudyArm) -> list[dict[str, Any]]:
-    """One row per class, the largest gain first: correct and all images of the evaluation split for both arms, added up over
-    the seeds that both have, and the number of training images (None where the trials do not record it)."""
-    seeds = {cell.seed for cell in reference.complete} & {cell.seed for cell in arm.complete}
-    before, after = _summed(reference, seeds), _summed(arm, seeds)
-    tables = (_per_class(cell.trial, "training") for cell in reference.complete)
-    images = {row["id"]: row["total"] for row in next(filter(None, tables), [])}
-    rows = []
-    for key, own in before.items():
-        other = after.get(key)
-        if other is None or not own["total"] or not other["total"]:
-            continue
-        entry = {"id": key, "class": own["class"], "training": images.get(key)}
-        counts = {name: {k: c[k] for k in ("correct", "total")} for name, c in (("reference", own), ("arm", other))}
-        gain = other["correct"] / other["total"] - own["correct"] / own["total"]
-        rows.append({**entry, **counts, "gain": gain})
-    return sorted(rows, key=lambda row: (-row["gain"], row["id"]))
-
-
-def _summed(arm: StudyArm, seeds: set[int]) -> dict[int, dict[str, Any]]:
-    """{class id: {class, correct, total}} over the trainings of these seeds."""
-    sums: dict[int, dict[str, Any]] = {}
-    for cell in arm.complete:
-        for row in _per_class(cell.trial, "evaluation") if cell.seed in seeds else ():
-            entry = sums.setdefault(row["id"], {"class": row["class"], "correct": 0, "total": 0})
-            entry["correct"] += row["correct"]
-            entry["total"] += row["total"]
-    return sums
-
-
-def _per_class(trial: Trial, split: str) -> list[dict[str, Any]]:
-    table = best_result(trial).get(split)
-    rows = table.get("per_class") if isinstance(table, dict) else None
-    return rows if isinstance(rows, list) else []
-
-
-def rare_gain_most(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Spearman's rank correlation of training images and gain over the classes; rare classes gain most where it is
-    negative. p is two-sided, of a permutation test (exact up to `EXACT_CLASSES`, else of 10,000 orders); None where it
-    cannot be estimated. It treats classes as independent, and is of these trainings and images."""
-    counted = [row for row in rows if row["training"] is not None]
-    images = stats.rankdata([row["training"] for row in counted])
-    gains = stats.rankdata([row["gain"] for row in counted])
-    if len(counted) < LEAST_CLASSES or len(set(images)) < 2 or len(set(gains)) < 2:
-        return None
-    rho = float(np.corrcoef(images, gains)[0, 1])
-    p = permutation_p(images - images.mean(), gains)
-    return {"rho": rho, "n": len(counted), "p": p, "holds": rho < 0 and p < 0.05}
-
-
-def permutation_p(centred: np.ndarray, gains: np.ndarray) -> float:
-    """The share of orders of `gains`, (n,), whose sum of products with `centred`, (n,), is at least as far from zero as
-    that observed; of sampled orders the observed one is among them (Phipson and Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9)."""
-    n = len(gains)
-    if n <= EXACT_CLASSES:
-        orders = np.array(list(itertools.permutations(range(n))))  # (n!, n)
-    else:
-        sampled = np.random.default_rng(0).permuted(np.tile(np.arange(n), (9999, 1)), axis=1)
-        orders = np.vstack([np.arange(n), sampled])  # (10000, n)
-    return float(np.mean(np.abs(gains[orders] @ centred) >= abs(gains @ centred) - 1e-9))

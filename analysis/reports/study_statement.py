@@ -8,9 +8,22 @@ from typing import Any
 
 from ..reading.replication import WEIGHTS
 from ..render.document import Statement
-from ..render.formats import CORRELATION, EPOCHS, listed, number_text, paired_text, range_text, signed_text, spread_text
+from ..render.formats import (
+    CORRELATION,
+    EPOCHS,
+    FEWEST_FREEDOM,
+    bounds_mean,
+    difference_text,
+    listed,
+    number_text,
+    p_text,
+    paired_text,
+    range_text,
+    signed_text,
+    spread_text,
+)
 from ..stats.statement import DIFFERENCE, NO_DIFFERENCE, NOT_ESTIMABLE
-from .study_result import BY_KEY, MACRO, TOP1, TRAINING, excludes_zero
+from .study_result import BY_KEY, MACRO, TOP1, TRAINING, is_shown
 
 Result = dict[str, Any]
 
@@ -21,21 +34,35 @@ _ARTICLES = {"lr": "an", "step_size": "a"}
 
 def study_statement(result: Result) -> Statement:
     """`details` are two paragraphs: what can be concluded, and what cannot. `numbers` has the differences that it rests on."""
-    rows = [row for row in result["differences"] if row["measure"] in result["judged"]]
+    rows = _judged_rows(result)
     if all(row["n"] < 2 for row in rows):
         details = (
             "No two seeds have a result under both arms.",
             "No difference can be estimated without pairs: train more seeds, or fix what failed.",
         )
         return Statement(NOT_ESTIMABLE, "Nothing can be concluded.", details)
-    significant = [row for row in rows if excludes_zero(row)]
-    can, cannot = [*_own_sentences(result), _conclusion(result, significant)], _open(result, rows)
-    word = DIFFERENCE if significant else NO_DIFFERENCE
+    significant = [row for row in rows if is_shown(row)]
+    can = [*_own_sentences(result), _conclusion(result, rows, significant), *_within_margin(result, rows)]
+    cannot = [*_failures(result, rows), *_open(result, rows)]
+    word = DIFFERENCE if significant else NOT_ESTIMABLE if _too_few(rows) else NO_DIFFERENCE
     return Statement(word, _headline(result, significant), (" ".join(can), " ".join(cannot)), {"differences": rows})
+
+
+def _judged_rows(result: Result) -> list[dict[str, Any]]:
+    """The differences that the statement rests on."""
+    return [row for row in result["differences"] if row["measure"] in result["judged"]]
+
+
+def _too_few(rows: list[dict[str, Any]]) -> bool:
+    """Whether no difference could have been shown, however large: `compare` refuses so few in the same words."""
+    return all(row["df"] < FEWEST_FREEDOM for row in rows)
 
 
 def _headline(result: Result, significant: list[dict[str, Any]]) -> str:
     weak = ", with a teacher no better than its student" if _teacher_is_no_better(result) else ""
+    if not significant and _too_few(rows := _judged_rows(result)):
+        pairs = max(row["n"] for row in rows)
+        return _sentence(f"{pairs} pairs are too few to show a difference in {_judged(result)}{weak}")
     if not significant:
         return _sentence(f"no difference in {_judged(result)} is shown{weak}")
     clauses = []
@@ -53,16 +80,48 @@ def _judged(result: Result) -> str:
     return "evaluation " + {(TOP1,): "top-1", (TOP1, MACRO): "top-1 or macro"}[tuple(result["judged"])] + " accuracy"
 
 
-def _conclusion(result: Result, significant: list[dict[str, Any]]) -> str:
+def _conclusion(result: Result, all_rows: list[dict[str, Any]], significant: list[dict[str, Any]]) -> str:
+    if not significant and _too_few(all_rows):
+        return (
+            f"A spread estimated from {max(row['df'] for row in all_rows)} degrees of freedom is too uncertain to claim a "
+            f"difference: it takes {FEWEST_FREEDOM}, which two arms have from 4 seeds on, and three arms, whose residual is pooled, from 3."
+        )
     if not significant:
-        return f"No interval of the paired differences in {_judged(result)} excludes zero."
+        return f"None of the differences in {_judged(result)} has a p below 0.05, that of all arms together."
     rows = [f"{_difference_name(result, row)}: {_paired(row)}" for row in significant]
     return f"A difference is shown for {'; '.join(rows)}."
 
 
+def _failures(result: Result, rows: list[dict[str, Any]]) -> list[str]:
+    """Differences that are not claimed, or are, with failed trainings counted against their arm."""
+    return [
+        f"{_difference_name(result, row)} with each failed training counted as a loss of its arm, by as much as the largest "
+        f"difference seen: {paired_text(row['with_failures'] | {'by_seed': row['by_seed']}, None)}."
+        for row in rows
+        if row.get("with_failures")
+    ]
+
+
+def _within_margin(result: Result, rows: list[dict[str, Any]]) -> list[str]:
+    """Which differences are shown to be small, and of which that cannot be said."""
+    judged = [row for row in rows if row["equivalence"] and not is_shown(row)]
+    margin = difference_text(result["margin"], True)
+    small = [row for row in judged if row["equivalence"]["holds"]]
+    sentences = [
+        f"No difference greater than {margin}: {_difference_name(result, row)} is within "
+        f"{range_text((row['equivalence']['low'], row['equivalence']['high']))} (two one-sided tests, "
+        f"p = {p_text(row['equivalence']['p'])})."
+        for row in small
+    ]
+    unknown = [_difference_name(result, row) for row in judged if row not in small]
+    if unknown:
+        sentences.append(f"Not enough data to say that the difference is below {margin}: {'; '.join(unknown)}.")
+    return sentences
+
+
 def _open(result: Result, rows: list[dict[str, Any]]) -> list[str]:
     """What the intervals leave open, and what this design cannot answer at all."""
-    directions = [_undecided(result, row) for row in rows if not excludes_zero(row)]
+    directions = [_undecided(result, row) for row in rows if not is_shown(row)]
     sentences = [f"The direction of the difference is not known: {'; '.join(directions)}."] if directions else []
     names = {result["reference"], *(row["arm"] for row in result["differences"])}  # not the teacher
     seeds = min(arm["n"] for arm in result["arms"] if arm["name"] in names)
@@ -70,6 +129,15 @@ def _open(result: Result, rows: list[dict[str, Any]]) -> list[str]:
         f"These results are of {result['images']} and {seeds} seeds per arm; other images, settings or networks may behave "
         "differently."
     )
+    sentences += _detectable(result)
+    if any(row["pooled"] for row in rows):
+        sentences.append(
+            "Intervals and p pool the scatter of all arms, which assumes that they scatter alike; no arm is shown to be noisier."
+        )
+    elif len(rows) > len(result["judged"]):
+        sentences.append(
+            "One arm is noisier than the others or lacks pairs: each interval is by its own pairs where that is wider."
+        )
     if few := result["few"]:
         sentences.append(
             f"With {few['n']} pairs the exact sign-flip test cannot go below p = {few['p']:.3g}; the t intervals and their p "
@@ -78,10 +146,20 @@ def _open(result: Result, rows: list[dict[str, Any]]) -> list[str]:
     return sentences
 
 
+def _detectable(result: Result) -> list[str]:
+    plan = result["detectable"]
+    if plan["difference"] is None:
+        return []
+    return [
+        f"With {len(result['seeds'])} seeds per arm and the spread seen here (SD {difference_text(plan['sd'], True)}), 80 % of such "
+        f"studies would show a true difference of {difference_text(plan['difference'], True)}; smaller ones are mostly missed."
+    ]
+
+
 def _undecided(result: Result, row: dict[str, Any]) -> str:
     name, unit = _difference_name(result, row), BY_KEY[row["measure"]].unit
-    if row["low"] is None:
-        return f"{name} has no interval ({signed_text(row['mean'], unit)} in all {row['n']} pairs)"
+    if not bounds_mean(row):
+        return f"{name} has no interval: {paired_text(row, None, unit)}"
     return f"{name} may be anything from {range_text((row['low'], row['high']), unit)} (n = {row['n']})"
 
 
@@ -154,7 +232,8 @@ def _stopping(result: Result) -> list[str]:
 def _negated(row: dict[str, Any]) -> dict[str, Any]:
     """The reference minus the arm."""
     low, high = (None if end is None else -end for end in (row["high"], row["low"]))
-    return {**row, "mean": -row["mean"], "low": low, "high": high}
+    by_seed = {seed: -value for seed, value in row["by_seed"].items()}
+    return {**row, "by_seed": by_seed, "mean": -row["mean"], "low": low, "high": high}
 
 
 def _length(row: dict[str, Any]) -> str:
@@ -164,7 +243,7 @@ def _length(row: dict[str, Any]) -> str:
         return (
             f"{signed_text(row['mean'], measure.unit)} in {'each' if row['n'] > 1 else 'the one'} of {row['n']} pairs"
         )
-    word = ("shorter" if row["mean"] < 0 else "longer") if excludes_zero(row) else "not shown to differ"
+    word = ("shorter" if row["mean"] < 0 else "longer") if is_shown(row) else "not shown to differ"
     return f"{measure.title.lower()} {word}, {_paired(row)}"
 
 
@@ -291,7 +370,7 @@ def _gains(result: Result) -> list[str]:
 
 def _gain_splits(by_split: dict[str, dict[str, Any]]) -> str:
     """Which splits show a gain or a loss."""
-    means = {name: row["mean"] for name, row in by_split.items() if excludes_zero(row)}
+    means = {name: row["mean"] for name, row in by_split.items() if is_shown(row)}
     gains, losses = ([name for name, mean in means.items() if mean * way > 0] for way in (1, -1))
     clauses = [f"a {word} on {listed(names)}" for word, names in (("gain", gains), ("loss", losses)) if names]
     if not clauses:

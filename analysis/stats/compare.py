@@ -1,38 +1,40 @@
-"""Compares experiments: which are repeats of one arm, facts of each arm, and for each pair difference, null band or test, verdict."""
+"""Compares experiments: which are repeats of one arm, facts of each arm, and for each pair numbers and verdict."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-import shlex
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..reading import startup
 from ..reading.locate import AnalysisError
-from ..reading.records import ENDED, Experiment, Trial, arm_names, best_result, made_of, shared_photos, validation_n
-from . import statement, two_sample
+from ..reading.records import ENDED, Experiment, Trial, arm_names, best_result, is_percent, made_of, validation_n
+from . import comparable, statement, two_sample
 from .best_of_n import optimism_of
+from .comparable import Arm, Sharing
+from .decision import Question, decide
+from .equivalence import MARGIN
+
+ALL_TRIALS, BEST_TRIALS = "all trials", "best trials"
+"""Of which the page shows the accuracy on the evaluation split: `evaluation_shown` in summary.json."""
 
 
-class Arm(NamedTuple):
-    """One configuration and its repeats, in the order in which they were named."""
+@dataclass(frozen=True)
+class Choices:
+    """What the user decides about a comparison. `named` are the texts of --group; `margin` is in points of accuracy, or in units
+    of another score: None for 1 point and for none of other scores; `has_handicap`: unequal budgets are no obstacle;
+    `shows_evaluation`: of every trial, not of the best alone; `earlier`: the summary.json that the same folder held before."""
 
-    name: str
-    experiments: tuple[Experiment, ...]
-
-    @property
-    def bests(self) -> list[float]:
-        """The best score of each experiment that has one."""
-        return [e.best.score for e in self.experiments if e.best is not None and e.best.score is not None]
-
-    @property
-    def maximises(self) -> bool:
-        return self.experiments[0].optimise_mode == "maximize"
+    named: Sequence[str] = ()
+    margin: float | None = None
+    has_handicap: bool = False
+    shows_evaluation: bool = False
+    earlier: dict[str, Any] | None = None
 
 
 def configuration(experiment: Experiment) -> tuple[str, str]:
@@ -96,122 +98,71 @@ def _names(members: dict[tuple[str, ...], list[Experiment]]) -> list[str]:
     return [f"{name} ({experiments[0].id})" for name, experiments in zip(names, members.values())]
 
 
-def obstacles_between(experiments: list[Experiment]) -> list[str]:
-    """Reasons why a difference of the bests says nothing about the tuners."""
-    reasons, first = [], experiments[0]
-    if any(other.config.get("searchSpace") != first.config.get("searchSpace") for other in experiments):
-        reasons.append("their search spaces differ")
-    modes = list(dict.fromkeys(experiment.optimise_mode for experiment in experiments))
-    if len(modes) > 1:
-        reasons.append(f"their optimize_mode differs ({' and '.join(modes)})")
-    commands = dict.fromkeys(
-        tuple(shlex.split(str(e.config.get("trialCommand", "")), posix=False)) for e in experiments
-    )
-    if len(commands) > 1:
-        reasons.append(f"their trials run different commands ({' / '.join(' '.join(words) for words in commands)})")
-    for arm, name in zip(experiments, arm_names(experiments), strict=True):
-        if arm.best is None:
-            reasons.append(f"none of the {len(arm.trials)} trials of {name} ended with a result")
-    return reasons
-
-
-def notes_between(experiments: list[Experiment]) -> list[str]:
-    """Circumstances that a reader should know beside the verdict."""
-    notes = []
-    for arm, name in zip(experiments, arm_names(experiments), strict=True):
-        if arm.state == "RUNNING":
-            notes.append(f"{name} is still running: its figures are preliminary")
-        if arm.chosen is None:
-            notes.append(f"how many trials of {name} the tuner chose is not known: {arm.tuner} is not known here")
-        if arm.state == "STOPPED":
-            ended = sum(trial.state in ENDED for trial in arm.trials)
-            limit = f" of {arm.max_trials}" if arm.max_trials else ""
-            notes.append(f"{name} stopped after {ended}{limit} trials had ended")
-        if any(trial.last_session for trial in arm.trials):
-            notes.append(f"{name} was resumed: {_after_resume(arm.tuner)}")
-    notes += dict.fromkeys(note for arm in experiments for note in shared_photos(best_result(arm.best)))
-    sizes = list(dict.fromkeys(len(arm.trials) for arm in experiments))
-    if len(sizes) > 1:
-        notes.append(f"{_listed(sizes)} trials: the larger arm had more trials to select its best from")
-    concurrency = list(dict.fromkeys(arm.config.get("trialConcurrency") for arm in experiments))
-    if len(concurrency) > 1:
-        notes.append(f"{_listed(concurrency)} trials at a time: wall-clock times do not compare")
-    return notes
-
-
-def _after_resume(tuner: str) -> str:
-    """What the tuner remembers then (NNI 3.0's `import_data` of each, and `experiments/tuners`)."""
-    if startup.key_of(tuner) in startup.SEEDED:
-        return "its tuner continues from the earlier results"
-    return "TPE gets the earlier results again, Evolution starts anew"
-
-
-def _listed(values: list[Any]) -> str:
-    return f"{', '.join(map(str, values[:-1]))} and {values[-1]}"
-
-
-def shared_design(first: Sequence[Experiment], second: Sequence[Experiment]) -> list[str]:
-    """Two arms that begin with the same trials are not independent: what then holds of band and test.
-
-    Permuting all labels freely also puts both copies of a shared trial into one arm, which never happened: that spreads
-    the bests more than the tuners can. With one design for all, the bests of the repeats are exchangeable given it, so
-    the test keeps its level. With a design per pair of repeats it claims too little, with repeated designs that differ
-    between the arms too much (docs/log.md has the figures).
-    """
-    designs = [[experiment.design for experiment in arm] for arm in (first, second)]
-    every = [*designs[0], *designs[1]]
-    shared = max(startup.shared_trials(one, other) for one in designs[0] for other in designs[1])
-    note = f"the arms share their first {shared} trials by design and are not independent: "
-    if len(every) == 2:
-        return [f"{note}the band permutes shared trials too and is rather too wide"] if shared else []
-    if shared and all(design == every[0] for design in every):
-        return [f"{note}the test holds, for these first trials alone"]
-    if any(startup.same_random_trials(one, other) for arm in designs for one, other in combinations(arm, 2)):
-        return [
-            "repeats of one arm begin with the same random trials, so that a lucky start can pass for a better tuner: give "
-            "each repeat an initial_seed of its own, the same in both arms"
-        ]
-    return [f"{note}the test takes them for independent, which costs it power but no false claims"] if shared else []
-
-
-INTERVAL_METHOD = "Welch t interval of the difference of means"
-P_METHOD = "two-sided exact Mann-Whitney test with mid-ranks"
-IMPROVEMENT_METHOD = "Newcombe 2006, method 5"
-
-
-def compare(*experiments: Experiment, named: Sequence[str] = ()) -> dict[str, Any]:
+def compare(*experiments: Experiment, choices: Choices = Choices()) -> dict[str, Any]:
     """The content of summary.json: `experiments` and `arms` (facts of each), `comparison`, and `comparisons`, one for
-    each pair of arms. `named` are the texts of --group.
+    each pair of arms.
 
     Scores are as reported (accuracies are fractions); `difference` is the second arm's best less the first's. What
     cannot be estimated is None. Raises AnalysisError for fewer than two and for an experiment compared with itself.
     """
     if len(experiments) < 2:
         raise AnalysisError("compare needs two or more experiments, one was named; name the one to compare it with")
-    for first, second in itertools.combinations(experiments, 2):
+    for first, second in combinations(experiments, 2):
         if first.id == second.id and first.folder == second.folder:
             raise AnalysisError(f"experiment {first.id} was named twice; name two different experiments")
-    arms = group(experiments, named)
-    pairs = list(itertools.combinations(arms, 2))
-    comparisons = [_compare_arms(*pair, tests=len(pairs)) for pair in pairs]
+    if choices.margin is not None and not choices.margin > 0:
+        raise AnalysisError(f"--margin {choices.margin:g}: expected a number above 0, such as 1 point of accuracy")
+    arms = group(experiments, choices.named)
+    pairs, looks = list(combinations(arms, 2)), earlier_looks(arms, choices.earlier)
+    comparisons = [_compare_arms(*pair, Circumstances(choices, len(pairs), looks)) for pair in pairs]
     return {
         "experiments": [facts(experiment) for experiment in experiments],
         "arms": [arm_facts(arm) for arm in arms],
         "comparison": comparisons[0] if len(comparisons) == 1 else _overall(arms, comparisons),
         "comparisons": comparisons,
+        "looks": looks,
+        "evaluation_shown": ALL_TRIALS
+        if choices.shows_evaluation or _was_shown(experiments, choices.earlier)
+        else BEST_TRIALS,
     }
 
 
+def _was_shown(experiments: Sequence[Experiment], earlier: dict[str, Any] | None) -> bool:
+    """Whether an earlier page of this folder showed the evaluation accuracy of every trial of any of these experiments."""
+    if not isinstance(earlier, dict) or earlier.get("evaluation_shown") != ALL_TRIALS:
+        return False
+    return not {e.id for e in experiments}.isdisjoint(e["id"] for e in earlier.get("experiments", []))
+
+
+def earlier_looks(arms: list[Arm], earlier: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The tests of fewer repeats of these arms that were looked at before: those that the earlier summary lists, and its own.
+    None where it is of other experiments, or was no test."""
+    try:
+        before = {arm["name"]: set(arm["experiments"]) for arm in earlier["arms"]} if earlier else {}
+        now = {arm.name: {experiment.id for experiment in arm.experiments} for arm in arms}
+        if not before or before.keys() != now.keys() or not all(before[name] <= now[name] for name in now):
+            return []
+        looks = [dict(look) for look in earlier.get("looks", [])]
+        tested = [pair["p_value"] for pair in earlier["comparisons"] if pair["p_value"] is not None]
+    except (KeyError, TypeError, AttributeError):  # of an earlier version, or no summary
+        return []
+    if tested and before != now:
+        looks.append({"repeats": [len(before[arm.name]) for arm in arms], "p_value": min(tested)})
+    return looks
+
+
 def arm_facts(arm: Arm) -> dict[str, Any]:
-    """The repeats of one arm; `sd` is None for a single one."""
+    """The repeats of one arm. `bests` are None for those without a result, and mean and `sd` then too; `sd` also for a single
+    one. `evaluations` are of the same networks."""
     bests, chosen = arm.bests, [experiment.chosen for experiment in arm.experiments]
     return {
         "name": arm.name,
         "tuner": startup.label(arm.experiments[0].tuner),
         "experiments": [experiment.id for experiment in arm.experiments],
         "bests": bests,
-        "mean": statistics.fmean(bests) if bests else None,
-        "sd": statistics.stdev(bests) if len(bests) > 1 else None,
+        "mean": None if None in bests else statistics.fmean(bests),
+        "sd": None if None in bests or len(bests) < 2 else statistics.stdev(bests),
+        "evaluations": [_evaluation_of(experiment) for experiment in arm.experiments],
         "trials": sum(len(experiment.trials) for experiment in arm.experiments),
         "chosen_by_tuner": None if None in chosen else sum(map(sum, chosen)),
     }
@@ -261,66 +212,106 @@ def evaluation(trial: Trial) -> dict[str, Any] | None:
     return values | {"n": None if values["n"] is None else int(values["n"])}
 
 
-def _compare_arms(first: Arm, second: Arm, tests: int = 1) -> dict[str, Any]:
-    """Difference and verdict; `headline` and `details` say it in words, `statement` is both. One experiment each: the
-    null band. More: of the means of their bests. `tests` pairs are compared in all: p is multiplied by it (Bonferroni)."""
+def _evaluation_of(experiment: Experiment) -> float | None:
+    accuracy = None if experiment.best is None else evaluation(experiment.best)
+    return None if accuracy is None else accuracy["top1"]
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Of one pair of arms: the user's choices, how many pairs are compared in all, and earlier looks at the same arms."""
+
+    choices: Choices
+    tests: int
+    looks: list[dict[str, Any]]
+
+
+def _compare_arms(first: Arm, second: Arm, circumstances: Circumstances) -> dict[str, Any]:
+    """Numbers and verdict; `headline` and `details` say it in words, `statement` is both. One experiment each: the
+    null band. More: `decision.decide`."""
+    has_handicap = circumstances.choices.has_handicap
+    obstacles = comparable.obstacles_between(first, second, has_handicap)
+    shared = comparable.Sharing() if obstacles else comparable.sharing(first, second)
+    handicap = comparable.budget_difference(first, second) if has_handicap and not obstacles else ""
     experiments = [*first.experiments, *second.experiments]
-    obstacles = obstacles_between(experiments)
-    single = len(experiments) == 2
-    comparison = _single(first, second, obstacles) if single or obstacles else _repeated(first, second, tests)
-    notes = [*shared_design(first.experiments, second.experiments), *notes_between(experiments)]
-    return {"arms": [first.name, second.name], **comparison, "notes": notes}
+    if obstacles:
+        result = _not_comparable(first, second, obstacles)
+    elif len(experiments) == 2:
+        result = _single(first, second, handicap)
+    else:
+        result = _repeated(first, second, shared, handicap, circumstances)
+    notes = [
+        *comparable.sharing_notes(first, second, shared),
+        *comparable.seed_notes(first, second),
+        *statement.look_notes(circumstances.looks),
+        *comparable.notes_between(experiments),
+    ]
+    return {"arms": [first.name, second.name], **result, "handicap": handicap or None, "notes": notes}
 
 
-def _single(first: Arm, second: Arm, obstacles: list[str]) -> dict[str, Any]:
+NOTHING: dict[str, Any] = {
+    "difference": None,
+    "interval": None,
+    "p_value": None,
+    "null_band": None,
+    "repeats_needed": None,
+}
+
+
+def _not_comparable(first: Arm, second: Arm, obstacles: list[str]) -> dict[str, Any]:
+    return {**NOTHING, **statement.fields(statement.of_obstacles((first, second), obstacles)), "obstacles": obstacles}
+
+
+def _single(first: Arm, second: Arm, handicap: str) -> dict[str, Any]:
+    """One experiment per arm: no spread between runs, so neither interval nor p."""
     pair = (first.experiments[0], second.experiments[0])
-    bests = (pair[0].best, pair[1].best)
-    comparable = not obstacles and bests[0] is not None and bests[1] is not None
-    difference = bests[1].score - bests[0].score if comparable else None
-    band = two_sample.null_band(scores(pair[0]), scores(pair[1]), first.maximises) if comparable else None
-    conclusion = statement.of_single_experiments(pair, obstacles, difference, band)
+    difference = pair[1].best.score - pair[0].best.score
+    band = two_sample.null_band(scores(pair[0]), scores(pair[1]), first.maximises)
+    accuracies = (_evaluation_of(pair[0]), _evaluation_of(pair[1]))
+    numbers = {"difference": difference, "evaluation": accuracies, "band": band}
+    conclusion = statement.of_single_experiments(pair, numbers, comparable.luck(first, second), handicap)
     return {
+        **NOTHING,
         "difference": difference,
-        "interval": None,  # one experiment per arm: there is no spread between runs to build it from
-        "p_value": None,
         **statement.fields(conclusion),
         "null_band": None if band is None else band._asdict() | {"exact": True},
         "repeats_needed": two_sample.repeats_needed() if conclusion.verdict == statement.NOT_ESTIMABLE else None,
     }
 
 
-def _repeated(first: Arm, second: Arm, tests: int) -> dict[str, Any]:
-    """2 or 3 experiments per arm give a difference of means and nothing to judge it by; 4 give a test, more are needed
-    where several pairs share its level."""
-    sizes = (len(first.bests), len(second.bests))
-    numbers: dict[str, Any] = {"interval": None, "p_value": None, "null_band": None, "repeats_needed": None}
-    numbers |= {"repeats": list(sizes), "difference": sum(second.bests) / sizes[1] - sum(first.bests) / sizes[0]}
-    random = all(e.chosen is not None and not any(e.chosen) for arm in (first, second) for e in arm.experiments)
-    needed = two_sample.repeats_needed(0.05 / tests)
-    if min(sizes) >= two_sample.FEWEST:
-        numbers |= _tested(first.bests, second.bests, first.maximises) | {"tests": tests}
-        numbers["p_value"] = min(1.0, tests * numbers["p_value"])
-    if min(sizes) < needed and not random:
-        word, numbers["repeats_needed"] = statement.NOT_ESTIMABLE, needed
-    else:
-        is_shown = not random and numbers["p_value"] < 0.05
-        word = statement.DIFFERENCE if is_shown else statement.NO_DIFFERENCE
-    return {**numbers, **statement.fields(statement.of_repeats((first, second), numbers, word, random))}
+def _repeated(first: Arm, second: Arm, shared: Sharing, handicap: str, circumstances: Circumstances) -> dict[str, Any]:
+    """Where no tuner chose a trial and all else is equal, a difference is chance whatever p says."""
+    arms = tuple(Arm(arm.name, _in_pairs(arm, k, shared)) for k, arm in enumerate((first, second)))
+    numbers = decide(
+        *((arm.bests, list(map(_evaluation_of, arm.experiments))) for arm in arms),
+        _question(arms, shared, circumstances),
+    )
+    luck = "" if handicap else comparable.luck(first, second)
+    if luck == "chance":
+        numbers |= {"verdict": statement.NO_DIFFERENCE, "repeats_needed": None, "equivalence": None}
+    conclusion = statement.of_repeats(arms, numbers, luck, handicap)
+    pairs = [[one.id, other.id] for one, other in zip(*(arm.experiments for arm in arms))] if shared.pairs else None
+    return {**NOTHING, **numbers, "pairs": pairs, **statement.fields(conclusion)}
 
 
-def _tested(first: list[float], second: list[float], maximise: bool) -> dict[str, Any]:
-    difference, interval = two_sample.welch(first, second)
-    better = two_sample.probability_of_improvement(first, second, maximise)
-    return {
-        "difference": difference,
-        "interval": list(interval),
-        "interval_method": INTERVAL_METHOD,
-        "p_value": two_sample.mann_whitney_p(first, second),
-        "p_method": P_METHOD,
-        "probability_of_improvement": better,
-        "probability_interval": list(two_sample.improvement_interval(better, len(first), len(second))),
-        "probability_method": IMPROVEMENT_METHOD,
-    }
+def _in_pairs(arm: Arm, place: int, shared: Sharing) -> tuple[Experiment, ...]:
+    """The arm's experiments, in the order of the pairs where there are any."""
+    return tuple(arm.experiments[pair[place]] for pair in shared.pairs) or arm.experiments
+
+
+def _question(arms: Sequence[Arm], shared: Sharing, circumstances: Circumstances) -> Question:
+    is_accuracy = is_percent([experiment for arm in arms for experiment in arm.experiments])
+    margin = circumstances.choices.margin
+    if is_accuracy:
+        margin = MARGIN if margin is None else margin / 100
+    return Question(
+        maximise=arms[0].maximises,
+        paired=bool(shared.pairs),
+        tests=circumstances.tests,
+        looks=len(circumstances.looks),
+        margin=margin,
+        reaches=1.0 if is_accuracy else None,
+    )
 
 
 def _overall(arms: list[Arm], comparisons: list[dict[str, Any]]) -> dict[str, Any]:
@@ -331,11 +322,8 @@ def _overall(arms: list[Arm], comparisons: list[dict[str, Any]]) -> dict[str, An
     needed = [pair["repeats_needed"] for pair in comparisons if pair["repeats_needed"]]
     return {
         "arms": [arm.name for arm in arms],
-        "difference": None,
-        "interval": None,
-        "p_value": None,
+        **NOTHING,
         **statement.fields(statement.of_many(arms, comparisons, word)),
-        "null_band": None,
         "repeats_needed": max(needed, default=None),
         "notes": list(notes),
     }

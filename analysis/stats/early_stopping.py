@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..reading.records import Experiment, Trial
+from ..reading.records import Experiment, Trial, validation_n
 from ..reading.values import score
 
 
 class Curve(NamedTuple):
-    """A finished trial: score of each epoch that ran, the most epochs it might have run."""
+    """A finished trial: score of each epoch that ran, the most epochs it might have run, the validation images behind each
+    score, None where it is no accuracy or their number is not known."""
 
     values: list[float]
     planned: int
+    images: int | None = None
 
 
 class Patience(NamedTuple):
     """One row of the counterfactual: of the `known` of all curves, `epochs` used in all, `lost`: mean score lost
-    against the curve's own best, `best_lost`: what the arm's best lost. None where curves end too soon to tell."""
+    against the curve's own best, `best_lost`: what the arm's best lost. None where curves end too soon to tell.
+
+    `error`: standard error of a difference of two accuracies of so many images, None where that is not known. A longer curve has
+    more epochs to be lucky in, so with a true loss of zero about half of it is "lost": what is below it says nothing."""
 
     patience: int
     known: int
     epochs: int | None
     lost: float | None
     best_lost: float | None
+    error: float | None = None
 
 
 def curves(experiment: Experiment) -> list[Curve]:
@@ -34,7 +41,7 @@ def curves(experiment: Experiment) -> list[Curve]:
         values = [score(result.value) for result in trial.intermediates]
         planned = planned_epochs(trial)
         if values and None not in values and planned:
-            usable.append(Curve(values, planned))
+            usable.append(Curve(values, planned, validation_n(trial)))
     return usable
 
 
@@ -79,15 +86,25 @@ def counterfactual(
     """A row per patience. The schedule of the learning rate does not depend on when a trial stops, so a shorter
     patience is an exact prefix of the curve; a longer one is known only where a trial ran to its end."""
     best, sign = (max if maximise else min), 1 if maximise else -1
-    rows = []
+    rows, error = [], _error(finished)
     for patience in patiences:
         stops = [stop_at(curve, patience, maximise) for curve in finished]
         known = sum(stop is not None for stop in stops)
         if not finished or known < len(finished):
-            rows.append(Patience(patience, known, None, None, None))
+            rows.append(Patience(patience, known, None, None, None, error))
             continue
         prefixes = [best(curve.values[:stop]) for curve, stop in zip(finished, stops)]
         own = [best(curve.values) for curve in finished]
         lost = [sign * (whole - part) for whole, part in zip(own, prefixes)]
-        rows.append(Patience(patience, known, sum(stops), sum(lost) / len(lost), sign * (best(own) - best(prefixes))))
+        best_lost = sign * (best(own) - best(prefixes))
+        rows.append(Patience(patience, known, sum(stops), statistics.fmean(lost), best_lost, error))
     return rows
+
+
+def _error(finished: Sequence[Curve]) -> float | None:
+    """sqrt(2 p (1 - p) / n) at the curves' mean best accuracy and fewest images."""
+    images = [curve.images for curve in finished]
+    if not images or None in images:
+        return None
+    accuracy = statistics.fmean(max(curve.values) for curve in finished)
+    return (2 * accuracy * (1 - accuracy) / min(images)) ** 0.5
