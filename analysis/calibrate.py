@@ -166,8 +166,8 @@ def _apart(rng: np.random.Generator, apart: float, n: int = 8) -> Arms:
 CLAIMS = {
     "equal arms, 8 against 8": _equal,
     "equal arms, 3 against 12": lambda rng: _equal(rng, 3, 12),
-    "better by 1 SD of the bests, 8 against 8": lambda rng: _equal(rng, shift=0.0055),
-    "better by 2 SD of the bests, 8 against 8": lambda rng: _equal(rng, shift=0.011),
+    "better by 0.55 points, 8 against 8": lambda rng: _equal(rng, shift=0.0055),
+    "better by 1.1 points, 8 against 8": lambda rng: _equal(rng, shift=0.011),
     "equal networks, one arm tries them more often": _more_at_the_optimum,
     "spreads 1 to 3, 8 against 8": _unequal_spread,
     "spreads 1 to 3, 12 against 4": lambda rng: _unequal_spread(rng, 12, 4),

@@ -399,12 +399,12 @@ def test_looks_at_growing_arms_are_counted_and_cost_level(tmp_path):
     )
     for n in (4, 5, 6):
         result = judged(tmp_path, tpe[:n], evolution[:n])
-        assert (result["looks"], result["level"]) == (n - 4, 0.05 if n == 4 else 0.025)
+        assert (result["looks"], result["level"]) == (n - 4, 0.05 if n == 4 else 0.02)
     assert judged(tmp_path, tpe[:6], evolution[:6])["looks"] == 2  # the same experiments again are no further look
     result = judged(tmp_path, tpe, evolution)
-    assert result["looks"] == 3 and 0.025 < result["p_value"] <= 0.05 and result["verdict"] == "no_difference_shown"
+    assert result["looks"] == 3 and 0.02 < result["p_value"] <= 0.05 and result["verdict"] == "no_difference_shown"
     assert "tested 3 times before, with 4 and 4, 5 and 5 and 6 and 6 experiments" in result["notes"][0]
-    assert "at the 2.5 % level because of 3 earlier looks" in result["statement"]
+    assert "at the 2 % level because of 3 earlier looks" in result["statement"]
     fresh = judged(tmp_path, tpe, evolution, out="fresh")
     assert (fresh["looks"], fresh["verdict"]) == (0, "difference_shown")
 
