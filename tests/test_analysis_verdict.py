@@ -8,6 +8,7 @@ import shutil
 import pytest
 from fixtures_analysis import search
 
+from analysis import calibrate
 from analysis.__main__ import main
 from analysis.stats.decision import Question, decide
 
@@ -425,3 +426,30 @@ def test_evaluation_accuracies_of_all_trials_are_hidden_until_requested(tmp_path
     judged(tmp_path, *pair)
     assert "68.0\u00a0%" in (tmp_path / "out/report.html").read_text()  # what was seen stays so
     assert json.loads((tmp_path / "out/summary.json").read_text())["evaluation_shown"] == "all trials"
+
+
+# --- simulated, where the truth is known (n = 200: at most four standard errors above 5 %) ---
+
+
+@pytest.mark.parametrize(
+    ("case", "claim"),
+    [
+        ("equal arms, 3 against 12", "validation"),
+        ("equal networks, one arm tries them more often", "shown"),
+        ("a quarter without a result", "validation"),
+        ("pairs that correlate by 0.5, equal", "shown"),
+        ("truly 1 point apart, SD 0.5 points", "equivalent"),
+    ],
+)
+def test_a_false_claim_is_rare(case, claim):
+    assert getattr(calibrate.claims(case, 200, 1), claim) <= 0.05 + 4 * (0.05 * 0.95 / 200) ** 0.5
+
+
+def test_pairs_find_more_than_independent_arms():
+    found = [calibrate.claims(f"the same, 1 point better, {how} pairs", 200, 1).shown for how in ("in", "not in")]
+    assert found[0] > found[1] + 0.1
+
+
+def test_later_looks_at_growing_arms_are_held_to_a_smaller_level():
+    assert calibrate.looks(8, 300, 1) < calibrate.looks(8, 300, 1, holds_level=False)
+    assert calibrate.looks(8, 300, 1) <= 0.05 + 4 * (0.05 * 0.95 / 300) ** 0.5
