@@ -1,4 +1,4 @@
-"""What the bests of two arms show: plain numbers in, numbers and verdict out, so that it can be simulated (`analysis.calibrate`).
+"""What the bests of two arms show: plain numbers in, numbers and verdict out, so that it can be simulated.
 
 The verdict rests on ranks: the exact Mann-Whitney test, or for pairs of experiments that begin alike the exact sign-flip test.
 Everything is about the second arm against the first.
