@@ -18,7 +18,7 @@ LOOKS, PAGES = 0.25, 0.25  # of the comparisons and confirmations: each simulate
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m analysis.calibrate", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--comparisons", type=int, default=800, help="simulated for each row (800)")
+    parser.add_argument("--comparisons", type=int, default=1000, help="simulated for each row (1000)")
     parser.add_argument("--confirmations", type=int, default=1000, help="and studies, simulated for each row (1000)")
     parser.add_argument("--searches", type=int, default=400, help="simulated for each row (400)")
     parser.add_argument("--seed", type=int, default=0)
