@@ -18,7 +18,7 @@ from analysis.reading.reader import load_experiment
 from analysis.render import formats
 from analysis.stats import best_of_n, early_stopping, importance, two_sample
 from analysis.stats.early_stopping import Curve, Patience
-from analysis.stats.paired import MOST_PAIRS, holm, mean_interval, paired, seeds_needed, sign_flip_p, smallest_flip_p
+from analysis.stats.paired import MOST_PAIRS, holm, mean_interval, paired, sign_flip_p, smallest_flip_p
 
 
 def brute_force(first, second, maximise):
@@ -198,16 +198,6 @@ def test_no_spread_no_interval():
     assert equal.low is None and equal.p_t is None and equal.p_flip == 0.25
     assert mean_interval([0.5]) is None and mean_interval([]) is None
     assert mean_interval([0.5, 0.7]) == pytest.approx(stats.t.interval(0.95, 1, loc=0.6, scale=0.1))
-
-
-def test_seeds_needed_is_the_first_number_whose_interval_leaves_out_zero():
-    found = paired([0.02, 0.06, 0.01])
-    assert found.low < 0
-    n = seeds_needed(found, 1)
-    halves = [stats.t.ppf(0.975, k - 1) * found.sd / k**0.5 for k in (n - 1, n)]
-    assert n > 3 and halves[0] >= found.mean > halves[1]
-    assert seeds_needed(found, 4) > n
-    assert seeds_needed(paired([0.01, -0.01, 0.0001]), 1) is None and seeds_needed(paired([0.1, 0.1]), 1) is None
 
 
 def test_holm_by_hand():

@@ -360,7 +360,7 @@ def bare(key: Key) -> Key:
 def home(tmp_path_factory, tiny_cache) -> Path:
     """A folder of real files: those of the scenarios of test_numbers.py, two trainings, a cache."""
     home = tmp_path_factory.mktemp("files")
-    for name in ("repeats", "confirmation", "early_stopping"):
+    for name in ("repeats", "confirmation", "confirmation_in_stages", "early_stopping"):
         (home / name).mkdir()
         in_home(SCENARIOS[name], home / name)
     train_teacher_and_student(home, tiny_cache)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fixtures_analysis import Recorder, final
-from fixtures_confirm import FIELDS, SCORES, SPACE, confirming, search, train
+from fixtures_confirm import FIELDS, SCORES, SPACE, confirming, plan_of, search, train
 from fixtures_study import part_of
 
 from analysis.reading.locate import AnalysisError
@@ -289,6 +289,38 @@ class Nni:
 @pytest.fixture
 def pretended(nni, monkeypatch):
     return Nni(nni, monkeypatch)
+
+
+def test_a_confirmation_of_two_stages_trains_one_after_the_other(pretended, nni, monkeypatch, capsys):
+    """The first chooses of both configurations, the second trains the best and the default with seeds that chose nothing."""
+    monkeypatch.setattr("experiments.confirm.checked", lambda experiment: experiment)
+    plan = plan_of(search(nni, "search01", (0.8, 0.01), (0.9, 0.02)), seeds=4, screen=2)
+    folder = nni.parent / "here"
+    write_plan(folder, plan)
+
+    def start(experiment):
+        pretended.grid = plan.screening if experiment.name == plan.screening.experiment else plan.final("rank 1")
+        cells = batch_sets(experiment.config["searchSpace"])
+        pretended.batches.append(cells)
+        pretended.record(pretended.grid, cells)
+
+    monkeypatch.setattr("experiments.replicate.start", start)
+    words = ["confirm", "search01", "--out", str(folder)]
+    assert main(words) == 0
+    output = capsys.readouterr()
+    assert (
+        "12 trainings: 2 configurations with 2 seeds, then the best of them and the default with 4 others" in output.err
+    )
+    assert "4 seeds show a true difference of 3.0 points in 80 % of cases" in output.err
+    assert "first stage: rank 1 is the best of 2 by validation accuracy" in output.err
+    assert [sorted({cell["seed"] for cell in batch}) for batch in pretended.batches] == [[1, 2], [3, 4, 5, 6]]
+    assert sorted({cell["lr"] for cell in pretended.batches[1]}) == [0.001, 0.02]
+    result = json.loads((folder / "confirm.json").read_text())
+    assert result["screening"]["chosen"] == "rank 1" and result["screening"]["cells"]["succeeded"] == 4
+    assert result["cells"]["succeeded"] == 8 and len(pretended.batches) == 2
+    assert main(words) == 0 and len(pretended.batches) == 2, "what has ended is read again"
+    assert main([*words, "--screen", "0"]) == 1
+    assert "holds the confirmation of search01 --top 2 --seeds 4 --screen 2" in capsys.readouterr().err
 
 
 def test_what_a_grid_search_left_of_a_study_is_trained_as_a_batch(pretended):

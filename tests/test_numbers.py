@@ -101,6 +101,20 @@ def confirmation(home: Path) -> dict[str, Any]:
     return written(folder)
 
 
+def confirmation_in_stages(home: Path) -> dict[str, Any]:
+    nni = home / "nni-experiments"
+    nni.mkdir()
+    plan = plan_of(search(nni, "search01", (0.8, 0.01), (0.9, 0.02)), seeds=5, screen=3)
+    first, last = plan.screening, plan.final("rank 2")
+    write_plan(home / "confirmed", plan)
+    scores = {("rank 1", s): 0.8 + 0.01 * s for s in first.seeds} | {("rank 1", 2): None}
+    train(confirming(nni, first), first, scores | {("rank 2", s): 0.79 + 0.005 * s for s in first.seeds})
+    scores = {("rank 2", s): 0.82 + 0.003 * (s % 4) for s in last.seeds} | {("rank 2", 6): None}
+    train(confirming(nni, last, "conf0002"), last, scores | {("default", s): 0.75 + 0.002 * s for s in last.seeds})
+    assert confirm("search01", "--out", str(home / "confirmed")) == 0
+    return written(home / "confirmed")
+
+
 def early_stopping(home: Path) -> dict[str, Any]:
     return studied(home, "early_stopping", lambda value, seed: trained(CURVES[seed][: 4 + seed % 2 if value else 6], 3))
 
@@ -120,7 +134,17 @@ def lab_report(home: Path) -> dict[str, Any]:
 
 SCENARIOS: dict[str, Callable[[Path], dict[str, Any]]] = {
     scenario.__name__: scenario
-    for scenario in (recorded_pair, repeats, random_trials, seeded, confirmation, early_stopping, balance, lab_report)
+    for scenario in (
+        recorded_pair,
+        repeats,
+        random_trials,
+        seeded,
+        confirmation,
+        confirmation_in_stages,
+        early_stopping,
+        balance,
+        lab_report,
+    )
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT
@@ -13,11 +14,14 @@ from fixtures_study import part_of, plan_in, recorded
 from golden import golden
 
 from analysis.__main__ import main
-from analysis.render.document import Document, Row, Table
+from analysis.render.document import Document, Row, Statement, Table, Text
 from analysis.render.formats import pairs_text
 from analysis.render.markdown import code, render, text
 from analysis.reports.lab_numbers import Setting, by_value, settings_of, settings_sentence
+from analysis.reports.lab_report import _one_family, _Section
 from analysis.reports.study import study_page
+from analysis.stats.blocked import detectable
+from analysis.stats.statement import DIFFERENCE, NO_DIFFERENCE
 
 
 @pytest.fixture
@@ -74,7 +78,10 @@ def test_the_page_names_what_differs_and_no_folder_of_the_machine(home):
     run_early_stopping(home)
     page = report()
     top = section(page, "## What differs from the lab report", "## Where")
-    assert rows(top, "Data")[0][1:] == ["tiny_photos (early stopping); sample_cache (tuners)", "yes"]
+    assert rows(top, "Data")[0][1:] == [
+        "tiny_photos (early stopping); generated drawings, no photos (sample_cache) (tuners)",
+        "yes",
+    ]
     assert rows(top, "Images: training / validation / evaluation")[0] == [
         "7310 / 3430 / 3347",
         "300 / 50 / 50 (early stopping); – / 228 / 222 (tuners)",
@@ -91,14 +98,17 @@ def test_the_page_names_what_differs_and_no_folder_of_the_machine(home):
 
 def test_drawings_are_named_where_the_records_have_them(home):
     run_early_stopping(home)
-    assert "drawings" not in report().split("## (d)")[0]
+    before = report()
+    assert "drawings" not in section(before, "## (a)", "## (b)")
+    assert "Trained on drawings, not photos: tuners." in before, "the recorded pair is known by its cache"
     part, folder = part_of("balance", 2), home / "runs/studies/balance"
     plan_in(folder, "balance", part)
     note = {"generator": 1, "seed": 0}
     recorded(home / "home", part, lambda value, seed: early(0, seed) | {"generated": note})
     result, written = study_page("balance", folder)
     page = report()
-    assert "Trained on drawings, not photos: balance." in page
+    assert "Trained on drawings, not photos: tuners, balance." in page
+    assert rows(page, "Classes of unequal size: sampling and balanced softmax")[0][-1].endswith("generated drawings")
     assert "generated drawings, no photos (tiny_photos) (balance)" in rows(page, "Data")[0][1]
     assert "300 training, 50 validation, 50 evaluation generated drawings" in result["cannot"]
     assert "evaluation generated drawings" in written.read_text()
@@ -112,6 +122,31 @@ def test_patience_and_momentum_are_there_where_they_are_recorded(home):
     assert rows(page, "Machine, and precision")[0][0] == "GTX 1070"
 
 
+def test_what_the_answer_would_take_on_food11_is_beside_it(home):
+    run_early_stopping(home)
+    part = section(report(), "## (a)", "## (b)")
+    assert "2 arms of 5 seeds are 10 trainings of 25 epochs: about 6 hours at the lab report's 38 minutes each" in part
+    assert f"they show a true difference of {detectable(5) / 2:.1f} points in 80 % of cases" in part
+
+
+@pytest.mark.parametrize(("p", "shown"), [(0.03, False), (0.005, True)])
+def test_the_answers_are_one_family(p, shown):
+    """Of six answers, of which one alone shows a difference."""
+    alone = Statement(DIFFERENCE, "Pretrained has higher top-1 accuracy.", ("By much.",))
+    section = _Section([Text("a claim"), alone], alone, p, "5 seeds per arm", "photos", {}, {}, [])
+    others = {str(n): replace(section, answer=Statement(NO_DIFFERENCE, "None."), blocks=[], p=0.5) for n in range(5)}
+    found = _one_family({"pretrained": section, **others, "tuners": replace(section, p=None)})
+    together = found["pretrained"]
+    assert together.family_p == pytest.approx(6 * p) and together.blocks == [Text("a claim"), together.answer]
+    assert together.answer.verdict == (DIFFERENCE if shown else NO_DIFFERENCE)
+    assert together.answer.headline.startswith("Pretrained" if shown else "No difference is shown once the 6 answers")
+    assert (
+        f"p = {6 * p:.3g} over the 6 answers of this page (Holm)" in together.answer.text
+        and "By much." in together.answer.text
+    )
+    assert found["tuners"].family_p is None and found["tuners"].answer == alone
+
+
 def test_studies_that_were_not_run_have_their_command(home, capsys):
     run_early_stopping(home)
     plan_in(home / "runs/studies/balance", "balance", part_of("balance", 2))
@@ -121,7 +156,7 @@ def test_studies_that_were_not_run_have_their_command(home, capsys):
     assert "Not run. Start it with `python -m experiments study step_size`; then `python -m analysis study" in page
     assert "with `--weights FILE` where" in section(page, "### Pretrained", "### Learning rate")
     assert "Begun, without a result yet; continue with `python -m experiments study balance`" in page
-    assert rows(page, "Learning rate")[0] == ["not run", "–"]
+    assert rows(page, "Learning rate")[0] == ["not run", "–", "–", "–"]
 
 
 def test_the_page_is_written_from_what_the_files_have(home):
@@ -256,7 +291,7 @@ def test_kept_results_name_no_folder_of_the_machine_and_their_page_nothing_that_
 def test_the_tuners_are_those_of_the_summary_named_or_of_the_recorded_pair(home):
     run_early_stopping(home)
     part = section(report(), "## (d)", "## Beyond")
-    assert "**No difference can be shown.** Both tuners only sampled at random" in part and "the recorded pair" in part
+    assert "**No difference in validation accuracy can be shown.** Both tuners only sampled at random" in part and "the recorded pair" in part
     assert rows(part, "resnet18_food11_evolution")[0][:3] == ["Evolution", "15 of 15", "0"]
     folders = [str(ROOT / "analysis/recorded" / arm) for arm in ("tpe", "evolution")]
     assert main(["compare", *folders, "--out", "pair"]) == 0

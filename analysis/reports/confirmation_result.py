@@ -206,7 +206,7 @@ def _confirmation_statement(result: Result) -> Statement:
         _evaluation(result, chosen, default),
         *_too_few(pairs, word),
         *_counting_failures(pairs),
-        *(_small(result) if word == NO_DIFFERENCE else ()),
+        *(_small(result) if word == NO_DIFFERENCE and pairs["with_failures"] is None else ()),
         *_pooling(pairs, result["comparisons"]),
         *_sign_flip(pairs, result["comparisons"]),
         *_selection_bias(chosen),
@@ -281,7 +281,7 @@ def _small(result: Result) -> list[str]:
     """Whether the difference is shown to be small; if not, which one so many seeds would have shown."""
     pairs, margin = result["evaluation"], formats.difference_text(result["margin"], True)
     small = pairs["equivalence"]
-    if small is not None and small["holds"] and pairs["with_failures"] is None:
+    if small is not None and small["holds"]:
         within = formats.range_text((small["low"], small["high"]))
         return [
             f"No difference greater than {margin}: it is within {within} (two one-sided tests, p = {formats.p_text(small['p'])})."

@@ -142,11 +142,6 @@ def study_result(
     provenance = made_of(next(filter(None, results), {}))
     classes, lab = by_class(plan.study, arms), lab_numbers(plan.study)
     in_lab = bool(classes) and same_classes(lab, classes[0]["rows"])
-    primary = _judged_measures(plan.study, arms)
-    compared = [key for key in BY_KEY if (plan.study, key) != ("balance", TRAINING)]  # a sampler draws other images
-    values = {key: [arm.values(key) for arm in arms] for key in compared}
-    rows = differences(values, [arm.name for arm in arms], primary, margin)
-    _count_failures([row for row in rows if row["measure"] in primary], arms)
     return {
         "study": plan.study,
         "field": plan.main.field,
@@ -157,11 +152,7 @@ def study_result(
             dict.fromkeys(cell.experiment for arm in all_arms for cell in arm.cells if cell.experiment)
         ),
         "arms": [arm_facts(arm) for arm in all_arms],
-        "judged": primary,
-        "differences": rows,
-        "few": _fewest_pairs([row for row in rows if row["measure"] in primary]),
-        "margin": margin,
-        "detectable": detectable_of(values[TOP1], len(plan.main.seeds), len(primary)),
+        **_compared(plan, arms, margin),
         "curves": [band(arm, metric) for metric in ("default", "train_accuracy") for arm in all_arms],
         "prefixes": prefixes(arms[0], arms[1:]) if plan.study == "early_stopping" else [],
         "classes": classes,
@@ -172,6 +163,23 @@ def study_result(
         "images": images_text(provenance),
         "trainings": [_training(arm, cell) for arm in all_arms for cell in arm.cells],
         "provenance": provenance,
+    }
+
+
+def _compared(plan: StudyPlan, arms: Sequence[StudyArm], margin: float) -> dict[str, Any]:
+    """The differences, the measures that are judged, and what their trainings allow to say."""
+    judged = _judged_measures(plan.study, arms)
+    compared = [key for key in BY_KEY if (plan.study, key) != ("balance", TRAINING)]  # a sampler draws other images
+    values = {key: [arm.values(key) for arm in arms] for key in compared}
+    rows = differences(values, [arm.name for arm in arms], judged, margin)
+    own = [row for row in rows if row["measure"] in judged]
+    _count_failures(own, arms)
+    return {
+        "judged": judged,
+        "differences": rows,
+        "few": _fewest_pairs(own),
+        "margin": margin,
+        "detectable": detectable_of(values[TOP1], len(plan.main.seeds), len(judged)),
     }
 
 

@@ -87,7 +87,7 @@ def _conclusion(result: Result, all_rows: list[dict[str, Any]], significant: lis
             f"difference: it takes {FEWEST_FREEDOM}, which two arms have from 4 seeds on, and three arms, whose residual is pooled, from 3."
         )
     if not significant:
-        return f"No difference in {_judged(result)} between the arms is shown (p < 0.05 for all of them together)."
+        return f"None of the differences in {_judged(result)} has a p below 0.05, that of all arms together."
     rows = [f"{_difference_name(result, row)}: {_paired(row)}" for row in significant]
     return f"A difference is shown for {'; '.join(rows)}."
 

@@ -90,7 +90,7 @@ def _contrast(differences: list[float], arms: int, families: int, pool: _Pool | 
     together = _from_pool(own, pool)
     if pool.is_sound or alone is None:
         return together
-    return alone if alone.p_adjusted > together.p_adjusted else together
+    return max(together, alone, key=lambda row: row.high - row.low)
 
 
 def _from_own(own: Paired, comparisons: int) -> Contrast:

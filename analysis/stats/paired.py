@@ -88,16 +88,6 @@ def smallest_flip_p(n: int) -> float:
     return min(1.0, 2 / 2**n)
 
 
-def seeds_needed(difference: Paired, comparisons: int) -> int | None:
-    """Fewest pairs whose interval would leave out zero if mean and spread stayed the same; None above `MOST_PAIRS` or
-    without a spread. With so many, a true difference of this size is shown about every second time."""
-    for n in range(2, MOST_PAIRS + 1) if difference.sd else ():
-        half = float(stats.t.ppf(1 - 0.025 / comparisons, n - 1)) * difference.sd / math.sqrt(n)
-        if half < abs(difference.mean):
-            return n
-    return None
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p values, in the order given: the family-wise error stays at the level that they are held to, whatever
     their dependence (Holm 1979, Scand. J. Stat. 6, 65-70)."""
