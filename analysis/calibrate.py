@@ -105,9 +105,18 @@ def _estimates(times: int, seed: int) -> None:
         _row(str(k), [_share(inside, times), f"{100 * said:.1f} %"])
     print()
     _header("another patience", "images", "lost, observed (points)", "lost, true", "loss shown")
-    for epochs, images in ((1, 228), (2, 228), (3, 228), (1, 3430), (2, 3430)):
-        lost = estimates.patience(epochs, images, times, seed)
-        _row(str(epochs), [str(images), f"{lost.observed:.2f}", f"{lost.true:.2f}", _share(lost.shown, times)])
+    for epochs, images, is_steady in (
+        (1, 228, False),
+        (2, 228, False),
+        (2, 228, True),
+        (1, 3430, False),
+        (2, 3430, True),
+    ):
+        lost = estimates.patience(epochs, images, times, seed, is_steady)
+        _row(
+            f"{epochs}{', all epochs truly alike' if is_steady else ''}",
+            [str(images), f"{lost.observed:.2f}", f"{lost.true:.2f}", _share(lost.shown, times)],
+        )
     print(f"n = {times} searches per row, seed {seed}")
 
 

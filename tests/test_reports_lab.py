@@ -291,7 +291,10 @@ def test_kept_results_name_no_folder_of_the_machine_and_their_page_nothing_that_
 def test_the_tuners_are_those_of_the_summary_named_or_of_the_recorded_pair(home):
     run_early_stopping(home)
     part = section(report(), "## (d)", "## Beyond")
-    assert "**No difference in validation accuracy can be shown.** Both tuners only sampled at random" in part and "the recorded pair" in part
+    assert (
+        "**No difference in validation accuracy can be shown.** Both tuners only sampled at random" in part
+        and "the recorded pair" in part
+    )
     assert rows(part, "resnet18_food11_evolution")[0][:3] == ["Evolution", "15 of 15", "0"]
     folders = [str(ROOT / "analysis/recorded" / arm) for arm in ("tpe", "evolution")]
     assert main(["compare", *folders, "--out", "pair"]) == 0

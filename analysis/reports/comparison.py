@@ -218,7 +218,7 @@ def _best(page: _Page) -> list[Block]:
         counts = f"{sum(len(e.trials) for e in page.experiments)} trials of {len(page.experiments)} experiments"
     caption = (
         f"{counts}. Line: best of the trials so far. Dot: one trial. Cross: a trial without a result. "
-        "Dashed: end of the tuner's random start-up; all trials left of it are sampled at random."
+        "Dashed: end of the tuner's random start-up; left of it the tuner chose no trial."
     )
     return facts.section("Best so far", Figure(figures.best_figure(page.experiments, page.styles)), caption)
 
