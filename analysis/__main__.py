@@ -155,7 +155,7 @@ def run_best(options: argparse.Namespace) -> None:
     from .reading.reader import load_experiment
     from .reports.experiment import best_document, best_facts
 
-    experiment = load_experiment(options.experiment, finals_only=True)
+    experiment = load_experiment(options.experiment)
     best = best_facts(experiment)
     print(safe_json(best) if options.format == "json" else render(best_document(experiment, best)))
 

@@ -18,7 +18,7 @@ LOOKS, PAGES = 0.25, 0.25  # of the comparisons and confirmations: each simulate
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m analysis.calibrate", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--comparisons", type=int, default=800, help="simulated for each row (800)")
+    parser.add_argument("--comparisons", type=int, default=1000, help="simulated for each row (1000)")
     parser.add_argument("--confirmations", type=int, default=1000, help="and studies, simulated for each row (1000)")
     parser.add_argument("--searches", type=int, default=400, help="simulated for each row (400)")
     parser.add_argument("--seed", type=int, default=0)
@@ -105,9 +105,18 @@ def _estimates(times: int, seed: int) -> None:
         _row(str(k), [_share(inside, times), f"{100 * said:.1f} %"])
     print()
     _header("another patience", "images", "lost, observed (points)", "lost, true", "loss shown")
-    for epochs, images in ((1, 228), (2, 228), (3, 228), (1, 3430), (2, 3430)):
-        lost = estimates.patience(epochs, images, times, seed)
-        _row(str(epochs), [str(images), f"{lost.observed:.2f}", f"{lost.true:.2f}", _share(lost.shown, times)])
+    for epochs, images, is_steady in (
+        (1, 228, False),
+        (2, 228, False),
+        (2, 228, True),
+        (1, 3430, False),
+        (2, 3430, True),
+    ):
+        lost = estimates.patience(epochs, images, times, seed, is_steady)
+        _row(
+            f"{epochs}{', all epochs truly alike' if is_steady else ''}",
+            [str(images), f"{lost.observed:.2f}", f"{lost.true:.2f}", _share(lost.shown, times)],
+        )
     print(f"n = {times} searches per row, seed {seed}")
 
 

@@ -47,7 +47,7 @@ class Case:
 
 class Rates(NamedTuple):
     """Shares of the simulated comparisons: a difference `claimed`, that the worse arm is better (`wrong`; where neither is, as
-    `claimed`), by p of the validation scores alone; intervals that hold the difference of means (of those that have one) and
+    `claimed`), by p of the validation scores alone; intervals that hold the difference of means (of those that have one, if half do) and
     the probability of improvement; a difference shown to be below 1 point (`small`)."""
 
     claimed: float
@@ -74,7 +74,7 @@ def rates(case: Case, times: int, seed: int) -> Rates:
         row += [_holds(numbers["interval"], difference), _holds(numbers.get("probability_interval"), probability)]
         rows.append([*map(float, row), bool(small and small["holds"])])
     table = np.array(rows)
-    means = [float(np.nanmean(column)) if not np.isnan(column).all() else None for column in table.T]
+    means = [float(np.nanmean(column)) if np.isnan(column).mean() < 0.5 else None for column in table.T]
     return Rates(*means)
 
 

@@ -236,8 +236,9 @@ def test_evaluation_intervals_cover_and_validation_intervals_of_the_best_do_not(
 
 
 def test_what_another_patience_lost_by_noise_is_not_shown():
-    lost = calibrate_estimates.patience(3, 228, 60, seed=1)
-    assert lost.observed > lost.true and lost.shown < 0.1
+    steady = calibrate_estimates.patience(2, 228, 60, seed=1, is_steady=True)
+    assert steady.observed > 0.3 and abs(steady.true) < 1e-9 and steady.shown < 0.1
+    assert calibrate_estimates.patience(1, 228, 60, seed=1).shown > 0.9  # 6 points are
 
 
 @pytest.fixture(autouse=True)
