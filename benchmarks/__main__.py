@@ -34,6 +34,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None, report: Report | None = None) -> int:
     """report: figures measured before, which are written with these."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["surface"]:
+        from benchmarks import surface
+
+        return surface.main(words[1:])
     args = parse(arguments)
     from benchmarks import epoch, overhead, training
     from trial.device import choose_compute
