@@ -7,19 +7,17 @@ benchmarks/surfaces/NAME.json.gz holds
     attempts    [{revision, started, trainings}]: the commits that it was measured with, and how many trainings each
     trainings   one per cell and seed: a `Training`
 
-`python -m benchmarks surface build` makes it (benchmarks/surface_build.py), `replay` simulates searches on it.
+`python -m benchmarks surface build` makes it (surface_build.py), `replay` simulates searches on it (answers.py, replay.py).
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import itertools
 import json
 import os
 import random
-import signal
-import sys
+import zlib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -121,18 +119,14 @@ def read_surface(name: str) -> Surface:
     """All of it or, with SurfaceError, nothing."""
     path = surface_path(name)
     again = f"build it with: python -m benchmarks surface build {path.name.removesuffix('.json.gz')}"
+    damaged = f"take it from the repository, or {again}"
     try:
         content = json.loads(gzip.decompress(path.read_bytes()))
-    except OSError as error:  # gzip's BadGzipFile is one
+    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+        raise SurfaceError(f"{path}: damaged ({error}); {damaged}") from error
+    except OSError as error:
         others = ", ".join(sorted(file.name.removesuffix(".json.gz") for file in FOLDER.glob("*.json.gz")))
-        reason = error.strerror or f"damaged: {error}"
-        raise SurfaceError(f"{path}: {reason}; there are {others or 'none'}; {again}") from error
-    except (EOFError, ValueError, ArithmeticError) as error:
-        raise SurfaceError(f"{path}: damaged ({error}); take it from the repository, or {again}") from error
-    except Exception as error:
-        if type(error).__module__ != "zlib":
-            raise
-        raise SurfaceError(f"{path}: damaged ({error}); take it from the repository, or {again}") from error
+        raise SurfaceError(f"{path}: {error.strerror}; there are {others or 'none'}; {again}") from error
     about = content.get("about") if isinstance(content, dict) else None
     found = about.get("format") if isinstance(about, dict) else None
     if found != FORMAT:
@@ -143,8 +137,8 @@ def read_surface(name: str) -> Surface:
         trainings = [Training(**record) for record in content["trainings"]]
         surface = Surface(about, content["attempts"], trainings)
         _check(surface)
-    except (KeyError, TypeError, ValueError) as error:
-        raise SurfaceError(f"{path}: damaged ({error}); take it from the repository, or {again}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SurfaceError(f"{path}: damaged ({error}); {damaged}") from error
     return surface
 
 
@@ -163,79 +157,6 @@ def _check(surface: Surface) -> None:
             raise ValueError(f"training {number}: counts beyond {images['validation']} validation images")
         if not 0 <= training.evaluation_correct <= images["evaluation"]:
             raise ValueError(f"training {number}: counts beyond {images['evaluation']} evaluation images")
-        if not all(second >= 0 for second in [*training.wall_s, *training.processor_s]):
-            raise ValueError(f"training {number}: negative seconds")
-
-
-# -- python -m benchmarks surface ------------------------------------------------------------------------------------------
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m benchmarks surface", description=__doc__.split("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    build = commands.add_parser("build", help="train what is missing; the same command continues", allow_abbrev=False)
-    build.add_argument("--workers", type=int, default=2, help="trainings at once, one thread each (default: 2)")
-    build.add_argument("--out", type=Path, metavar="FILE", help="default: benchmarks/surfaces/NAME.json.gz")
-    show = commands.add_parser("show", help="what it holds", allow_abbrev=False)
-    check = commands.add_parser("check", help="is it whole? with --retrain: do trainings repeat?", allow_abbrev=False)
-    check.add_argument("--retrain", type=int, default=0, metavar="N", help="train N of its trainings again and compare")
-    check.add_argument("--seed", type=int, default=0, help="which N (default: 0)")
-    for command in (build, show, check):
-        command.add_argument("name", metavar="NAME", help="such as sample, or a file")
-    for command in (build, check):
-        command.add_argument("--demo", action="store_true", help="the demo's cache and scale")
-        command.add_argument("--cache", type=Path, metavar="DIR", help="photos, from python -m data prepare")
-        text = "a hyperparameter that is the same everywhere; may be repeated"
-        command.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help=text)
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    args = parse(arguments)
-    from data import DataError
-    from experiments.findings import ExperimentError
-    from trial import TrialError
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill writes the file as Ctrl-C does
-    try:
-        return {"build": _run_build, "show": _run_show, "check": _run_check}[args.command](args)
-    except (SurfaceError, DataError, TrialError, ExperimentError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: what has been trained is kept, the same command continues", file=sys.stderr)
-        return 130
-
-
-def _target(args: argparse.Namespace) -> Any:
-    from benchmarks.surface_build import LAB_AXES, Plan, typed
-    from experiments.config import DEMO_CACHE, DEMO_FIELDS, parse_set
-
-    fields = {**(DEMO_FIELDS if args.demo else {}), **parse_set(args.set)}
-    cache = args.cache or (DEMO_CACHE if args.demo else None)
-    if cache is None:
-        raise SurfaceError("which photos? give --cache DIR or --demo")
-    if both := sorted({*LAB_AXES, "seed"} & fields.keys()):
-        raise SurfaceError(f"--set {both[0]}: the surface varies it; remove it")
-    return Plan(args.name, typed(fields), cache.resolve(), LAB_AXES)
-
-
-def _run_build(args: argparse.Namespace) -> int:
-    from benchmarks.surface_build import build
-
-    out = args.out or surface_path(args.name)
-    surface = build(_target(args), out, args.workers)
-    print(f"{out}: {surface.completeness}")
-    return 0
-
-
-def _run_show(args: argparse.Namespace) -> int:
-    surface = read_surface(args.name)
-    print(f"surface {surface.name}: {surface.completeness}")
-    return 0
-
-
-def _run_check(args: argparse.Namespace) -> int:
-    surface = read_surface(args.name)
-    print(f"surface {surface.name}: {surface.completeness}")
-    return 0
+        others = [second for part in ("start", "unfinished", "evaluation") for second in training.other_s[part]]
+        if len(others) != 6 or not all(second >= 0 for second in [*training.wall_s, *training.processor_s, *others]):
+            raise ValueError(f"training {number}: negative or missing seconds")

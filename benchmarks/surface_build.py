@@ -69,6 +69,8 @@ class Plan:
         fixed = {name: value for name, value in asdict(first).items() if name not in {*self.axes, "seed"}}
         weights = Path(first.weights)
         is_file = first.weights not in ("none", "imagenet")
+        if is_file and not weights.is_file():
+            raise TrialError(f"weights = {first.weights!r}: no such file")
         return {
             "format": FORMAT,
             "name": self.name,
@@ -106,7 +108,10 @@ def build(target: Plan, out: Path, workers: int = 2, folder: Path | None = None)
 
     folder: of the records; default: runs/surfaces/NAME. Raises SurfaceError, DataError and TrialError."""
     folder = folder or ROOT / "runs" / "surfaces" / target.name
-    lock_folder(folder, wait_s=0)
+    try:
+        lock_folder(folder, wait_s=0)
+    except TrialError as error:
+        raise SurfaceError(f"{folder}: cannot be written, or another build writes there: wait for it") from error
     about = json.loads(json.dumps(target.about()))
     records = Records(folder / _RECORDS, about)
     surface = records.surface
