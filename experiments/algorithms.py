@@ -49,7 +49,7 @@ def assessor_findings(experiment: Experiment, described: dict | None) -> list[Fi
         text = f"assessor: optimize_mode {mode}, but the tuner's is {tuners_mode}: it would stop the best trials"
         return [Finding("error", "assessor.other_mode", text, path=(*path, "classArgs", "optimize_mode"))]
     try:
-        _make(assessor, "assessors")
+        make_algorithm(assessor, "assessors")
     except Exception as error:  # noqa: BLE001  each assessor refuses in its own way
         return [_refusal("assessor", assessor, error)]
     space = experiment.config.get("searchSpace") or {}
@@ -102,7 +102,7 @@ def _number_findings(experiment: Experiment) -> list[Finding]:
     return []
 
 
-def _make(algorithm: dict[str, Any], kind: str) -> Any:
+def make_algorithm(algorithm: dict[str, Any], kind: str) -> Any:
     """kind: "tuners" or "assessors". Raises whatever the class does, or NNI for a name that it does not know."""
     logging.getLogger("nni").setLevel(logging.CRITICAL)  # what stops a tuner it also raises
     from nni.tools.package_utils.tuner_factory import create_builtin_class_instance, create_customized_class_instance
@@ -115,7 +115,7 @@ def _make(algorithm: dict[str, Any], kind: str) -> Any:
 def _try_tuner(tuner: dict[str, Any], space: dict[str, Any]) -> list[Finding]:
     """Make the tuner and let it propose and learn, as NNI's dispatcher does."""
     try:
-        instance = _make(tuner, "tuners")
+        instance = make_algorithm(tuner, "tuners")
         instance.update_search_space(space)
         for number in range(3):  # with results: TPE of one start-up trial, for example, dies at its second
             for parameters in instance.generate_multiple_parameters([number], st_callback=lambda *_: None):
