@@ -140,7 +140,7 @@ EPOCHS = {"fields": {"epochs": {"default": 25}}, "given": {"epochs": 6}}
         ({"name": "Medianstop", "classArgs": {"start_step": 6}}, "warning", "assessor.too_late"),
         ({"name": "Medianstop", "classArgs": {"start_step": 5}}, "note", "assessor.counts"),
         ({"name": "Medianstopp"}, "error", "assessor.arguments"),
-        ({"name": "Curvefitting", "classArgs": {"epoch_num": "six"}}, "error", "assessor.arguments"),
+        ({"name": "Curvefitting", "classArgs": {"epochs": 6}}, "error", "assessor.arguments"),
         ({"name": "Curvefitting", "classArgs": {"epoch_num": 6}}, "warning", "assessor.too_late"),
         ({**OURS, "classArgs": {"optimize_mode": "maximize", "min_epochs": 0}}, "error", "assessor.arguments"),
         ({**OURS, "classArgs": {"optimize_mode": "maximize", "min_epochs": 6}}, "warning", "assessor.too_late"),

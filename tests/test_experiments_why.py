@@ -155,8 +155,8 @@ def test_who_cancelled_a_trial_is_told_apart(line, more, key, tmp_path):
 def test_a_pruned_trial_has_not_failed_and_why_says_which_rung_ended_it(tmp_path):
     written = Recorder(tmp_path, assessor={"className": "asha.Asha"}, maxTrialNumber=3)
     written.trial(0, final(0.8))
-    written.trial(1, 0.2, {"default": 0.3, "interrupted": 1, "epochs_run": 2}, state="EARLY_STOPPED")
-    written.trial(2, 0.2, state="EARLY_STOPPED")
+    written.trial(1, {"default": 0.3, "interrupted": 1, "epochs_run": 2}, 0.2, state="EARLY_STOPPED")
+    written.trial(2, None, 0.2, state="EARLY_STOPPED")
     record = load_experiment(written.folder)
     assert record.counts == {"succeeded": 1, "failed": 0, "cancelled": 0, "running": 0, "pruned": 2}
     assert [trial.status for trial in record.trials] == ["succeeded", "pruned after epoch 2", "pruned after epoch 1"]
@@ -174,7 +174,7 @@ def test_a_pruned_trial_has_not_failed_and_why_says_which_rung_ended_it(tmp_path
 def test_the_best_trial_may_be_a_pruned_one(tmp_path):
     written = Recorder(tmp_path)
     written.trial(0, final(0.2))
-    written.trial(1, 0.2, {"default": 0.3, "interrupted": 1, "epochs_run": 2}, state="EARLY_STOPPED")
+    written.trial(1, {"default": 0.3, "interrupted": 1, "epochs_run": 2}, 0.2, state="EARLY_STOPPED")
     assert load_experiment(written.folder).best.trial_id == "t0001"
 
 
