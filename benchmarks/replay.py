@@ -7,6 +7,7 @@ send, in their order. Nothing here was run: every output says "simulated".
 from __future__ import annotations
 
 import heapq
+import inspect
 import logging
 import math
 import random
@@ -49,7 +50,7 @@ class Arm:
         """Of the tuner and the assessor, each checked as NNI checks it. Raises whatever the classes do."""
         arguments = self.tuner["classArgs"]
         tuner = type(make_algorithm(self.tuner, "tuners"))
-        seeds = [name for name in ("seed", "initial_seed") if name in tuner.__init__.__code__.co_varnames]
+        seeds = {"seed", "initial_seed"} & inspect.signature(tuner).parameters.keys()
         assessor = self.experiment.config.get("assessor")
         kind = type(make_algorithm(assessor, "assessors")) if assessor else None
         return [

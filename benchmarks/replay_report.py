@@ -50,9 +50,9 @@ def document(summary: dict[str, Any]) -> Document:
         f"Surface {surface['name']}: {surface['completeness']}; {surface['trainings_used']} trainings used"
         + (f", {surface['cells_interpolated']} cells without one are interpolated" if surface["cells_interpolated"] else "")
         + f". Splits: {images['training']} training, {images['validation']} validation, {images['evaluation']} evaluation images.",
-        f"{limit} per search, {arms[0]['repeats']} repeats per file. Medians with the middle 80 % of repeats. Seconds are of one "
-        f"thread of a quiet {surface['machine'].get('processor', 'processor')}, {summary['start_up_s']:g} s for the start of each trial among "
-        "them; trials at once are as fast as one alone.",
+        f"{limit} per search, {arms[0]['repeats']} repeats per file. Medians with the middle 80 % of repeats. Seconds are processor "
+        f"seconds of one thread ({surface['machine'].get('processor', 'processor')}), {summary['start_up_s']:g} s for the start of each trial "
+        "among them; trials at once are as fast as one alone.",
         *(f"{arm['name']}: {len(arm['failures'])} repeats failed, the first with seed {arm['failures'][0]['seed']}: "
           f"{arm['failures'][0]['error']}" for arm in arms if arm["failures"]),
     ]  # fmt: skip

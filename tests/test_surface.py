@@ -161,7 +161,7 @@ def test_a_killed_build_continues_and_repeats_to_the_image(tiny_cache, tmp_path)
     (tmp_path / "run.py").write_text(script)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, str(tmp_path / "run.py")], cwd=ROOT, env=environment)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while process.poll() is None and time.monotonic() < deadline:
         if records.exists() and records.read_bytes().count(b"\n") >= 4:
             break
@@ -173,7 +173,7 @@ def test_a_killed_build_continues_and_repeats_to_the_image(tiny_cache, tmp_path)
     before = [line for line in records.read_bytes().split(b"\n") if line.startswith(b'{"point"')][:-1]
     assert len(before) >= 2
 
-    surface = build(tiny_plan(tiny_cache), out, 2, folder)
+    surface = build(tiny_plan(tiny_cache), out, 1, folder)
     assert sorted(t.key for t in surface.trainings) == sorted(
         (size, 0.01, seed) for size in (16, 32) for seed in range(5)
     )
