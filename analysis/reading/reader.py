@@ -220,8 +220,8 @@ def _warnings(trials: list[Trial], strays: int) -> list[str]:
         )
     if pruned:
         warnings.append(
-            f"{pruned} of {n} trials were ended early by the assessor: the best epoch so far of each counts, without a score "
-            "on the evaluation split (python -m trial --evaluate FILE gives it)"
+            f"ended early by the assessor: {pruned} of {n} trials; the best epoch so far of each counts, without a score on the "
+            "evaluation split (python -m trial --evaluate FILE gives it)"
         )
     if sessions > 1:
         times = "once" if sessions == 2 else f"{sessions - 1} times"

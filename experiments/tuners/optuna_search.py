@@ -96,7 +96,7 @@ class OptunaSearch(Tuner):
             self._space, self._specs = space, format_search_space(space)
             self._without_repeats = Deduplicator(self._specs)
             optuna.logging.set_verbosity(optuna.logging.WARNING)
-            self.study = optuna.create_study(direction=self._direction)
+            self.study = optuna.create_study(direction=self._direction, sampler=optuna.samplers.RandomSampler(seed=0))
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> Parameters:
         wait_for_ends(kwargs)
@@ -104,13 +104,8 @@ class OptunaSearch(Tuner):
             if not self._settled:
                 self._settle(in_flight(kwargs))
             number, self._tried = max(parameter_id, self._tried), self._tried + 1
-            if self._design:
-                parameters = self._design.pop(0)
-                trial = self._start(parameters)
-            else:
-                parameters, trial = self._propose(number)
-            trial.set_user_attr("parameters", parameters)
-            self._running[parameter_id] = trial
+            parameters = self._design.pop(0) if self._design else self._propose(number)
+            self._running[parameter_id] = self._start(parameters)
             return parameters
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
@@ -169,28 +164,27 @@ class OptunaSearch(Tuner):
         return True
 
     def _start(self, parameters: Parameters) -> Trial:
-        """A running trial of these parameters, whatever the sampler would propose."""
+        """A running trial of these parameters."""
         formatted = format_parameters(parameters, self._specs)
         self._without_repeats.add_history(formatted)
         specs = {key: self._specs[key] for key in formatted}
         units = {key: n if specs[key].categorical else to_unit(specs[key], n) for key, n in formatted.items()}
         self.study.enqueue_trial({_name(specs[key]): unit for key, unit in units.items()})
-        self.study.sampler = optuna.samplers.RandomSampler(seed=0)  # unused, and quicker than the other
         trial = self.study.ask()
+        trial.set_user_attr("parameters", parameters)
         self._suggest(trial)
         return trial
 
-    def _propose(self, number: int) -> tuple[Parameters, Trial]:
-        """The sampler's next point, or another where a discrete space has had that one. Raises NoMoreTrialError."""
-        self.study.sampler = self._make_sampler(number)
-        trial = self.study.ask()
-        formatted = self._suggest(trial)
-        proposed = deformat_parameters(formatted, self._specs)
-        parameters = deformat_parameters(self._without_repeats(formatted), self._specs)
-        if parameters == proposed:
-            return parameters, trial
-        self.study.tell(trial, state=TrialState.FAIL)
-        return parameters, self._start(parameters)
+    def _propose(self, number: int) -> Parameters:
+        """The sampler's next point, or another where a discrete space has had that one. Raises NoMoreTrialError.
+
+        Asked of a copy of the study: the point enters the study itself as the parameters say, which are all that a resumed
+        experiment knows of it. Otherwise both would differ in a last digit, and a Gaussian process then in everything.
+        """
+        study = optuna.create_study(direction=self._direction, sampler=self._make_sampler(number))
+        study.add_trials(self.study.get_trials(deepcopy=False))
+        formatted = self._without_repeats(self._suggest(study.ask()))
+        return deformat_parameters(formatted, self._specs)
 
     def _make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
