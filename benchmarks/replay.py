@@ -22,6 +22,7 @@ from unittest import mock
 
 import numpy as np
 from nni.assessor import AssessResult
+from tqdm import tqdm
 
 from benchmarks.answers import Answer, Answers
 from experiments.algorithms import make_algorithm
@@ -210,7 +211,8 @@ def replay(arm: Arm, answers: Answers, budget: Budget, repeats: int, first_seed:
     The noise of the trainings is drawn from the arm's name too: arms are independent samples.
     """
     traces, failures, own = [], [], list(arm.name.encode())
-    for seed in range(first_seed, first_seed + repeats):
+    seeds = range(first_seed, first_seed + repeats)
+    for seed in tqdm(seeds, desc=arm.name, unit=" searches", leave=False, disable=None):
         try:
             traces.append(_Nni(arm, answers, budget, seed, np.random.default_rng([seed, *own])).run())
         except Exception as error:  # noqa: BLE001  a tuner may raise anything

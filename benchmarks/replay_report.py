@@ -76,7 +76,8 @@ def document(summary: dict[str, Any]) -> Document:
         Text("95 % percentile bootstrap intervals over the repeats; a dash where half of the repeats never get there.", caption=True),
     ]  # fmt: skip
     blocks += _sensitivity_blocks(summary.get("sensitivity") or [])
-    return Document(f"Simulated searches on surface {surface['name']}", None, tuple(notes), tuple(blocks))
+    title, source = f"Simulated searches on surface {surface['name']}", "simulated searches"
+    return Document(title, None, tuple(notes), tuple(blocks), source)
 
 
 def _points(values: dict[str, Any]) -> str:

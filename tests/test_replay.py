@@ -315,6 +315,7 @@ def test_the_command_writes_numbers_and_a_page_that_say_simulated(tmp_path, caps
     assert len(numbers["sensitivity"]) == 7 + 7 + 3
     for heading in ("After 6 trials (simulated)", "Regret by time (simulated)", "trials at once (simulated)"):
         assert heading in text and heading in page
+    assert "from simulated searches." in page and "own database" not in page
     assert text.count("note: Simulated: no trial was run") == 1 and "Simulated: no trial was run" in page
 
 

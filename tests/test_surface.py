@@ -196,7 +196,9 @@ def test_a_divergence_is_recorded(tiny_cache):
     from data.cache import open_cache
     from trial.device import choose_compute
 
-    target = Plan("wild", {**FIXED, "momentum": 0.99}, tiny_cache, {"batch_size": [2], "lr": [10.0]})
+    target = Plan(
+        "wild", {**FIXED, "momentum": 0.99, "weight_decay": 1.0}, tiny_cache, {"batch_size": [2], "lr": [10.0]}
+    )
     training = train(target, open_cache(tiny_cache), choose_compute("cpu", "fp32", 1), {"batch_size": 2, "lr": 10.0}, 0)
     assert training.stopped_by == "diverged" and len(training.correct) < 2
     assert training.other_s["unfinished"][1] > 0 and 0 <= training.kept_correct <= 22

@@ -83,7 +83,10 @@ def test_it_ends_none_before_enough_trials_have_reached_a_rung():
 
 def test_results_as_dicts_and_without_a_finite_number():
     assessor = Asha("maximize", min_trials=2)
-    assert ends(assessor, {"a": [{"default": 0.5, "loss": 1}], "b": [float("nan")], "c": [{"loss": 2}]}) == {"b": 1, "c": 1}
+    assert ends(assessor, {"a": [{"default": 0.5, "loss": 1}], "b": [float("nan")], "c": [{"loss": 2}]}) == {
+        "b": 1,
+        "c": 1,
+    }
 
 
 def test_an_ended_trial_that_still_reports_stays_ended_and_reaches_no_further_rung():
