@@ -38,7 +38,7 @@ class SurfaceError(Exception):
 class Training:
     """One training of a cell. Counts are of images; lists have an entry per epoch.
 
-    A worker of one thread trains it: `processor_s` is what it takes on a quiet machine, `wall_s` what it took.
+    A worker of one thread trains it: `processor_s` is what it takes on a quiet machine at most, `wall_s` what it took.
     """
 
     point: dict[str, float]  # one value of each axis

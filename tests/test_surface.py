@@ -17,7 +17,7 @@ from conftest import ROOT
 from fixtures_surface import AXES, LAB, made_surface
 
 from benchmarks import surface_command
-from benchmarks.surface import SurfaceError, plan, read_surface
+from benchmarks.surface import FOLDER, SurfaceError, plan, read_surface
 
 TINY = {"batch_size": [16, 32], "lr": [0.01]}
 FIXED = {"weights": "none", "image_px": 16, "epochs": 2}
@@ -57,6 +57,14 @@ def edited(path, change):
     content = json.loads(gzip.decompress(path.read_bytes()))
     change(content)
     path.write_bytes(gzip.compress(json.dumps(content).encode()))
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json.gz")), ids=lambda path: path.name)
+def test_the_surfaces_of_the_repository_are_whole_files_of_the_labs_grid(path):
+    surface = read_surface(str(path))
+    assert path.name == f"{surface.name}.json.gz" and path.stat().st_size < 2_000_000
+    assert surface.about["axes"] == LAB and len(surface.trainings) == sum(a["trainings"] for a in surface.attempts)
+    assert not any("+changes" in attempt["revision"] for attempt in surface.attempts)
 
 
 FAULTS = {
@@ -122,6 +130,8 @@ def test_show_and_check_count_what_is_missing(tmp_path, capsys):
 def test_build_needs_photos_and_leaves_the_grid_alone(capsys):
     assert surface_command.main(["build", "mine"]) == 1
     assert "give --cache DIR or --demo" in capsys.readouterr().err
+    assert surface_command.main(["build", "mine", "--demo", "--workers", "0"]) == 1
+    assert "--workers 0: expected" in capsys.readouterr().err
     assert surface_command.main(["build", "mine", "--demo", "--set", "lr=0.1"]) == 1
     assert "the surface varies it" in capsys.readouterr().err
     assert surface_command.main(["build", "mine", "--demo", "--set", "speed=9"]) == 1
@@ -141,6 +151,10 @@ def test_records_survive_a_torn_line_and_refuse_another_machine(tmp_path):
     assert again.trainings == surface.trainings[:3]
     assert [attempt["trainings"] for attempt in again.attempts] == [3, 0]
     assert path.read_bytes().startswith(whole) and path.read_bytes().endswith(b"}\n")
+    path.write_bytes(whole.replace(b'"seed":0', b'"seed"', 1))
+    with pytest.raises(SurfaceError, match="line 3 is damaged"):
+        Records(path, surface.about)
+    path.write_bytes(whole)
     for key, value in (("machine", {"processor": "another"}), ("versions", {"torch": "9"}), ("precision", "bf16")):
         with pytest.raises(SurfaceError, match=f"measured with another {key}"):
             Records(path, {**surface.about, key: value})
