@@ -216,3 +216,19 @@ def test_a_divergence_is_recorded(tiny_cache):
     training = train(target, open_cache(tiny_cache), choose_compute("cpu", "fp32", 1), {"batch_size": 2, "lr": 10.0}, 0)
     assert training.stopped_by == "diverged" and len(training.correct) < 2
     assert training.other_s["unfinished"][1] > 0 and 0 <= training.kept_correct <= 22
+
+
+@pytest.mark.slow
+def test_a_training_is_a_trials_to_the_image(tiny_cache, tmp_path):
+    from benchmarks.surface_build import train
+    from data.cache import open_cache
+    from trial.device import choose_compute
+    from trial.run import Settings, run_trial
+
+    target, point, cache, epochs = tiny_plan(tiny_cache), {"batch_size": 16, "lr": 0.01}, open_cache(tiny_cache), []
+    training = train(target, cache, choose_compute("cpu", "fp32", 1), point, seed=3)
+    settings = Settings(tmp_path / "trial", "cpu", "fp32", threads=1)
+    final = run_trial(target.hyperparameters(point, 3), cache, settings, epochs.append)
+    assert training.correct == [round(22 * epoch["default"]) for epoch in epochs]
+    assert training.kept_correct == round(22 * final["default"]) and training.best_epoch == final["best_epoch"]
+    assert training.evaluation_correct == round(22 * final["evaluation_top1"])
