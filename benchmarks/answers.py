@@ -25,6 +25,7 @@ START_UP_S = 3.6  # from a trial's process start to its first step: docs/perform
 LOG_AXIS = "lr"  # interpolated; of the other axes a search may take measured values only
 HALVES = {"all": (0, 1), "first": (0, 2), "second": (1, 2)}  # (first seed, step)
 _FAR = 1e-9
+_LENDERS = 4  # cells
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Answers:
         by_cell: dict[tuple, list[Training]] = defaultdict(list)
         for training in self.trainings:
             by_cell[self._key(training.point)].append(training)
-        if len(by_cell) < 4 or len(self._residuals(by_cell)) < 4:
+        if len(by_cell) < 4 or sum(len(group) > 1 for group in by_cell.values()) < 2:
             raise SurfaceError(
                 f"surface {surface.name}, {half} seeds: {surface.completeness}: too few to replay; a simulation needs 2 seeds "
                 "in 2 cells at least: continue python -m benchmarks surface build"
@@ -93,41 +94,49 @@ class Answers:
     def _accuracy(self, training: Training) -> float:
         return training.kept_correct / self._n["validation"]
 
-    def _residuals(self, by_cell: dict[tuple, list[Training]]) -> list[float]:
-        """Deviations from the mean of cells with several seeds, as wide as the spread between seeds is."""
-        values = []
-        for trainings in by_cell.values():
-            if (n := len(trainings)) > 1:
-                accuracies = [self._accuracy(training) for training in trainings]
-                values += [(a - sum(accuracies) / n) * math.sqrt(n / (n - 1)) for a in accuracies]
-        return values
+    def _residuals(self, trainings: list[Training]) -> list[float]:
+        """Deviations from the cell's mean, as wide as the spread between seeds is; none of a single seed."""
+        n, accuracies = len(trainings), [self._accuracy(training) for training in trainings]
+        return [(a - sum(accuracies) / n) * math.sqrt(n / (n - 1)) for a in accuracies] if n > 1 else []
 
     def _all_cells(self, by_cell: dict[tuple, list[Training]]) -> dict[tuple, _Cell]:
-        """A cell of one seed borrows deviations from all cells that have several; one of none, the nearest's training too."""
+        """A cell of one seed borrows the deviations of the nearest cells that have several; one of none, the nearest cell's
+        trainings too, and its means are interpolated."""
         places = {key: self._place(key) for key in self._keys}
-        measured = list(by_cell)
-        means = np.array(
-            [
-                [np.mean([t.kept_correct for t in by_cell[key]]), np.mean([t.evaluation_correct for t in by_cell[key]])]
-                for key in measured
-            ]
-        ) / [self._n["validation"], self._n["evaluation"]]
-        if self.filled:
-            fill = RBFInterpolator([places[key] for key in measured], means, kernel="linear", smoothing=0)
-            filled = np.clip(fill([places[key] for key in self._keys]), means.min(axis=0), means.max(axis=0))
-        pool = self._residuals(by_cell)
-        known, cells = dict(zip(measured, means.tolist())), {}
-        for number, key in enumerate(self._keys):
-            nearest = key if key in by_cell else min(measured, key=lambda m: math.dist(places[m], places[key]))
-            validation, evaluation = known.get(key) or filled[number].tolist()
-            trainings = by_cell[nearest]
-            if key in by_cell and (n := len(trainings)) > 1:
-                widen = math.sqrt(n / (n - 1))
-                moves = [(t, (self._accuracy(t) - validation) * widen) for t in trainings]
+        means = self._means(by_cell, places)
+        residuals = {key: self._residuals(trainings) for key, trainings in by_cell.items()}
+        spread = [key for key, values in residuals.items() if values]
+
+        def near(keys: list[tuple], key: tuple) -> list[tuple]:
+            return sorted(keys, key=lambda other: math.dist(places[other], places[key]))
+
+        cells = {}
+        for key in self._keys:
+            if own := residuals.get(key):
+                moves = list(zip(by_cell[key], own))
             else:
-                moves = [(t, residual) for residual in pool for t in trainings]
+                borrowed = [r for other in near(spread, key)[:_LENDERS] for r in residuals[other]]
+                trainings = by_cell.get(key) or by_cell[near(list(by_cell), key)[0]]
+                moves = [(training, residual) for residual in borrowed for training in trainings]
+            validation, evaluation = means[key]
             cells[key] = _Cell(validation, evaluation, [(t, validation + r - self._accuracy(t)) for t, r in moves])
         return cells
+
+    def _means(
+        self, by_cell: dict[tuple, list[Training]], places: dict[tuple, tuple]
+    ) -> dict[tuple, tuple[float, float]]:
+        """(validation, evaluation) accuracy of every cell; of those without a training by radial basis functions."""
+        counts = {
+            key: [np.mean([t.kept_correct for t in group]), np.mean([t.evaluation_correct for t in group])]
+            for key, group in by_cell.items()
+        }
+        known = np.array(list(counts.values())) / [self._n["validation"], self._n["evaluation"]]
+        means = dict(zip(counts, map(tuple, known.tolist())))
+        if missing := [key for key in self._keys if key not in means]:
+            fill = RBFInterpolator([places[key] for key in counts], known, kernel="linear")
+            filled = np.clip(fill([places[key] for key in missing]), known.min(axis=0), known.max(axis=0))
+            means |= dict(zip(missing, map(tuple, filled.tolist())))
+        return means
 
     def _place(self, key: tuple) -> tuple[float, ...]:
         """A cell in units of the grid's steps."""

@@ -7,6 +7,7 @@ send, in their order. Nothing here was run: every output says "simulated".
 from __future__ import annotations
 
 import heapq
+import inspect
 import logging
 import math
 import random
@@ -21,6 +22,7 @@ from unittest import mock
 
 import numpy as np
 from nni.assessor import AssessResult
+from tqdm import tqdm
 
 from benchmarks.answers import Answer, Answers
 from experiments.algorithms import make_algorithm
@@ -49,7 +51,7 @@ class Arm:
         """Of the tuner and the assessor, each checked as NNI checks it. Raises whatever the classes do."""
         arguments = self.tuner["classArgs"]
         tuner = type(make_algorithm(self.tuner, "tuners"))
-        seeds = [name for name in ("seed", "initial_seed") if name in tuner.__init__.__code__.co_varnames]
+        seeds = {"seed", "initial_seed"} & inspect.signature(tuner).parameters.keys()
         assessor = self.experiment.config.get("assessor")
         kind = type(make_algorithm(assessor, "assessors")) if assessor else None
         return [
@@ -209,7 +211,8 @@ def replay(arm: Arm, answers: Answers, budget: Budget, repeats: int, first_seed:
     The noise of the trainings is drawn from the arm's name too: arms are independent samples.
     """
     traces, failures, own = [], [], list(arm.name.encode())
-    for seed in range(first_seed, first_seed + repeats):
+    seeds = range(first_seed, first_seed + repeats)
+    for seed in tqdm(seeds, desc=arm.name, unit=" searches", leave=False, disable=None):
         try:
             traces.append(_Nni(arm, answers, budget, seed, np.random.default_rng([seed, *own])).run())
         except Exception as error:  # noqa: BLE001  a tuner may raise anything

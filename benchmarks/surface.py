@@ -26,7 +26,7 @@ from typing import Any
 
 FORMAT = 1  # raised when the file's meaning changes: older surfaces are then refused
 FOLDER = Path(__file__).resolve().parent / "surfaces"
-SEEDS, MORE_SEEDS, MORE_CELLS = 2, 5, 26  # seeds of every cell; of some cells, for the spread between seeds; how many
+SEEDS, MORE_SEEDS, MORE_CELLS = 2, 5, 26  # seeds of every cell; of 26 cells, for the spread between seeds
 _ABOUT = ("format", "name", "axes", "hyperparameters", "images", "cache", "weights", "versions", "machine", "precision")
 
 
@@ -38,7 +38,7 @@ class SurfaceError(Exception):
 class Training:
     """One training of a cell. Counts are of images; lists have an entry per epoch.
 
-    A worker of one thread trains it: `processor_s` is what it takes on a quiet machine, `wall_s` what it took.
+    A worker of one thread trains it: `processor_s` is what it takes on a quiet machine at most, `wall_s` what it took.
     """
 
     point: dict[str, float]  # one value of each axis
@@ -90,24 +90,25 @@ class Surface:
 
 
 def plan(axes: dict[str, list[float]]) -> list[tuple[dict[str, float], int]]:
-    """(point, seed) in the order of training: a partial surface then covers the whole grid evenly.
+    """(point, seed) in the order of training: a partial surface covers the whole grid evenly, its noise is known early.
 
-    The first seed of every cell in a scattered order, then the second, then three more of 26 cells, in which each value
-    of the last axis comes twice and each combination of the others at least once (of the lab report's grid).
+    First 26 cells with two seeds each, in which each value of the last axis comes twice and each combination of the others at
+    least once (of the lab report's grid); then the first seed of all other cells in a scattered order, then their second; at
+    last three more seeds of the 26.
     """
     cells = [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
     random.Random(0).shuffle(cells)
     *others, last = axes
     combinations = [list(values) for values in itertools.product(*(axes[name] for name in others))]
     random.Random(1).shuffle(combinations)
-    more = [
+    spread = [
         dict(zip(axes, [*combinations[i % len(combinations)], axes[last][i % len(axes[last])]]))
         for i in range(MORE_CELLS)
     ]
-    more = [cell for i, cell in enumerate(more) if cell not in more[:i]]
-    return [(cell, seed) for seed in range(SEEDS) for cell in cells] + [
-        (cell, seed) for seed in range(SEEDS, MORE_SEEDS) for cell in more
-    ]
+    first = [cell for i, cell in enumerate(spread) if cell not in spread[:i]]
+    rest = [cell for cell in cells if cell not in first]
+    rounds = [(cells, range(SEEDS)) for cells in (first, rest)] + [(first, range(SEEDS, MORE_SEEDS))]
+    return [(cell, seed) for cells, seeds in rounds for seed in seeds for cell in cells]
 
 
 def surface_path(name: str) -> Path:

@@ -39,7 +39,6 @@ LAB_AXES = {
     "momentum": [0.1, 0.3, 0.5, 0.7, 0.9],
     "lr": [float(f"{10 ** (-4 + i / 4):.6g}") for i in range(13)],
 }
-_WRITE_EVERY = 10  # trainings
 _RECORDS = "records.jsonl"
 
 
@@ -104,7 +103,7 @@ def typed(fields: dict[str, str]) -> dict[str, Any]:
 
 
 def build(target: Plan, out: Path, workers: int = 2, folder: Path | None = None) -> Surface:
-    """Train what is missing and write `out`, every few trainings and at the end, also where it is interrupted.
+    """Train what is missing and write `out` after every training.
 
     folder: of the records; default: runs/surfaces/NAME. Raises SurfaceError, DataError and TrialError."""
     folder = folder or ROOT / "runs" / "surfaces" / target.name
@@ -123,11 +122,10 @@ def build(target: Plan, out: Path, workers: int = 2, folder: Path | None = None)
         for training in _train_all(target, about["precision"], jobs, workers):
             records.add(training)
             bar.update()
-            if len(surface.trainings) % _WRITE_EVERY == 0:
-                surface.write(out)
+            surface.write(out)
     finally:
         bar.close()
-        surface.write(out)
+    surface.write(out)
     return surface
 
 
@@ -139,16 +137,19 @@ class Records:
         attempt = {"revision": code_revision(), "started": time.strftime("%Y-%m-%d %H:%M"), "trainings": 0}
         self.surface = Surface(about, [], [])
         self._path = path
-        whole = 0
-        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        lines, whole = path.read_bytes().splitlines(keepends=True) if path.exists() else [], 0
+        for number, line in enumerate(lines, start=1):
             try:
                 content = json.loads(line)
-            except ValueError:
-                content = None
-            if content is None or not line.endswith(b"\n"):
-                break  # what follows a torn line cannot be trusted either
-            self._read(content)
-            whole += len(line)
+            except ValueError as error:
+                if number < len(lines):
+                    raise SurfaceError(
+                        f"{path}: line {number} is damaged ({error}); remove it, it is trained again"
+                    ) from error
+                break
+            if line.endswith(b"\n"):
+                self._read(content)
+                whole += len(line)
         with path.open("ab") as file:
             file.truncate(whole)
         if not whole:
@@ -187,7 +188,7 @@ def retrain(target: Plan, surface: Surface, n: int, seed: int) -> list[tuple[Tra
     """(recorded, trained now) of n trainings. Raises SurfaceError where this is no surface of the same photos, weights,
     versions, machine and settings."""
     about = json.loads(json.dumps(target.about()))
-    if other := [key for key in about if about[key] != surface.about.get(key)]:
+    if other := [key for key in about if key != "name" and about[key] != surface.about.get(key)]:
         raise SurfaceError(
             f"surface {surface.name}: its {other[0]} is {json.dumps(surface.about.get(other[0]))}, here it is "
             f"{json.dumps(about[other[0]])}; trainings would differ for that reason alone"

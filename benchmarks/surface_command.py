@@ -43,7 +43,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill writes the file as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill ends the workers as Ctrl-C does
     try:
         return {"build": _run_build, "show": _run_show, "check": _run_check}[args.command](args)
     except (SurfaceError, DataError, TrialError, ExperimentError) as error:
@@ -62,6 +62,8 @@ def _target(args: argparse.Namespace) -> Any:
     cache = args.cache or (DEMO_CACHE if args.demo else None)
     if cache is None:
         raise SurfaceError("which photos? give --cache DIR or --demo")
+    if getattr(args, "workers", 1) < 1:
+        raise SurfaceError(f"--workers {args.workers}: expected a whole number from 1")
     if both := sorted({*LAB_AXES, "seed"} & fields.keys()):
         raise SurfaceError(f"--set {both[0]}: the surface varies it; remove it")
     return Plan(args.name, typed(fields), cache.resolve(), LAB_AXES)
@@ -135,7 +137,7 @@ def document(surface: Surface) -> Document:
         ]
         blocks += [
             Text(
-                "Processor seconds of one thread are what a quiet machine takes; wall seconds are what it took.",
+                "Processor seconds of one thread are what a quiet machine takes at most; wall seconds are what it took beside other work.",
                 caption=True,
             )
         ]
