@@ -1,4 +1,4 @@
-"""python -m benchmarks [PART ...]: the figures of docs/performance.md, measured here and now."""
+"""python -m benchmarks [PART ...]: the figures of docs/performance.md, measured here and now; and surface and replay."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None, report: Report | None = None) -> int:
     """report: figures measured before, which are written with these."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["surface"]:
+        from benchmarks import surface_command
+
+        return surface_command.main(words[1:])
+    if words[:1] == ["replay"]:
+        from benchmarks import replay_report
+
+        return replay_report.main(words[1:])
     args = parse(arguments)
     from benchmarks import epoch, overhead, training
     from trial.device import choose_compute

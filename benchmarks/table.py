@@ -92,7 +92,7 @@ def short(value: float) -> str:
 def machine(compute: Compute) -> dict[str, str]:
     return {
         "device": compute.name,
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -101,7 +101,7 @@ def machine(compute: Compute) -> dict[str, str]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")

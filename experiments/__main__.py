@@ -1,8 +1,9 @@
-"""python -m experiments launch | study | confirm | watch | resume | why | check | doctor"""
+"""python -m experiments launch | study | confirm | watch | resume | why | check | fit | doctor"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from analysis.reading.locate import AnalysisError
 from analysis.render.terminal import clean, show_any_name
 from experiments.findings import ExperimentError
 from experiments.studies import STUDIES
+
+RECOMMENDED = Path(__file__).resolve().parent / "recommended.yml"
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -29,12 +32,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     watch = add("watch", "watch running experiments again")
     resume = add("resume", "continue an experiment after a stop, a crash or a restart")
     why = add("why", "explain why an experiment or a trial failed, ended or is stuck")
+    fit = add("fit", "measure how many trials this device should train at once")
     doctor = add("doctor", "check this machine before the first run")
 
     for command in (launch, check):
-        command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="such as experiments/tpe.yml")
+        text = "such as experiments/tpe.yml; without one: experiments/recommended.yml"
+        command.add_argument("files", nargs="*", type=Path, metavar="FILE", help=text)
         command.add_argument("--max-trials", type=_positive, metavar="N", help="in place of the file's maxTrialNumber")
-    for command in (launch, check, study):
+    for command in (launch, check, study, fit):
         _add_trial_flags(command)
     launch.add_argument("--parallel", action="store_true", help="run all files at once instead of one after another")
     _add_study_flags(study)
@@ -49,6 +54,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         _add_watch_flags(command)
     why.add_argument("id", metavar="ID")
     why.add_argument("trial", nargs="?", metavar="TRIAL", help="a trial's id or number; default: the whole experiment")
+    _add_fit_flags(fit)
     doctor.add_argument("--no-trial", action="store_true", help="skip the one real trial through NNI")
     doctor.add_argument("--remote", type=Path, metavar="FILE", help="check the machines of that experiment file, too")
     return parser.parse_args(arguments)
@@ -59,6 +65,18 @@ def _add_trial_flags(command: argparse.ArgumentParser) -> None:
     text = "set a hyperparameter or setting of the trial; may be repeated"
     command.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help=text)
     command.add_argument("--demo", action="store_true", help="demo scale: generated sample, small images, few epochs")
+
+
+def _add_fit_flags(command: argparse.ArgumentParser) -> None:
+    text = "default: experiments/recommended.yml"
+    command.add_argument("file", nargs="?", type=Path, metavar="FILE", help=text)
+    text = "numbers of trials to try (default: 1 2 3 4)"
+    command.add_argument("--at-once", nargs="+", type=_positive, default=[1, 2, 3, 4], metavar="N", help=text)
+    text = "epochs that each trial trains (default: 3; the first one counts as its start)"
+    command.add_argument("--epochs", type=_positive, default=3, metavar="N", help=text)
+    command.add_argument(
+        "--write", action="store_true", help="put the result into FILE; without it, nothing is written"
+    )
 
 
 def _add_study_flags(command: argparse.ArgumentParser) -> None:
@@ -121,7 +139,7 @@ def _points(text: str) -> float:
 
 
 def _positive(text: str) -> int:
-    return _whole(text, lambda value: value >= 1, "a positive number of trials")
+    return _whole(text, lambda value: value >= 1, "a positive number")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -159,15 +177,28 @@ def _run(args: argparse.Namespace) -> int:
         own = {name: getattr(args, name) for name in ("top", "seeds", "screen", "margin")}
         own = {name: value for name, value in own.items() if value is not None}
         return confirm(ConfirmRequest(args.experiments, args.out, not args.no_launch, **own))
+    if args.command == "fit":
+        from experiments.fit import FitRequest, fit
+
+        files = _files([args.file] if args.file else [])
+        return fit(FitRequest(files[0], _overrides(args), tuple(sorted(args.at_once)), args.epochs, args.write))
     from experiments.launch import launch, resume, run_check, watch_running
 
     if args.command == "check":
-        return 0 if run_check(args.files, _overrides(args)) else 1
+        return 0 if run_check(_files(args.files), _overrides(args)) else 1
     if args.command == "resume":
         return resume(args.id, args.max_trials, _watch_settings(args))
     if args.command == "watch":
         return watch_running(args.ids, _watch_settings(args))
-    return launch(args.files, _overrides(args), _watch_settings(args), args.parallel)
+    return launch(_files(args.files), _overrides(args), _watch_settings(args), args.parallel)
+
+
+def _files(files: list[Path]) -> list[Path]:
+    """Those of the command line, or the recommended one, which is then named."""
+    if files:
+        return files
+    print(f"no file given: {os.path.relpath(RECOMMENDED)}", file=sys.stderr)
+    return [Path(os.path.relpath(RECOMMENDED))]
 
 
 def _study(args: argparse.Namespace) -> int:

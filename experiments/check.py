@@ -6,7 +6,6 @@ import functools
 import importlib.metadata
 import importlib.util
 import json
-import logging
 import os
 import re
 import shlex
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.reading.startup import explain
-from experiments.config import OUR_TRIAL, ROOT, Experiment, existing, is_local, read_yaml, requested_gpus
+from experiments.algorithms import assessor_findings, tuner_findings
+from experiments.config import OUR_TRIAL, Experiment, existing, is_local, read_yaml, requested_gpus
 from experiments.findings import Finding, KeyPath, by_severity, has_error
 from experiments.nni import FIRST_PORT, count_gpus, is_free, trial_environment
 from experiments.remote import remote_findings
@@ -39,7 +39,7 @@ def check(experiment: Experiment) -> list[Finding]:
     max_trials = experiment.config.get("maxTrialNumber")
     find = batch_findings if is_batch(experiment.tuner[0]) else space_findings
     search = find(experiment.config.get("searchSpace"), (described or {}).get("fields"), max_trials)
-    search = search or _tuner_findings(experiment)
+    search = search or tuner_findings(experiment)
     if not has_error(search):
         search.append(Finding("note", "tuner.chosen", explain(*experiment.tuner, max_trials)))
     return by_severity(
@@ -48,6 +48,7 @@ def check(experiment: Experiment) -> list[Finding]:
             *repair_findings(),
             *_trial_findings(experiment, described),
             *search,
+            *assessor_findings(experiment, described),
             *_gpu_findings(experiment.config, (described or {}).get("gpu") or {}),
             *remote_findings(experiment, _needed_mib(experiment, described)),
             *_limit_findings(experiment.config),
@@ -225,7 +226,6 @@ def port() -> Finding:
 # -- the experiment file: what it asks of NNI 3.0 that fails without a message, or does something else than it says ---------
 # Each was measured: docs/faults.md.
 
-_OUR_TUNERS = ROOT / "experiments" / "tuners"
 # Tuners of NNI 3.0 that cannot work with the libraries of today, whatever their arguments.
 _BROKEN_TUNERS = {
     "hyperband": "dies at the first result (it compares a text with a number)",
@@ -266,38 +266,11 @@ def file_findings(config: dict[str, Any], raw: dict[str, Any]) -> list[Finding]:
     if config.get("sharedStorage"):
         text = "sharedStorage: NNI 3.0 reads it for no local or remote machine"
         findings.append(Finding("warning", "file.shared_storage", text, path=("sharedStorage",)))
-    return findings + _assessor_findings(config.get("assessor") or {})
+    return findings
 
 
 def _error(key: str, path: KeyPath, text: str) -> Finding:
     return Finding("error", key, f"{path[0]}: {text}", path=path)
-
-
-def _assessor_findings(assessor: dict[str, Any]) -> list[Finding]:
-    """Made as NNI makes it: a wrong name or argument otherwise ends the tuner's process, with status ERROR."""
-    if not assessor:
-        return []
-    path: KeyPath = ("assessor",)
-    text = (
-        "assessor: NNI records the trials that it stops as USER_CANCELED without a result; they count to maxTrialNumber"
-    )
-    counted = Finding("warning", "assessor.counts", text, path=path)
-    if not assessor.get("name"):
-        return [counted]
-    arguments = assessor.get("classArgs") or {}
-    mode = arguments.get("optimize_mode", "maximize")
-    if mode not in ("maximize", "minimize"):  # NNI's only logs a line, and stops the wrong trials
-        path = (*path, "classArgs", "optimize_mode")
-        return [_error("assessor.arguments", path, f"optimize_mode {mode!r}: expected maximize or minimize")]
-    logging.getLogger("nni").setLevel(logging.ERROR)
-    from nni.tools.package_utils.tuner_factory import create_builtin_class_instance
-
-    try:
-        create_builtin_class_instance(assessor["name"], arguments, "assessors")
-    except Exception as error:  # noqa: BLE001  each assessor refuses in its own way
-        text = f"{assessor['name']}: NNI cannot use it with these classArgs: {_first_line(error)}"
-        return [_error("assessor.arguments", _argument_path(path, arguments, str(error)), text)]
-    return [counted]
 
 
 def command_findings(command: str, folder: Path, search_path: str, limited: bool) -> list[Finding]:
@@ -330,69 +303,3 @@ def command_findings(command: str, folder: Path, search_path: str, limited: bool
 
 def _command_error(key: str, text: str) -> list[Finding]:
     return [_error(f"command.{key}", ("trialCommand",), text)]
-
-
-def _tuner_findings(experiment: Experiment) -> list[Finding]:
-    """Faults of a tuner's arguments. NNI itself writes them to a log, after a start that looks well."""
-    tuner = experiment.config.get("tuner") or {}
-    is_ours = bool(tuner.get("className")) and Path(tuner["codeDirectory"]).resolve() == _OUR_TUNERS
-    if not tuner.get("name") and not is_ours:  # other people's code is not run here
-        text = f"{experiment.tuner[0]}: a custom tuner, not tried out here"
-        return [Finding("note", "tuner.custom", text, path=("tuner",))]
-    return _number_findings(experiment) or _try_tuner(tuner, experiment.config["searchSpace"])
-
-
-def _number_findings(experiment: Experiment) -> list[Finding]:
-    """What no tuner can know: how many trials there will be, and how many at once."""
-    name, args = experiment.tuner
-    concurrency = experiment.config["trialConcurrency"]
-    limit = experiment.config.get("maxTrialNumber")
-    first, initial = args.get("first") or [], args.get("initial") or 0
-    if limit and isinstance(first, list) and isinstance(initial, int) and len(first) + initial > limit:
-        text = (
-            f"tuner {name}: {len(first)} first and {initial} initial trials, but maxTrialNumber is {limit}; "
-            f"set it to {len(first) + initial} or more, or lower initial"
-        )
-        return [Finding("error", "tuner.too_few_trials", text, path=("maxTrialNumber",))]
-    size = args.get("population_size", 32)
-    if "evolution" in name.lower() and isinstance(size, int) and size < concurrency:
-        text = (
-            f"tuner {name}: population_size {size} is below trialConcurrency {concurrency}: it would run out of "
-            f"individuals; set population_size to {concurrency} or more"
-        )
-        return [Finding("error", "tuner.population", text, path=("tuner", "classArgs", "population_size"))]
-    return []
-
-
-def _try_tuner(tuner: dict[str, Any], space: dict[str, Any]) -> list[Finding]:
-    """Make the tuner and let it propose and learn, as NNI's dispatcher does."""
-    logging.getLogger("nni").setLevel(logging.CRITICAL)  # what stops a tuner it also raises
-    from nni.tools.package_utils.tuner_factory import create_builtin_class_instance, create_customized_class_instance
-
-    arguments = tuner.get("classArgs") or {}
-    try:
-        if tuner.get("name"):
-            instance = create_builtin_class_instance(tuner["name"], arguments, "tuners")
-        else:
-            instance = create_customized_class_instance(tuner)
-        instance.update_search_space(space)
-        for number in range(3):  # with results: TPE of one start-up trial, for example, dies at its second
-            for parameters in instance.generate_multiple_parameters([number], st_callback=lambda *_: None):
-                instance.receive_trial_result(number, parameters, 0.5)
-                instance.trial_end(number, True)
-    except Exception as error:  # noqa: BLE001  each tuner refuses in its own way
-        name = tuner.get("name") or tuner["className"]
-        text = f"tuner {name}: NNI cannot use it with these classArgs: {_first_line(error)}"
-        return [Finding("error", "tuner.arguments", text, path=_argument_path(("tuner",), arguments, str(error)))]
-    return []
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0] or type(error).__name__
-
-
-def _argument_path(path: KeyPath, arguments: dict[str, Any], message: str) -> KeyPath:
-    """The path to the argument whose name or value an error quotes, as in "'maximise' is not a valid OptimizeMode"."""
-    quoted = set(re.findall(r"'([^']*)'", message))
-    name = next((name for name, value in arguments.items() if {name, str(value)} & quoted), None)
-    return (*path, "classArgs", name) if name else path

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analysis.reading.logs import failure_reason, last_lines, lines_since
-from analysis.reading.records import Trial
+from analysis.reading.records import PRUNED, Trial
 
 CLEANING = "Stopping experiment, cleaning up"
 BY_HAND = ("SIGTERM", "SIGINT", "SIGBREAK", "REST request")
@@ -135,6 +135,8 @@ def failure_kind(trial: Trial, assessed: bool = False) -> str | None:
     ended by a person or by the assessor."""
     if trial.state == "SUCCEEDED":
         return "no result" if trial.final is None else None
+    if trial.state == PRUNED:
+        return None
     if trial.state == "USER_CANCELED" and (trial.cancel_asked or assessed):
         return None
     return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", f"{trial.state} {failure_reason(trial)}")
@@ -178,6 +180,9 @@ _KNOWN = [
     ("tuner.arguments", r"__init__\(\) got an unexpected keyword|is not a valid OptimizeMode|Builtin name is not found",
      "NNI has no tuner of this name, or it does not take these classArgs",
      f"correct the tuner's entry; {_CHECK} tries it"),
+    ("tuner.package_missing", r"Optuna is not installed",
+     "the tuner is one of Optuna's samplers, and Optuna is not in this environment",
+     "python -m pip install -r experiments/tuners/requirements.txt; then: python -m experiments resume {id}"),
     ("tuner.unknown_trial", r"\bKeyError: '?\d+'?$|not in running_trials",
      "NNI 3.0's tuner met a result of a trial that it had already forgotten: a trial that reported two final results, "
      "failed after its final result, or was given another trial's hyperparameters",

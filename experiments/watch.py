@@ -261,7 +261,8 @@ class _Progress:
         self._ended = ended
         best = f"best {record.best.score:.4f}" if record.best else "no result yet"
         failed = record.counts["failed"] + record.counts["cancelled"]
-        text = best + (f", {failed} failed" if failed else "")
+        pruned = record.counts["pruned"]
+        text = best + (f", {pruned} pruned" if pruned else "") + (f", {failed} failed" if failed else "")
         self._bar.n = ended
         self._bar.set_postfix_str(text)
         if self._bar.disable:

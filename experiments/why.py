@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nni.experiment.config.utils import parse_time
 
@@ -12,8 +14,8 @@ from analysis.reading import database
 from analysis.reading.locate import AnalysisError, source
 from analysis.reading.logs import MANAGER_GONE, last_lines, lines_since, tuner_death, tuner_errors
 from analysis.reading.reader import load_experiment
+from analysis.reading.records import PRUNED, Trial
 from analysis.reading.records import Experiment as Record
-from analysis.reading.records import Trial
 from experiments import logs
 from experiments.findings import ExperimentError, Finding, format_finding
 from experiments.logs import explain
@@ -23,6 +25,7 @@ from experiments.watch import noted_outcome, verdict_now
 NAMED = 5  # trials that a group names
 TAIL_LINES = 15
 LINE_CHARS = 400  # a line of NNI's log can hold a whole search space
+_RUNG = {"trial", "rung", "epoch", "best", "n", "threshold", "is_pruned"}  # keys of tuners/asha.py's Decision
 SOUND = Finding("ok", "sound", "Nothing wrong found.")
 
 
@@ -53,7 +56,9 @@ def trial_findings(record: Record, trial: Trial) -> list[Finding]:
     if trial.parameters_mismatch:
         text = f"NNI shows for it: {trial.recorded}, which is another trial's set"
         findings.append(Finding("warning", "records.mixed", text))
-    if trial.end is not None and trial.score is None:
+    if trial.state == PRUNED:
+        findings.append(Finding("note", "trial.pruned", _why_pruned(record, trial)))
+    elif trial.end is not None and trial.score is None:
         findings.append(_explained(record, "error", _cause(record, trial)))
     elif trial.end is None and record.state != "RUNNING":
         text = "it was cut off with its experiment; resume runs it again"
@@ -162,7 +167,7 @@ def _groups(record: Record) -> list[list[Trial]]:
     """Trials without a result, those of one kind together, the most frequent first."""
     kinds: dict[str, list[Trial]] = {}
     for trial in record.trials:
-        if trial.end is not None and trial.score is None:
+        if trial.end is not None and trial.score is None and trial.state != PRUNED:
             kind = logs.failure_kind(trial) or f"{trial.state} {_cause(record, trial).reason}"
             kinds.setdefault(kind, []).append(trial)
     return sorted(kinds.values(), key=len, reverse=True)
@@ -204,6 +209,32 @@ def _who_cancelled(record: Record, trial: Trial) -> _Cause:
     )
 
 
+def _why_pruned(record: Record, trial: Trial) -> str:
+    """Which rung ended it and with which numbers, by the record that the assessor of experiments/tuners keeps; other
+    assessors keep none."""
+    assessor = record.config.get("assessor") or {}
+    name = assessor.get("name") or assessor.get("className") or "the assessor"
+    kept = "" if trial.score is None else f" Its best epoch counts as its result: {trial.score:.4g}."
+    decision = next((d for d in _rungs(record.folder) if d["trial"] == trial.trial_id and d["is_pruned"]), None)
+    if decision is None:
+        return f"{trial.status} by {name}.{kept}"
+    best = "no finite number" if decision["best"] is None else f"{decision['best']:.4g}"
+    limit = "" if decision["threshold"] is None else f"; {decision['threshold']:.4g} was needed"
+    return (
+        f"{trial.status}: at rung {decision['rung']} (epoch {decision['epoch']}) {name} compared its best so far, {best}, with "
+        f"{decision['n'] - 1} others{limit} to be among those that continue.{kept}"
+    )
+
+
+def _rungs(folder: Path) -> list[dict[str, Any]]:
+    """The decisions that experiments/tuners/asha.py wrote, oldest first; none where there are none."""
+    decisions = []
+    for line in _lines(folder / "checkpoint" / "asha.jsonl"):
+        with contextlib.suppress(ValueError):  # a torn last line
+            decisions.append(json.loads(line))
+    return [entry for entry in decisions if isinstance(entry, dict) and entry.keys() >= _RUNG]
+
+
 def _find(record: Record, name: str) -> Trial:
     matches = [trial for trial in record.trials if trial.trial_id == name] or [
         trial for trial in record.trials if str(trial.sequence) == name
@@ -216,10 +247,11 @@ def _find(record: Record, name: str) -> Trial:
 
 def _experiment_lines(record: Record) -> list[str]:
     n = record.counts
+    pruned = f", {n['pruned']} pruned" if n["pruned"] else ""
     of = f" of {record.max_trials}" if record.max_trials else ""
     cut = "running" if record.state == "RUNNING" else "cut off"
     lines = [
-        f"{record.name} ({record.id}): {record.state}; {len(record.trials)}{of} trials: {n['succeeded']} succeeded, "
+        f"{record.name} ({record.id}): {record.state}; {len(record.trials)}{of} trials: {n['succeeded']} succeeded{pruned}, "
         f"{n['failed']} failed, {n['cancelled']} cancelled, {n['running']} {cut}",
         *map(format_finding, experiment_findings(record)),
     ]
@@ -232,6 +264,7 @@ def _trial_lines(record: Record, trial: Trial) -> list[str]:
     after = f" after {trial.duration_s:.0f} s" if trial.duration_s is not None else ""
     status = {"SUCCEEDED": "exit code 0", "FAILED": "exit code other than 0", "USER_CANCELED": "ended by a signal"}
     status |= {trial.state: trial.message} if trial.message else {}
+    status |= {PRUNED: trial.status}
     lines = [
         f"trial {trial.trial_id} (no. {trial.sequence}) of {record.name} ({record.id}): {trial.state}{after}, "
         f"{status.get(trial.state, 'no end on record')}",

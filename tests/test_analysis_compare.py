@@ -35,7 +35,7 @@ def test_two_arms_in_start_up_show_no_difference(tmp_path):
     second = arm(tmp_path, "evo", [final(0.78 + 0.01 * k) for k in range(15)], "Evolution", {"population_size": 100})
     summary = compare(first, second)
     a, b = summary["experiments"]
-    assert a["trials"] == {"succeeded": 14, "failed": 1, "cancelled": 0, "running": 0}
+    assert a["trials"] == {"succeeded": 14, "failed": 1, "cancelled": 0, "running": 0, "pruned": 0}
     assert (a["chosen_by_tuner"], b["chosen_by_tuner"]) == (0, 0)
     assert (a["tuner"], b["tuner"], a["state"], b["state"]) == ("TPE", "Evolution", "DONE", "DONE")
     assert (a["best"]["val_accuracy"], a["best"]["trial_id"]) == (pytest.approx(0.865), "t0013")

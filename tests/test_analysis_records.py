@@ -52,7 +52,7 @@ def test_a_plain_trial(tmp_path):
     )
     assert [result.value["default"] for result in trial.intermediates] == [0.5, 0.8]
     assert (trial.score, experiment.best) == (0.8, trial)
-    assert experiment.counts == {"succeeded": 1, "failed": 0, "cancelled": 0, "running": 0}
+    assert experiment.counts == {"succeeded": 1, "failed": 0, "cancelled": 0, "running": 0, "pruned": 0}
     assert (experiment.trial_seconds, experiment.wall_seconds, experiment.state) == (8.0, 8.0, "STOPPED")
 
 
@@ -210,7 +210,7 @@ def test_states_ends_and_a_cancel_by_a_person(tmp_path):
     experiment = load_experiment(recorder.folder)
     a, b, c = experiment.trials
     assert (a.state, a.end, b.state, b.end, c.start) == ("USER_CANCELED", START + 4000, "RUNNING", None, None)
-    assert experiment.counts == {"succeeded": 0, "failed": 0, "cancelled": 1, "running": 2}
+    assert experiment.counts == {"succeeded": 0, "failed": 0, "cancelled": 1, "running": 2, "pruned": 0}
 
 
 def test_minimise_is_tpe_s_default(tmp_path):

@@ -26,7 +26,7 @@ def test_the_schema_is_nnis(tmp_path):
 def test_what_is_built_is_what_is_read(tmp_path):
     experiment = analysis.load(build(tmp_path / "bench", 300, epochs=7, seed=3))
     assert (experiment.id, experiment.state, experiment.max_trials) == ("bench", "DONE", 300)
-    assert experiment.counts == {"succeeded": 294, "failed": 3, "cancelled": 3, "running": 0}
+    assert experiment.counts == {"succeeded": 294, "failed": 3, "cancelled": 3, "running": 0, "pruned": 0}
     assert sum(trial.score is not None for trial in experiment.record.trials) == 288
     assert len(experiment.epochs) == 300 * 7
     for number, (trial, drawn) in enumerate(zip(experiment.record.trials, draw(300, 7, 3), strict=True)):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_module
 
+from experiments.algorithms import assessor_findings
 from experiments.check import command_findings, file_findings
-from experiments.config import Overrides, place, place_of_refusal, read_experiment, read_yaml
+from experiments.config import Experiment, Overrides, place, place_of_refusal, read_experiment, read_yaml
 from experiments.findings import ExperimentError
 
 YAML = """\
@@ -116,9 +118,6 @@ def test_a_compound_command_does_no_harm_without_a_limit(tmp_path):
         ({"trialGpuNumber": 0}, {}, "warning", "gpu.hidden"),
         ({"trainingService": {"trialGpuNumber": 0}}, {}, "warning", "gpu.hidden"),
         ({"tuner": {"name": "Hyperband"}}, {}, "error", "tuner.broken"),
-        ({"assessor": {"name": "Medianstop", "classArgs": {"optimize_mode": "maximise"}}}, {}, "error", "assessor.arguments"),
-        ({"assessor": {"name": "Medianstop", "classArgs": {"start": 1}}}, {}, "error", "assessor.arguments"),
-        ({"assessor": {"name": "Medianstop"}}, {}, "warning", "assessor.counts"),
         ({"sharedStorage": {"storageType": "NFS"}}, {}, "warning", "file.shared_storage"),
         ({"trainingService": {"maxTrialNumberPerGpu": 2, "useActiveGpu": False}}, {}, "warning", "gpu.own_trials"),
         ({"trainingService": {"machineList": [{"maxTrialNumberPerGpu": 2}]}}, {}, "warning", "gpu.own_trials"),
@@ -136,6 +135,39 @@ def test_a_list_of_training_services_is_refused_with_its_line(tmp_path):
     file.write_text(YAML.replace("  platform: local\n  trialGpuNumber: 1", "  - platform: local\n  - platform: remote"))
     with pytest.raises(ExperimentError, match=rf"{file}:17: trainingService is a list \(hybrid\)"):
         read_experiment(file, Overrides())
+
+
+OURS = {"className": "asha.Asha", "codeDirectory": str(ROOT / "experiments" / "tuners")}
+EPOCHS = {"fields": {"epochs": {"default": 25}}, "given": {"epochs": 6}}
+
+
+@pytest.mark.parametrize(
+    ("assessor", "level", "key"),
+    [
+        ({"name": "Medianstop", "classArgs": {"optimize_mode": "maximise"}}, "error", "assessor.arguments"),
+        ({"name": "Medianstop", "classArgs": {"optimize_mode": "minimize"}}, "error", "assessor.other_mode"),
+        ({"name": "Medianstop", "classArgs": {"start": 1}}, "error", "assessor.arguments"),
+        ({"name": "Medianstop", "classArgs": {"start_step": 6}}, "warning", "assessor.too_late"),
+        ({"name": "Medianstop", "classArgs": {"start_step": 5}}, "note", "assessor.counts"),
+        ({"name": "Medianstopp"}, "error", "assessor.arguments"),
+        ({"name": "Curvefitting", "classArgs": {"epochs": 6}}, "error", "assessor.arguments"),
+        ({"name": "Curvefitting", "classArgs": {"epoch_num": 6}}, "warning", "assessor.too_late"),
+        ({**OURS, "classArgs": {"optimize_mode": "maximize", "min_epochs": 0}}, "error", "assessor.arguments"),
+        ({**OURS, "classArgs": {"optimize_mode": "maximize", "min_epochs": 6}}, "warning", "assessor.too_late"),
+        ({**OURS, "classArgs": {"optimize_mode": "maximize", "eta": 3}}, "error", "assessor.arguments"),
+        ({**OURS, "classArgs": {"optimize_mode": "maximize"}}, "note", "assessor.counts"),
+        ({"className": "mine.Mine", "codeDirectory": "/nowhere"}, "note", "assessor.custom"),
+    ],
+)
+def test_an_assessors_name_arguments_and_epochs_are_tried(assessor, level, key):
+    tuner = {"name": "TPE", "classArgs": {"optimize_mode": "maximize"}}
+    experiment = Experiment(Path("x.yml"), {"tuner": tuner, "assessor": assessor, "searchSpace": {}})
+    finding = assessor_findings(experiment, EPOCHS)[0]
+    assert (finding.level, finding.key) == (level, key)
+
+
+def test_without_an_assessor_there_is_nothing_to_say():
+    assert assessor_findings(Experiment(Path("x.yml"), {"tuner": {"name": "TPE"}}), None) == []
 
 
 def test_check_prints_the_lines_and_exits_with_1(tmp_path):

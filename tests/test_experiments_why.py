@@ -152,6 +152,32 @@ def test_who_cancelled_a_trial_is_told_apart(line, more, key, tmp_path):
     assert key in [finding.key for finding in experiment_findings(load_experiment(written.folder))]
 
 
+def test_a_pruned_trial_has_not_failed_and_why_says_which_rung_ended_it(tmp_path):
+    written = Recorder(tmp_path, assessor={"className": "asha.Asha"}, maxTrialNumber=3)
+    written.trial(0, final(0.8))
+    written.trial(1, {"default": 0.3, "interrupted": 1, "epochs_run": 2}, 0.2, state="EARLY_STOPPED")
+    written.trial(2, None, 0.2, state="EARLY_STOPPED")
+    record = load_experiment(written.folder)
+    assert record.counts == {"succeeded": 1, "failed": 0, "cancelled": 0, "running": 0, "pruned": 2}
+    assert [trial.status for trial in record.trials] == ["succeeded", "pruned after epoch 2", "pruned after epoch 1"]
+    assert [trial.score for trial in record.trials] == [0.8, 0.3, None] and record.best is record.trials[0]
+    (written.folder / "checkpoint").mkdir()
+    line = {"trial": "t0001", "rung": 0, "epoch": 2, "best": 0.3, "n": 3, "threshold": 0.5, "is_pruned": True}
+    (written.folder / "checkpoint/asha.jsonl").write_text(json.dumps(line) + '\n{"trial": "t0')
+    one, other = first_of_trial(written, 1), first_of_trial(written, 2)
+    assert (one.level, one.key) == ("note", "trial.pruned") == (other.level, other.key)
+    assert "at rung 0 (epoch 2) asha.Asha compared its best so far, 0.3, with 2 others; 0.5 was needed" in one.text
+    assert other.text == "pruned after epoch 1 by asha.Asha."
+    assert "1 succeeded, 2 pruned, 0 failed" in why(str(written.folder)) and "error" not in why(str(written.folder))
+
+
+def test_the_best_trial_may_be_a_pruned_one(tmp_path):
+    written = Recorder(tmp_path)
+    written.trial(0, final(0.2))
+    written.trial(1, {"default": 0.3, "interrupted": 1, "epochs_run": 2}, 0.2, state="EARLY_STOPPED")
+    assert load_experiment(written.folder).best.trial_id == "t0001"
+
+
 def test_a_trial_with_another_trials_hyperparameters_is_said(tmp_path):
     written = Recorder(tmp_path)
     written.run(0, "t0000", 0, 0, lr=0.1)

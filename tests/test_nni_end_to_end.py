@@ -111,7 +111,7 @@ def test_compare_says_that_no_difference_can_be_shown(pair, nni_env, tmp_path):
     for arm, (_, _, _, best) in zip(summary["experiments"], pair, strict=True):
         assert f"{arm['best']['val_accuracy']:.4f}" == best
         assert arm["best"]["evaluation"]["n"] == 22
-        assert arm["trials"] == {"succeeded": 3, "failed": 0, "cancelled": 0, "running": 0}
+        assert arm["trials"] == {"succeeded": 3, "failed": 0, "cancelled": 0, "running": 0, "pruned": 0}
     assert summary["comparison"]["verdict"] == "no_difference_shown"
     assert summary["comparison"]["interval"] is None and summary["comparison"]["p_value"] is None
     assert (tmp_path / "report.html").stat().st_size > 100_000

@@ -190,6 +190,40 @@ def test_a_tuner_hears_of_a_result_right_before_its_trials_end_and_never_of_a_pe
     assert json.loads(node("-e", script).stdout) == [["ME", "EN"], ["EN"], []]
 
 
+PRUNED = """
+const t = require(FILE);
+const ended = (id, final, exitCode) => {
+    t.judge(id, JSON.stringify({ type: 'PERIODICAL', value: '0.25' }), console);
+    if (final) t.judge(id, JSON.stringify({ type: 'FINAL', value: final }), console);
+    t.pruned.add(id); t.cancelled.add(id);
+    const trial = { id, status: 'SUCCEEDED' };
+    t.settle(trial, exitCode);
+    const end = JSON.stringify({ trial_job_id: id, event: trial.status, hyper_params: '{"parameter_id": 7}' });
+    const sent = t.commands('EN', end).map(({ type, content }) =>
+        type === 'ME' ? JSON.parse(JSON.parse(content).value) : JSON.parse(content).event);
+    return [trial.status, ...sent];
+};
+console.log(JSON.stringify([
+    ended('ours', '{"default": 0.5, "interrupted": 1}', 0),
+    ended('whole', '{"default": 0.5, "interrupted": 0}', 0),
+    ended('foreign', null, null),
+    ended('failed', null, 1),
+]));
+"""
+
+
+def test_a_trial_that_the_assessor_stops_is_early_stopped_and_its_tuner_gets_what_it_reached():
+    """Its own result so far, or else its last intermediate one; its end is then one with a result, which NNI's Evolution needs."""
+    done = node("-e", PRUNED.replace("FILE", json.dumps(str(PRELOAD.parent / "trial_end.js"))))
+    ours = {"default": 0.5, "interrupted": 1}
+    assert json.loads(done.stdout) == [
+        ["EARLY_STOPPED", ours, "SUCCEEDED"],
+        ["SUCCEEDED", {"default": 0.5, "interrupted": 0}, "SUCCEEDED"],
+        ["EARLY_STOPPED", {"default": 0.25, "interrupted": 1}, "SUCCEEDED"],
+        ["FAILED", "FAILED"],
+    ], done.stderr
+
+
 def nnictl(home: Path, *words: str) -> subprocess.CompletedProcess:
     env = with_repairs({**os.environ, "HOME": str(home)})
     return subprocess.run(

@@ -50,7 +50,7 @@ def test_the_tuners_shadow_no_module_and_import_nothing_of_ours():
     """NNI's dispatcher puts their folder on its import path."""
     files = list((ROOT / "experiments" / "tuners").glob("*.py"))
     names = {file.stem for file in files}
-    assert {"seeded_tpe", "seeded_evolution"} <= names
+    assert {"seeded_tpe", "seeded_evolution", "optuna_search", "asha"} <= names
     assert not any(importlib.machinery.PathFinder.find_spec(name, _outside_paths()) for name in names)
     assert all(not imports(file) & (OURS | {"torch"}) for file in files)
 
@@ -79,6 +79,10 @@ def test_the_experiments_are_identical_but_for_name_and_tuner():
     study = files.index("study.yml")  # its space and number of trials come from the study
     bodies[study] |= {name: bodies[0][name] for name in ("searchSpaceFile", "maxTrialNumber")}
     del bodies[study]["searchSpace"]
+    recommended = files.index("recommended.yml")  # has an assessor, and lr on the log scale
+    assert bodies[recommended].pop("assessor")["className"] == "asha.Asha"
+    assert bodies[recommended]["searchSpaceFile"] == "../search_spaces/log_scale.json"
+    bodies[recommended]["searchSpaceFile"] = bodies[0]["searchSpaceFile"]
     assert all(body == bodies[0] for body in bodies)
     assert len({read(name)["experimentName"] for name in files}) == len(files)
 
@@ -112,5 +116,5 @@ def test_files_that_start_nni_are_named_so():
 
 
 def test_every_requirement_has_a_reason():
-    for file in ("requirements.txt", "tests/requirements.txt"):
+    for file in ("requirements.txt", "tests/requirements.txt", "experiments/tuners/requirements.txt"):
         assert all(re.match(r"^\S+ +# \S+", line) for line in (ROOT / file).read_text().splitlines())

@@ -356,11 +356,9 @@ def test_results_of_a_search_space_that_has_changed_are_left():
     assert all(isinstance(individual, Individual) for individual in tuner.population)
 
 
-def test_the_script_of_the_logs_figures_runs_and_its_surface_is_as_it_says():
-    from benchmarks import tuner_race
+def test_the_script_of_the_logs_figure_on_shared_trials_runs(capsys):
+    from benchmarks import shared_design
 
-    better, broad = {"batch_size": 16, "lr": 0.01, "momentum": 0.9}, {"batch_size": 64, "lr": 10**-1.2, "momentum": 0.5}
-    assert tuner_race.accuracy(better) == pytest.approx(0.93) and tuner_race.accuracy(broad) == pytest.approx(0.90)
-    assert tuner_race.accuracy(DEFAULTS) == pytest.approx(0.70, abs=0.01)
-    bests = [tuner_race.search(make(0), 8, np.random.default_rng(0)) for make in tuner_race.TUNERS.values()]
-    assert len(bests) == 6 and all(0.6 < best <= 0.93 for best in bests)
+    shared_design.shared_design(runs=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.count("%") for line in lines] == [0, 0, *[2] * len(shared_design.DESIGNS), 0] and "n = 2" in lines[-1]

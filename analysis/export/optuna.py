@@ -49,7 +49,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..reading.locate import AnalysisError
 from ..reading.logs import failure_reason
-from ..reading.records import ENDED, Experiment, Trial
+from ..reading.records import ENDED, PRUNED, Experiment, Trial
 from ..reading.values import flatten
 
 _ROWS = {
@@ -196,10 +196,10 @@ def _frozen(trial: Trial, number: int, state: TrialState, attributes: dict[str, 
 
 
 def _state(trial: Trial, experiment_state: str) -> TrialState:
+    if trial.state == PRUNED:
+        return TrialState.PRUNED
     if trial.score is not None:
         return TrialState.COMPLETE
-    if trial.state == "EARLY_STOPPED":
-        return TrialState.PRUNED
     if trial.state in ENDED or experiment_state != "RUNNING":
         return TrialState.FAIL
     return TrialState.RUNNING if trial.start is not None else TrialState.WAITING
@@ -222,7 +222,7 @@ def _attributes(trial: Trial, chosen: bool | None, experiment_state: str) -> dic
     attributes["parameters_mismatch"] = trial.parameters_mismatch
     if chosen is not None:
         attributes["chosen_by_tuner"] = chosen
-    if trial.state in ENDED and trial.state != "SUCCEEDED":
+    if trial.has_failed or trial.state == PRUNED:
         attributes["reason"] = failure_reason(trial)
     elif trial.state == "SUCCEEDED" and trial.score is None:
         attributes["reason"] = "; ".join(trial.warnings)

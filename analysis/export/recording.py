@@ -22,7 +22,7 @@ from ..reading import database
 from ..reading.locate import AnalysisError, Source, source
 from ..reading.logs import TAIL_BYTES, TRIAL_LOGS, tuner_errors
 from ..reading.reader import load_experiment
-from ..reading.records import ENDED, Experiment, Trial
+from ..reading.records import Experiment, Trial
 
 KEPT = ("hyperparameters.json", "epochs.jsonl", "result.json")
 _HOME = "/home/user"
@@ -74,7 +74,7 @@ def _write_trial(trial: Trial, folder: Path, neutral: Neutral) -> None:
             (folder / name).write_text(
                 neutral.text(path.read_text(encoding="utf-8", errors="replace")), encoding="utf-8"
             )
-    if trial.state in ENDED and trial.state != "SUCCEEDED":
+    if trial.has_failed:
         for name in TRIAL_LOGS:
             _write_end(trial.folder / name, folder, neutral)
 

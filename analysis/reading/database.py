@@ -250,7 +250,7 @@ def _check_arguments(name: str, place: str, tuner: dict[str, Any]) -> None:
     kind = startup.key_of(str(tuner.get("name") or tuner.get("className") or ""))
     arguments = tuner.get("classArgs") or {}
     if kind in startup.SEEDED:
-        _check(name, place, arguments, {"first": list, "initial": float, "initial_seed": float})
+        _check(name, place, arguments, {"first": list, "initial": float, "initial_seed": float, "initial_design": str})
     if kind in startup.TPES:
         _check(name, place, arguments, {"tpe_args": dict})
         _check(name, f"{place}tpe_args.", arguments.get("tpe_args") or {}, {"n_startup_jobs": float})

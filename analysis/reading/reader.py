@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from . import database, locate
 from .database import Event, Metric, Rows
-from .records import ENDED, Experiment, Intermediate, Trial
+from .records import ENDED, PRUNED, Experiment, Intermediate, Trial
 from .values import Unreadable, load_json, read_event, score
 
 
@@ -171,9 +171,9 @@ def _final(metrics: list[Metric], state: str, warnings: list[str]) -> tuple[Any,
     value = _value(rows[0], "final result", warnings)
     if score(value) is None:
         warnings.append(f"final result is no finite number ({_short(value)}): not ranked")
-    elif isinstance(value, dict) and value.get("interrupted"):
+    elif isinstance(value, dict) and value.get("interrupted") and state != PRUNED:
         warnings.append(f"interrupted after epoch {value.get('epochs_run')}: its best so far counts, not evaluated")
-    if state in ENDED and state != "SUCCEEDED" and score(value) is not None:
+    if state in ENDED and state not in ("SUCCEEDED", PRUNED) and score(value) is not None:
         warnings.append(f"reported {score(value):.4g} and then ended as {state}: not ranked")
     return value, rows[0].time
 
@@ -208,6 +208,7 @@ def _warnings(trials: list[Trial], strays: int) -> list[str]:
     unknown = sum(trial.parameters_source == "event" and trial.attempts > 0 for trial in trials)
     sets = {json.dumps(trial.parameters, sort_keys=True) for trial in trials}
     repeated = n - len(sets) if any(trial.parameters for trial in trials) else 0
+    pruned = sum(trial.state == PRUNED for trial in trials)
     sessions = 1 + max((trial.last_session for trial in trials), default=0)
     if swapped:
         warnings.append(
@@ -216,6 +217,11 @@ def _warnings(trials: list[Trial], strays: int) -> list[str]:
     if unknown:
         warnings.append(
             f"{unknown} of {n} trials reported nothing: their parameters are NNI's record, which may be wrong"
+        )
+    if pruned:
+        warnings.append(
+            f"ended early by the assessor: {pruned} of {n} trials; the best epoch so far of each counts, without a score on the "
+            "evaluation split (python -m trial --evaluate FILE gives it)"
         )
     if sessions > 1:
         times = "once" if sessions == 2 else f"{sessions - 1} times"

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from . import startup
 from .values import load_json, score
 
-ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED")
+PRUNED = "EARLY_STOPPED"  # NNI's word for a trial that the assessor ended; it has the result of its best epoch so far
+ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", PRUNED)
 
 
 class Intermediate(NamedTuple):
@@ -62,9 +63,22 @@ class Trial:
 
     @property
     def score(self) -> float | None:
-        """The final number that may be ranked: finite, and of a trial that succeeded. NNI hides final
+        """The final number that may be ranked: finite, and of a trial that succeeded or was pruned. NNI hides final
         results of failed and cancelled trials, and the weights of such a trial cannot be trusted."""
-        return score(self.final) if self.state == "SUCCEEDED" else None
+        return score(self.final) if self.state in ("SUCCEEDED", PRUNED) else None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended, and neither succeeded nor was pruned: failed or cancelled."""
+        return self.state in ENDED and self.state not in ("SUCCEEDED", PRUNED)
+
+    @property
+    def status(self) -> str:
+        """The state in words; of a trial that the assessor ended, "pruned after epoch 2"."""
+        if self.state != PRUNED:
+            return self.state.lower().replace("_", " ")
+        epochs = self.final.get("epochs_run") if isinstance(self.final, dict) else None
+        return f"pruned after epoch {epochs if isinstance(epochs, int) else len(self.intermediates)}"
 
     @property
     def duration_s(self) -> float | None:
@@ -113,10 +127,10 @@ class Experiment:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Trials by state; the four numbers add up to all trials. "running" has no end on record: it
-        runs, waits, or was cut off when the manager died."""
-        names = {"SUCCEEDED": "succeeded", "FAILED": "failed"}
-        counts = dict.fromkeys(("succeeded", "failed", "cancelled", "running"), 0)
+        """Trials by state; the five numbers add up to all trials. "pruned" ones were ended by the assessor;
+        "running" has no end on record: it runs, waits, or was cut off when the manager died."""
+        names = {"SUCCEEDED": "succeeded", "FAILED": "failed", PRUNED: "pruned"}
+        counts = dict.fromkeys(("succeeded", "failed", "cancelled", "running", "pruned"), 0)
         for trial in self.trials:
             counts[names.get(trial.state, "cancelled" if trial.state in ENDED else "running")] += 1
         return counts

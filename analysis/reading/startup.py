@@ -24,17 +24,21 @@ _LABELS = {
     "batch": "Batch",
     "seeded_tpe.seededtpe": "TPE (seeded)",
     "seeded_evolution.seededevolution": "Evolution (seeded)",
+    "optuna_search.optunasearch": "Optuna",
 }
 TPES, EVOLUTIONS = ("tpe", "seeded_tpe.seededtpe"), ("evolution", "seeded_evolution.seededevolution")
-SEEDED = (TPES[1], EVOLUTIONS[1])
+OPTUNA = "optuna_search.optunasearch"
+SEEDED = (TPES[1], EVOLUTIONS[1], OPTUNA)
 
 
 class Design(NamedTuple):
-    """The first trials that an experiment file sets: those it gives, then a number sampled at random with a seed of their own."""
+    """The first trials that an experiment file sets: those it gives, then a number with a seed of their own, sampled at random
+    or taken from a Sobol sequence (experiments/tuners/first_trials.py)."""
 
     given: list[dict[str, Any]]
     random: int
     seed: int
+    kind: str = "random"  # or "sobol"
 
     @property
     def size(self) -> int:
@@ -43,9 +47,15 @@ class Design(NamedTuple):
 
 def design(tuner: str, class_args: dict[str, Any] | None) -> Design:
     """Of size 0 for NNI's own tuners, which take no first trials."""
-    args = (class_args or {}) if key_of(tuner) in SEEDED else {}
+    if key_of(tuner) not in SEEDED:
+        return Design([], 0, 0)
+    defaults = {"initial": 5, "initial_design": "sobol"} if key_of(tuner) == OPTUNA else {}
+    args = {**defaults, **(class_args or {})}
     sampled = int(args.get("initial") or 0)
-    return Design(list(args.get("first") or []), sampled, int(args.get("initial_seed") or 0) if sampled else 0)
+    seed, kind = (
+        (int(args.get("initial_seed") or 0), args.get("initial_design") or "random") if sampled else (0, "random")
+    )
+    return Design(list(args.get("first") or []), sampled, seed, kind)
 
 
 def shared_trials(one: Design, other: Design) -> int:
@@ -56,7 +66,7 @@ def shared_trials(one: Design, other: Design) -> int:
 
 
 def same_random_trials(one: Design, other: Design) -> bool:
-    return one.random > 0 and other.random > 0 and one.seed == other.seed
+    return one.random > 0 and other.random > 0 and (one.seed, one.kind) == (other.seed, other.kind)
 
 
 def label(tuner: str) -> str:
@@ -77,6 +87,8 @@ def startup_trials(tuner: str, class_args: dict[str, Any] | None) -> int | float
         return max(int((args.get("tpe_args") or {}).get("n_startup_jobs", 20)), design(tuner, args).size)
     if key in EVOLUTIONS:
         return int(args.get("population_size", 32))
+    if key == OPTUNA:
+        return max(1, design(tuner, args).size)
     return {"random": ALL, "gridsearch": 0, "batch": 0}.get(key)
 
 
@@ -94,13 +106,13 @@ def explain(tuner: str, class_args: dict[str, Any] | None, max_trials: int | Non
         return f"{total} of {total} trials are set by the tuner: {name} walks a list and learns from no result"
     if first == ALL:
         return f"0 of {total} trials are chosen by the tuner: {name} never learns"
-    n_given = len(design(tuner, class_args).given)
-    except_given = f", except {n_given} given" if n_given else ""
+    own = design(tuner, class_args)
+    how = "takes {} from a Sobol sequence" if own.kind == "sobol" and own.size == first else "samples {} at random"
+    except_given = f", except {len(own.given)} given" if own.given else ""
     if max_trials is None:
-        return (
-            f"every trial after the first {first} is chosen by the tuner: {name} samples those at random{except_given}"
-        )
-    return f"{max(0, max_trials - first)} of {total} trials are chosen by the tuner: {name} samples the first {first} at random{except_given}"
+        return f"every trial after the first {first} is chosen by the tuner: {name} {how.format('those')}{except_given}"
+    words = how.format(f"the first {first}")
+    return f"{max(0, max_trials - first)} of {total} trials are chosen by the tuner: {name} {words}{except_given}"
 
 
 def key_of(tuner: str) -> str:
@@ -127,6 +139,8 @@ def chosen(tuner: str, class_args: dict[str, Any] | None, trials: Sequence[Any])
         return _chosen_by_tpe(trials, int(tpe_args.get("n_startup_jobs", 20)), liar, size)
     if key in EVOLUTIONS:
         return _chosen_by_evolution(trials, int(first), key in SEEDED)
+    if key == OPTUNA:  # its samplers propose as soon as one trial has a result
+        return _chosen_by_tpe(trials, 1, liar=False, design_size=design(tuner, class_args).size)
     return [first == 0 and not trial.customised for trial in trials]
 
 
@@ -180,7 +194,8 @@ def _has_result(trial: Any, seeded: bool) -> bool:
 
 
 def _replayed(earlier: Any, session: int, seeded: bool) -> bool:
-    return earlier.last_session < session and earlier.state == "SUCCEEDED" and _has_result(earlier, seeded)
+    has_ended_well = earlier.state in ("SUCCEEDED", "EARLY_STOPPED")
+    return earlier.last_session < session and has_ended_well and _has_result(earlier, seeded)
 
 
 def _chosen_by_evolution(trials: Sequence[Any], population_size: int, seeded: bool) -> list[bool]:
@@ -216,4 +231,6 @@ def _rebuilt(before: Sequence[Any], session: int, population_size: int) -> tuple
 
 def _loses_its_place(trial: Any, seeded: bool) -> bool:
     """NNI's own tuner goes by how a trial ended, the seeded one by whether it left a finite result."""
-    return not _has_result(trial, True) if seeded else trial.state not in ("SUCCEEDED", "RUNNING", "WAITING")
+    if seeded or trial.state == "EARLY_STOPPED":
+        return not _has_result(trial, True)
+    return trial.state not in ("SUCCEEDED", "RUNNING", "WAITING")

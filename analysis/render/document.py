@@ -99,9 +99,10 @@ Block = Statement | Heading | Text | Items | Table | Figure | Details
 
 @dataclass(frozen=True)
 class Document:
-    """A whole page. `notes` are what a reader should know beside the statement."""
+    """A whole page. `notes` are what a reader should know beside the statement, `source` is where its numbers are from."""
 
     title: str
     statement: Statement | None
     notes: tuple[str, ...]
     blocks: tuple[Block, ...]
+    source: str = "NNI's own database, read-only"

@@ -328,7 +328,7 @@ def _trials(experiment: Experiment, name: str, shows_evaluation: bool) -> Detail
         cells = [
             formats.optional(trial.sequence),
             trial.trial_id,
-            trial.state.lower().replace("_", " "),
+            trial.status,
             formats.score_text(trial.score, percent),
             *([formats.score_text(accuracy["top1"] if accuracy else None, True)] if shows_evaluation else []),
             formats.NONE if trial.duration_s is None else f"{trial.duration_s:.1f}",

@@ -209,7 +209,7 @@ def _trials(experiment: Experiment, every_trial: bool) -> list[Block]:
 
 def _trial_row(experiment: Experiment, trial: Trial, origin: str) -> Row:
     percent, value = is_percent([experiment]), trial.score
-    text, state = formats.score_text(value, percent), trial.state.lower().replace("_", " ")
+    text, state = formats.score_text(value, percent), trial.status
     if trial.state not in ENDED:
         state = state if experiment.state == "RUNNING" else "cut off"
         last = score(trial.intermediates[-1].value) if trial.intermediates else None

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..reading import startup
 from ..reading.logs import failure_reason, tuner_errors
-from ..reading.records import ENDED, Experiment, Trial, best_result, is_percent, validation_n
+from ..reading.records import Experiment, Trial, best_result, is_percent, validation_n
 from ..render import formats
 from ..render.document import Block, Heading, Row, Table, Text
 from ..stats import early_stopping
@@ -34,7 +34,8 @@ def experiment_facts(experiment: Experiment, percent: bool) -> dict[str, str]:
     """{label: text}."""
     n, counts, chosen, best = len(experiment.trials), experiment.counts, experiment.chosen, experiment.best
     running = "running" if experiment.state == "RUNNING" else "unfinished"
-    states = [f"{counts[state]} {state}" for state in ("succeeded", "failed", "cancelled")]
+    shown = ("succeeded", *(["pruned"] if counts["pruned"] else []), "failed", "cancelled")
+    states = [f"{counts[state]} {state}" for state in shown]
     return {
         "Tuner": startup.label(experiment.tuner),
         "State": f"{experiment.state.lower()}, {n} trials",
@@ -150,8 +151,8 @@ def failure_rows(experiments: list[Experiment]) -> Rows:
     counts: dict[str, list[int]] = {}
     for index, experiment in enumerate(experiments):
         for trial in experiment.trials:
-            if trial.state in ENDED and trial.state != "SUCCEEDED":
-                reason = f"{trial.state.lower().replace('_', ' ')}: {failure_reason(trial)}"
+            if trial.has_failed:
+                reason = f"{trial.status}: {failure_reason(trial)}"
                 counts.setdefault(reason, [0] * len(experiments))[index] += 1
     ordered = sorted(counts.items(), key=lambda item: -sum(item[1]))[:MOST_REASONS]
     return tuple(
@@ -212,7 +213,7 @@ def warnings_of(experiment: Experiment) -> list[str]:
     warnings = tuner_errors(experiment) + list(experiment.warnings)
     for trial in experiment.trials:
         texts: list[Any] = list(trial.warnings)
-        if trial.state not in ("SUCCEEDED", "RUNNING", "WAITING"):
+        if trial.has_failed:
             texts.insert(0, f"{trial.state}: {failure_reason(trial)}")
         warnings += [f"trial {trial.trial_id} (no. {trial.sequence}): {text}" for text in texts]
     return warnings

@@ -1,51 +1,121 @@
-"""What both tuners share: the first trials that an experiment file asks for, and what NNI tells a resumed tuner.
+"""What the tuners share: the first trials that an experiment file asks for, and what NNI tells a resumed tuner.
 
-Only NNI 3.0's own sampler and formats are used. NNI's dispatcher puts this folder on its import path, so the names of
-these modules are ones that no installed package has.
+NNI 3.0's own sampler and formats are used, and SciPy's Sobol points. NNI's dispatcher puts this folder on its import path, so
+the names of these modules are ones that no installed package has.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import nni
 import numpy as np
 from nni.algorithms.hpo.random_tuner import RandomTuner
-from nni.common.hpo_utils import format_parameters
+from nni.common.hpo_utils import Deduplicator, deformat_parameters, format_parameters, format_search_space
+from scipy.stats import norm, qmc
 
 Parameters = dict[str, Any]
+DESIGNS = ("random", "sobol")
+_TAIL = 1e-4  # of a normal distribution's share, beyond each end of its axis
 
 
-def checked_arguments(seed: Any, first: Any, initial: Any, initial_seed: Any) -> tuple[int, list[Parameters]]:
-    """The seed (drawn where it is None) and the list of known-good first trials. Raises ValueError in one line."""
-    for name, value in (("seed", seed), ("initial", initial), ("initial_seed", initial_seed)):
-        wrong = isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32
-        if wrong and not (name == "seed" and value is None):
-            raise ValueError(f"{name} should be a whole number from 0, found {value!r}")
+@dataclass(frozen=True)
+class FirstTrials:
+    """What an experiment file says about them: `first`, known-good trials; then `initial` more by `design`."""
+
+    first: list[Parameters]
+    initial: int
+    seed: int
+    design: str
+
+    @property
+    def size(self) -> int:
+        return len(self.first) + self.initial
+
+
+def checked_first_trials(first: Any, initial: Any, initial_seed: Any, design: Any) -> FirstTrials:
+    """Raises ValueError in one line."""
+    for name, value in (("initial", initial), ("initial_seed", initial_seed)):
+        _check_whole(name, value)
     if not isinstance(first, (list, tuple)) or not all(isinstance(entry, dict) for entry in first):
         raise ValueError(f"first should be a list of trials such as [{{lr: 0.001}}], found {first!r}")
-    return int(np.random.default_rng().integers(2**31)) if seed is None else seed, list(first)
+    if design not in DESIGNS:
+        raise ValueError(f"initial_design should be {' or '.join(DESIGNS)}, found {design!r}")
+    return FirstTrials(list(first), initial, initial_seed, design)
 
 
-def make_design(space: dict[str, Any], first: list[Parameters], initial: int, initial_seed: int) -> list[Parameters]:
-    """`first`, then `initial` draws of NNI's own Random tuner of that seed: the same for every tuner that asks.
+def checked_seed(seed: Any) -> int:
+    """A seed sampled at random where it is None. Raises ValueError in one line."""
+    if seed is None:
+        return int(np.random.default_rng().integers(2**31))
+    _check_whole("seed", seed)
+    return seed
 
+
+def _check_whole(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise ValueError(f"{name} should be a whole number from 0, found {value!r}")
+
+
+def make_design(space: dict[str, Any], plan: FirstTrials) -> list[Parameters]:
+    """`plan.first`, then the initial trials: the same for every tuner that asks.
+
+    "random": samples of NNI's own Random tuner of that seed. "sobol": the points of a scrambled Sobol sequence of that seed
+    (Owen 1998), which are spread evenly over every axis and every pair of axes, where independent samples leave gaps.
     Raises ValueError where `first` is no point of the space, or the space has fewer points than requested.
     """
-    sampler = RandomTuner(seed=initial_seed)
-    sampler.update_search_space(space)
-    for entry in first:
+    for entry in plan.first:
         try:
             place(space, entry)
         except ValueError as error:
             raise ValueError(f"first: {error}") from None
-        sampler.dedup.add_history(format_parameters(entry, sampler.space))
     try:
-        return [*first, *(sampler.generate_parameters() for _ in range(initial))]
+        return [*plan.first, *(_sobol_trials if plan.design == "sobol" else _random_trials)(space, plan)]
     except nni.NoMoreTrialError:
-        raise ValueError(f"initial: {initial} trials, but the search space has fewer different points") from None
+        raise ValueError(f"initial: {plan.initial} trials, but the search space has fewer different points") from None
+
+
+def _random_trials(space: dict[str, Any], plan: FirstTrials) -> list[Parameters]:
+    sampler = RandomTuner(seed=plan.seed)
+    sampler.update_search_space(space)
+    for entry in plan.first:
+        sampler.dedup.add_history(format_parameters(entry, sampler.space))
+    return [sampler.generate_parameters() for _ in range(plan.initial)]
+
+
+def _sobol_trials(space: dict[str, Any], plan: FirstTrials) -> Iterator[Parameters]:
+    specs = format_search_space(space)
+    sequence = qmc.Sobol(len(specs), scramble=True, seed=np.random.default_rng(plan.seed))
+    points = sequence.random_base2(max(plan.initial - 1, 0).bit_length())[: plan.initial]
+    without_repeats = Deduplicator(specs)
+    for entry in plan.first:
+        without_repeats.add_history(format_parameters(entry, specs))
+    for point in points:
+        formatted: dict[Any, Any] = {}
+        for (key, spec), unit in zip(specs.items(), point, strict=True):
+            if spec.is_activated_in(formatted):
+                formatted[key] = from_unit(spec, unit)
+        yield deformat_parameters(without_repeats(formatted), specs)
+
+
+def from_unit(spec: Any, unit: float) -> int | float:
+    """NNI's internal number (`nni.common.hpo_utils.ParameterSpec`) at `unit`, 0 to 1 on the scale of the entry's type."""
+    if spec.categorical:
+        return min(int(unit * spec.size), spec.size - 1)
+    if spec.normal_distributed:
+        return spec.mu + spec.sigma * float(norm.ppf(min(max(unit, _TAIL), 1 - _TAIL)))
+    return spec.low + float(unit) * (spec.high - spec.low)
+
+
+def to_unit(spec: Any, number: float) -> float:
+    """The inverse of `from_unit`, of an entry that is no choice or randint."""
+    if spec.normal_distributed:
+        return float(norm.cdf((number - spec.mu) / spec.sigma))
+    return min(max((number - spec.low) / (spec.high - spec.low), 0.0), 1.0) if spec.high > spec.low else 0.5
 
 
 def place(space: dict[str, Any], parameters: Any) -> dict[str, Any]:

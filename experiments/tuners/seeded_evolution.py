@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from first_trials import checked_arguments, in_flight, make_design, place, resume_position, reward_of, wait_for_ends
+from first_trials import (
+    checked_first_trials,
+    checked_seed,
+    in_flight,
+    make_design,
+    place,
+    resume_position,
+    reward_of,
+    wait_for_ends,
+)
 from nni.tuner import Tuner
 from nni.utils import OptimizeMode, json2parameter, json2space, split_index
 
@@ -29,8 +38,8 @@ class Individual:
 
 
 class SeededEvolution(Tuner):
-    """`first`: known-good members of the population; `initial`: random members after them, the same for every tuner of
-    that `initial_seed`; the rest of the population is drawn from `seed`, as is everything else."""
+    """`first`: known-good members of the population; `initial`: members after them, the same for every tuner of that
+    `initial_seed` and `initial_design` (first_trials.make_design); the rest of the population is drawn from `seed`, as is everything else."""
 
     def __init__(
         self,
@@ -40,16 +49,20 @@ class SeededEvolution(Tuner):
         first: list[Parameters] | tuple = (),
         initial: int = 0,
         initial_seed: int = 0,
+        initial_design: str = "random",
     ) -> None:
         super().__init__()
         self._sign = -1 if OptimizeMode(optimize_mode) is OptimizeMode.Minimize else 1
-        self._seed, first = checked_arguments(seed, first, initial, initial_seed)
+        self._seed = checked_seed(seed)
+        self._first_trials = checked_first_trials(first, initial, initial_seed, initial_design)
         if isinstance(population_size, bool) or not isinstance(population_size, int) or population_size < 1:
             raise ValueError(f"population_size should be a whole number from 1, found {population_size!r}")
-        if len(first) + initial > population_size:
-            raise ValueError(f"population_size: {population_size} has no room for {len(first) + initial} first trials")
+        if self._first_trials.size > population_size:
+            raise ValueError(
+                f"population_size: {population_size} has no room for {self._first_trials.size} first trials"
+            )
         _logger.info("Using random seed %d", self._seed)
-        self.population_size, self._design_arguments = population_size, (first, initial, initial_seed)
+        self.population_size = population_size
         self.random = np.random.RandomState(self._seed)
         self.space: dict[str, Any] | None = None
         self.population: list[Individual] = []
@@ -63,7 +76,7 @@ class SeededEvolution(Tuner):
 
     def update_search_space(self, space: dict[str, Any]) -> None:
         with self._lock:
-            design = make_design(space, *self._design_arguments) if self.space is None else []
+            design = make_design(space, self._first_trials) if self.space is None else []
             self.space = space
             self.population = [Individual(place(space, parameters)) for parameters in design]
             self.vacant = {}

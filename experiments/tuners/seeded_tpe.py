@@ -11,7 +11,16 @@ import threading
 from typing import Any
 
 import numpy as np
-from first_trials import checked_arguments, in_flight, make_design, place, resume_position, reward_of, wait_for_ends
+from first_trials import (
+    checked_first_trials,
+    checked_seed,
+    in_flight,
+    make_design,
+    place,
+    resume_position,
+    reward_of,
+    wait_for_ends,
+)
 from nni.algorithms.hpo.tpe_tuner import TpeTuner
 from nni.common.hpo_utils import OptimizeMode, format_parameters
 
@@ -19,7 +28,8 @@ _logger = logging.getLogger("nni.tuner.seeded_tpe")
 
 
 class SeededTpe(TpeTuner):
-    """`first`: trials to begin with; `initial`: random trials after them, the same for every tuner of that `initial_seed`.
+    """`first`: trials to begin with; `initial`: trials after them, the same for every tuner of that `initial_seed` and
+    `initial_design` (first_trials.make_design).
 
     Both count as start-up trials. NNI's TPE has two faults after a resume that are mended here: its generator starts
     again from the seed, so that it repeats its first random trials, and its liar has forgotten the best result.
@@ -33,10 +43,11 @@ class SeededTpe(TpeTuner):
         first: list[dict[str, Any]] | tuple = (),
         initial: int = 0,
         initial_seed: int = 0,
+        initial_design: str = "random",
     ) -> None:
-        self._seed, first = checked_arguments(seed, first, initial, initial_seed)
+        self._seed = checked_seed(seed)
+        self._first_trials = checked_first_trials(first, initial, initial_seed, initial_design)
         super().__init__(optimize_mode, self._seed, tpe_args)
-        self._design_arguments = (first, initial, initial_seed)
         self._design: list[dict[str, Any]] = []
         self._tried: list[dict[str, Any]] = []
         self._settled = False
@@ -44,7 +55,7 @@ class SeededTpe(TpeTuner):
 
     def update_search_space(self, space: dict[str, Any]) -> None:
         if self.space is None:
-            self._design = make_design(space, *self._design_arguments)
+            self._design = make_design(space, self._first_trials)
         self._json_space = space
         super().update_search_space(space)
 
