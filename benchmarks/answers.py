@@ -1,8 +1,8 @@
 """The answers of a surface: what a trial at any point of a search space would report, its noise and its seconds.
 
 A trial's answer is one recorded training of a cell next to its point, moved as a whole by a constant: so that its expected
-result is the cells' mean, interpolated between learning rates on the log scale, and that the spread between seeds is the
-recorded one. Truth, from which regret counts, is that mean.
+result is the truth, and that the spread between seeds is the recorded one. Truth, from which regret counts, is the cells' means,
+smoothed over the grid and interpolated between learning rates on the log scale.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ LOG_AXIS = "lr"  # interpolated; of the other axes a search may take measured va
 HALVES = {"all": (0, 1), "first": (0, 2), "second": (1, 2)}  # (first seed, step)
 _FAR = 1e-9
 _LENDERS = 4  # cells
+_FEWEST = 20  # cells
+_KERNEL = "cubic"  # of scipy's, the one that predicts left-out cells best on a made-up surface
+_SMOOTHINGS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,10 @@ class Answers:
         by_cell: dict[tuple, list[Training]] = defaultdict(list)
         for training in self.trainings:
             by_cell[self._key(training.point)].append(training)
-        if len(by_cell) < 4 or sum(len(group) > 1 for group in by_cell.values()) < 2:
+        if len(by_cell) < _FEWEST or sum(len(group) > 1 for group in by_cell.values()) < 2:
             raise SurfaceError(
-                f"surface {surface.name}, {half} seeds: {surface.completeness}: too few to replay; a simulation needs 2 seeds "
-                "in 2 cells at least: continue python -m benchmarks surface build"
+                f"surface {surface.name}, {half} seeds: {surface.completeness}: too few to replay; a simulation needs "
+                f"{_FEWEST} cells all over the grid, 2 of them with 2 seeds: continue python -m benchmarks surface build"
             )
         self.filled = len(self._keys) - len(by_cell)  # cells without a training, whose means are interpolated
         self._cells = self._all_cells(by_cell)
@@ -101,7 +104,7 @@ class Answers:
 
     def _all_cells(self, by_cell: dict[tuple, list[Training]]) -> dict[tuple, _Cell]:
         """A cell of one seed borrows the deviations of the nearest cells that have several; one of none, the nearest cell's
-        trainings too, and its means are interpolated."""
+        trainings too."""
         places = {key: self._place(key) for key in self._keys}
         means = self._means(by_cell, places)
         residuals = {key: self._residuals(trainings) for key, trainings in by_cell.items()}
@@ -125,23 +128,24 @@ class Answers:
     def _means(
         self, by_cell: dict[tuple, list[Training]], places: dict[tuple, tuple]
     ) -> dict[tuple, tuple[float, float]]:
-        """(validation, evaluation) accuracy of every cell; of those without a training by radial basis functions."""
-        counts = {
-            key: [np.mean([t.kept_correct for t in group]), np.mean([t.evaluation_correct for t in group])]
-            for key, group in by_cell.items()
-        }
-        known = np.array(list(counts.values())) / [self._n["validation"], self._n["evaluation"]]
-        means = dict(zip(counts, map(tuple, known.tolist())))
-        if missing := [key for key in self._keys if key not in means]:
-            fill = RBFInterpolator([places[key] for key in counts], known, kernel="linear")
-            filled = np.clip(fill([places[key] for key in missing]), known.min(axis=0), known.max(axis=0))
-            means |= dict(zip(missing, map(tuple, filled.tolist())))
-        return means
+        """(validation, evaluation) accuracy of every cell, of those without a training too, smoothed over the grid: the best of
+        many noisy means would otherwise be a lucky one, which no search could find again."""
+        counts = [
+            [np.mean([t.kept_correct for t in group]), np.mean([t.evaluation_correct for t in group])]
+            for group in by_cell.values()
+        ]
+        known = np.array(counts) / [self._n["validation"], self._n["evaluation"]]
+        at = np.array([places[key] for key in by_cell])
+        self.smoothing = _best_smoothing(at, known)
+        surface = RBFInterpolator(at, known, kernel=_KERNEL, smoothing=self.smoothing)
+        means = np.clip(surface([places[key] for key in self._keys]), known.min(axis=0), known.max(axis=0))
+        return dict(zip(self._keys, map(tuple, means.tolist())))
 
     def _place(self, key: tuple) -> tuple[float, ...]:
-        """A cell in units of the grid's steps."""
+        """A cell in units of the grid's steps; hyperparameters of a single value are left out."""
         axes = self.surface.about["axes"]
-        return (*(float(axes[name].index(value)) for name, value in zip(self._others, key)), float(key[-1]))
+        steps = [float(axes[name].index(value)) for name, value in zip(self._others, key) if len(axes[name]) > 1]
+        return (*steps, float(key[-1]))
 
     def _seconds_by_cost(self) -> dict[Any, float]:
         """Median processor seconds of an epoch by batch size: trainings of one batch size do the same work."""
@@ -199,3 +203,19 @@ class Answers:
             after_s=self._seconds["evaluation"] + (epoch_s if training.stopped_by == "diverged" else 0.0),
             stopped_by=training.stopped_by,
         )
+
+
+def _best_smoothing(at: np.ndarray, known: np.ndarray) -> float:
+    """That with which cells are predicted best from the others, by ten-fold cross-validation. at: (cells, axes) in steps of the
+    grid; known: (cells, 2)."""
+    folds = np.random.default_rng(0).permutation(len(at)) % min(10, len(at))
+
+    def error(smoothing: float) -> float:
+        total = 0.0
+        for fold in range(folds.max() + 1):
+            rest, left = folds != fold, folds == fold
+            guess = RBFInterpolator(at[rest], known[rest], kernel=_KERNEL, smoothing=smoothing)(at[left])
+            total += float(((guess - known[left]) ** 2).sum())
+        return total
+
+    return min(_SMOOTHINGS, key=error)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
-from fixtures_surface import EPOCHS, LAB, made_surface
+from fixtures_surface import EPOCHS, LAB, made_accuracy, made_surface
 from nni.algorithms.hpo.tpe_tuner import TpeTuner
 
 from benchmarks import replay_report
@@ -64,10 +64,25 @@ def test_answers_scatter_around_the_truth_as_the_seeds_do():
     answers, rng = Answers(surface), np.random.default_rng(1)
     cell = point(LAB["lr"][6], 16, 0.7)  # of whatever number of seeds
     own = [t.kept_correct / 1000 for t in surface.trainings if t.point == cell]
+    truth = answers.answer(cell, rng).truth
     finals = np.array([answers.answer(cell, rng).final for _ in range(4000)])
-    assert finals.mean() == pytest.approx(np.mean(own), abs=0.002)
+    assert finals.mean() == pytest.approx(truth, abs=0.002) and truth == pytest.approx(np.mean(own), abs=0.03)
     assert finals.std() == pytest.approx(np.std(own, ddof=1), rel=0.1, abs=0.002)
-    assert [answers.answer(cell, rng).truth for _ in range(9)] == pytest.approx([np.mean(own)] * 9)
+
+
+def test_the_truth_is_nearer_to_the_real_one_than_the_cells_means_are():
+    """The best of 325 noisy means is a lucky one; smoothed, most of that is gone."""
+    surface, rng = made_surface(LAB, noise=0.03), np.random.default_rng(0)
+    answers, groups = Answers(surface), {}
+    for training in surface.trainings:
+        groups.setdefault(tuple(training.point.values()), []).append(training)
+    real = {key: made_accuracy(group[0].point) * (1 - 0.5**EPOCHS) for key, group in groups.items()}
+    raw = {key: np.mean([t.kept_correct for t in group]) / 1000 for key, group in groups.items()}
+    smooth = {key: answers.answer(group[0].point, rng).truth for key, group in groups.items()}
+    errors = [math.dist(list(each.values()), list(real.values())) for each in (raw, smooth)]
+    assert answers.smoothing > 0 and errors[1] < 0.8 * errors[0]
+    assert answers.best - max(real.values()) < 0.7 * (max(raw.values()) - max(real.values()))
+    assert Answers(made_surface(LAB, noise=0)).smoothing == 0
 
 
 def test_a_curve_is_a_recorded_one_moved_as_a_whole(exact):
@@ -138,10 +153,8 @@ def test_a_seed_repeats_a_search_also_of_nnis_evolution(answers):
 def test_regret_by_trials_is_that_of_other_code(answers):
     replayed = replay(arm_of(tpe()), answers, Budget(15), 40)
     curves = Curves(replayed, answers)
-    means = {}
-    for training in answers.surface.trainings:
-        means.setdefault(tuple(training.point.values()), []).append(training.kept_correct / 1000)
-    top = max(sum(values) / len(values) for values in means.values())
+    rng = np.random.default_rng(0)
+    top = max(answers.answer(training.point, rng).truth for training in answers.surface.trainings)
     for row, trace in enumerate(replayed.traces):
         for k in (1, 7, 15):
             best = max(range(k), key=lambda i: (trace.measured[i], -i))
