@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         received = _receive() if under_nni else None
         args, flags = parse(arguments)
+        if args.command:
+            return _predict(args)
         if args.describe or args.gpu or args.evaluate:
             _run_without_training(flags, args)
             return 0
@@ -70,6 +72,17 @@ def _run_without_training(flags: dict, args: argparse.Namespace) -> None:
         from trial.evaluate import evaluate_file
 
         evaluate_file(args.evaluate, args.cache, args.split, args.device, args.precision, args.threads)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    """Returns the exit code: 1 where a photo was skipped."""
+    from trial.predict import open_predictor, predict_paths
+
+    predictor = open_predictor(args.weights_file, args.device, args.precision, args.threads)
+    skipped = predict_paths(predictor, args.paths, args.format)
+    if skipped:
+        print(f"error: {skipped} file(s) skipped; the others were predicted", file=sys.stderr)
+    return 1 if skipped else 0
 
 
 def _receive() -> dict:
@@ -151,9 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--cache", type=Path, default=ROOT / "data" / "cache", help="made by python -m data prepare")
     add("--output", type=Path, help="default: NNI's trial folder, or runs/TIME when alone")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--precision", default="auto", choices=("auto", "fp32", "tf32", "bf16", "fp16"))
-    add("--threads", type=int, default=0, help="CPU threads; 0: all")
+    _add_compute(parser)
     add("--describe", action="store_true", help="print what this trial knows and lacks as JSON, and leave")
     text = "print whether torch can use a GPU here, and why not, as JSON, and leave"
     add("--gpu", action="store_true", help=text)
@@ -167,7 +178,25 @@ def _parser() -> argparse.ArgumentParser:
         kind = {"int": int, "float": float, "str": str}[spec["type"]]
         text = f"{spec['help']} (default: {spec['default']})"
         add(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS, help=text)
+    _add_predict(parser.add_subparsers(dest="command", metavar="COMMAND"))
     return parser
+
+
+def _add_compute(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "tf32", "bf16", "fp16"))
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    predict = commands.add_parser("predict", help="the classes of photos that were never prepared", allow_abbrev=False)
+    text = "a trial's best.pt; python -m analysis best ID names it"
+    predict.add_argument("weights_file", type=Path, metavar="WEIGHTS", help=text)
+    text = "photos, folders, archives; - for a list of them on standard input"
+    predict.add_argument("paths", nargs="+", metavar="PATH", help=text)
+    text = "table, CSV, or a line of JSON per photo"
+    predict.add_argument("--format", choices=("table", "csv", "json"), default="table", help=text)
+    _add_compute(predict)
 
 
 def run(received: dict | None, flags: dict, args: argparse.Namespace, progress: Progress) -> dict:
