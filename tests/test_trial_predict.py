@@ -16,7 +16,7 @@ from conftest import run_module
 
 from data.cache import open_cache
 from trial import TrialError
-from trial.__main__ import main
+from trial.__main__ import main, parse
 from trial.batches import store_px
 from trial.evaluate import calibrate, calibration_error, scored_batches
 from trial.hyperparameters import Hyperparameters
@@ -111,12 +111,13 @@ def test_a_folder_a_zip_a_photo_and_a_list_give_the_same(trained, photos, tmp_pa
     folder = tmp_path / "new photos"
     folder.mkdir()
     with zipfile.ZipFile(tmp_path / "new.zip", "w") as archive:
-        for file in files:
-            (folder / file.name).write_bytes(file.read_bytes())
-            archive.write(file, file.name)
-    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{folder / file.name}\n" for file in files)))
+        for number, file in enumerate(files):
+            (folder / f"{number}{file.suffix}").write_bytes(file.read_bytes())
+            archive.write(file, f"{number}{file.suffix}")
+    names = sorted(folder.iterdir())
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{name}\n" for name in names)))
     outputs = []
-    for words in ([folder], [tmp_path / "new.zip"], [folder / file.name for file in files], ["-"]):
+    for words in ([folder], [tmp_path / "new.zip"], names, ["-"]):
         code, out, _ = predict(trained, capsys, *words, "--format", "json")
         lines = [json.loads(line) for line in out.splitlines()]
         assert code == 0 and len(lines) == 5
@@ -177,6 +178,14 @@ def test_bad_input_is_one_line(weights, paths, message, trained, tmp_path, capsy
     code = main(["predict", str(tmp_path / weights), *(str(tmp_path / path) for path in paths), "--device", "cpu"])
     error = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note:")]
     assert code == 1 and len(error) == 1 and message in error[0]
+
+
+def test_settings_count_on_both_sides_and_hyperparameters_on_none(capsys):
+    args, _ = parse(["--device", "cpu", "predict", "best.pt", "x.jpg", "--threads", "2"])
+    assert (args.device, args.threads, args.precision) == ("cpu", 2, "auto")
+    with pytest.raises(SystemExit):
+        parse(["--lr", "0.1", "predict", "best.pt", "x.jpg"])
+    assert "predict takes only what is behind it" in capsys.readouterr().err
 
 
 def test_from_a_shell(trained, photos):

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from data import DataError, show_any_name
 from data.cache import open_cache
@@ -153,6 +154,8 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     if args.evaluate and (flags or args.output):
         names = [*flags, *(["output"] if args.output else [])]
         parser.error(f"with --evaluate the weights file decides; remove {', '.join(names)}")
+    if args.command and (flags or args.output or args.evaluate):
+        parser.error(f"{args.command} takes only what is behind it: the weights file decides all else")
     args.split = args.split or "evaluation"
     return args, flags
 
@@ -182,10 +185,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_compute(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "tf32", "bf16", "fp16"))
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
+def _add_compute(parser: argparse.ArgumentParser, **defaults: Any) -> None:
+    add = parser.add_argument
+    add("--device", **{"default": "auto", **defaults}, help="auto, cpu, cuda or cuda:N")
+    add("--precision", **{"default": "auto", **defaults}, choices=("auto", "fp32", "tf32", "bf16", "fp16"))
+    add("--threads", type=int, **{"default": 0, **defaults}, help="CPU threads; 0: all")
 
 
 def _add_predict(commands: argparse._SubParsersAction) -> None:
@@ -196,7 +200,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("paths", nargs="+", metavar="PATH", help=text)
     text = "table, CSV, or a line of JSON per photo"
     predict.add_argument("--format", choices=("table", "csv", "json"), default="table", help=text)
-    _add_compute(predict)
+    _add_compute(predict, default=argparse.SUPPRESS)  # what stands before the command counts too
 
 
 def run(received: dict | None, flags: dict, args: argparse.Namespace, progress: Progress) -> dict:
