@@ -88,5 +88,5 @@ def test_the_pair_is_the_reports():
 
 
 def test_every_requirement_has_a_reason():
-    for file in ("requirements.txt", "tests/requirements.txt"):
+    for file in ("requirements.txt", "requirements-tools.txt", "tests/requirements.txt"):
         assert all(re.match(r"^\S+ +# \S+", line) for line in (ROOT / file).read_text().splitlines())

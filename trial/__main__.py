@@ -43,8 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         received = _receive() if under_nni else None
         args, flags = parse(arguments)
-        if args.command:
+        if args.command == "predict":
             return _predict(args)
+        if args.command == "export":
+            _export(args)
+            return 0
         if args.describe or args.gpu or args.evaluate:
             _run_without_training(flags, args)
             return 0
@@ -84,6 +87,12 @@ def _predict(args: argparse.Namespace) -> int:
     if skipped:
         print(f"error: {skipped} file(s) skipped; the others were predicted", file=sys.stderr)
     return 1 if skipped else 0
+
+
+def _export(args: argparse.Namespace) -> None:
+    from trial.export import Form, export_file
+
+    export_file(args.weights_file, args.format, Form(args.normalise, args.softmax), args.file, args.cache)
 
 
 def _receive() -> dict:
@@ -181,7 +190,9 @@ def _parser() -> argparse.ArgumentParser:
         kind = {"int": int, "float": float, "str": str}[spec["type"]]
         text = f"{spec['help']} (default: {spec['default']})"
         add(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS, help=text)
-    _add_predict(parser.add_subparsers(dest="command", metavar="COMMAND"))
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_predict(commands)
+    _add_export(commands)
     return parser
 
 
@@ -192,10 +203,30 @@ def _add_compute(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     add("--threads", type=int, **{"default": 0, **defaults}, help="CPU threads; 0: all")
 
 
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    text = "a trained network as a file for other programs, with its model card"
+    add = commands.add_parser("export", help=text, allow_abbrev=False).add_argument
+    add("weights_file", type=Path, metavar="WEIGHTS", help=_WEIGHTS)
+    add("--format", choices=("onnx", "torchscript", "safetensors"), required=True)
+    add(
+        "--output",
+        dest="file",
+        type=Path,
+        metavar="FILE",
+        help="default: model.onnx, .ts.pt or .safetensors beside WEIGHTS",
+    )
+    add("--normalise", action="store_true", help="the file takes RGB of 0..255 and normalises it itself")
+    add("--softmax", action="store_true", help="the file gives calibrated probabilities in place of logits")
+    text = "whose validation images the file is compared with torch on; without it on random ones"
+    add("--cache", type=Path, default=argparse.SUPPRESS, metavar="DIR", help=text)
+
+
+_WEIGHTS = "a trial's best.pt; python -m analysis best ID names it"
+
+
 def _add_predict(commands: argparse._SubParsersAction) -> None:
     predict = commands.add_parser("predict", help="the classes of photos that were never prepared", allow_abbrev=False)
-    text = "a trial's best.pt; python -m analysis best ID names it"
-    predict.add_argument("weights_file", type=Path, metavar="WEIGHTS", help=text)
+    predict.add_argument("weights_file", type=Path, metavar="WEIGHTS", help=_WEIGHTS)
     text = "photos, folders, archives; - for a list of them on standard input"
     predict.add_argument("paths", nargs="+", metavar="PATH", help=text)
     text = "table, CSV, or a line of JSON per photo"

@@ -76,15 +76,19 @@ def open_predictor(weights: Path, device: str = "auto", precision: str = "auto",
     return Predictor(trained, compute.place(trained.build()), compute, temperature_beside(weights, trained))
 
 
-def temperature_beside(weights: Path, trained: TrainedModel) -> float | None:
-    """None where no result.json of the same training is beside the weights, or it was written without calibration."""
+def result_beside(weights: Path, trained: TrainedModel) -> dict[str, Any] | None:
+    """The result.json of the same training, where it is beside the weights."""
     try:
         result = json.loads((weights.parent / "result.json").read_text("utf-8"))
-        if result["hyperparameters"] == asdict(trained.hyperparameters):
-            return float(result["calibration"]["temperature"])
+        return result if result["hyperparameters"] == asdict(trained.hyperparameters) else None
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
+        return None
+
+
+def temperature_beside(weights: Path, trained: TrainedModel) -> float | None:
+    """None where no result.json is beside the weights, or it was written without calibration."""
+    calibration = (result_beside(weights, trained) or {}).get("calibration")
+    return float(calibration["temperature"]) if calibration else None
 
 
 def predict_paths(predictor: Predictor, paths: Sequence[str], form: str) -> int:
