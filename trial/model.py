@@ -97,17 +97,21 @@ def _load_backbone(model: nn.Module, state: dict[str, Tensor], arch: str, source
     head = f"{head_of(model)}."
     backbone = {name: value for name, value in state.items() if not name.startswith(head)}
     own = {name: value for name, value in model.state_dict().items() if name.startswith(head)}
-    _load_all(model, {**backbone, **own}, arch, source)
+    _load_all(model, {**backbone, **own}, arch, source, state)
 
 
-def _load_all(model: nn.Module, weights: dict[str, Tensor], arch: str, source: str) -> None:
-    """Load every weight. Raises TrialError naming the keys that are missing, left over, misshapen or not finite."""
+def _load_all(
+    model: nn.Module, weights: dict[str, Tensor], arch: str, source: str, file: dict[str, Tensor] | None = None
+) -> None:
+    """Load every weight. file: what it held, where that is not `weights`, so that its network is recognised.
+
+    Raises TrialError naming the keys that are missing, left over, misshapen or not finite."""
     own = model.state_dict()
     problems = [f"missing {name}" for name in own if name not in weights]
     problems += [f"unknown {name}" for name in weights if name not in own]
     problems += [problem for name in own if name in weights and (problem := _misfit(name, weights[name], own[name]))]
     if problems:
-        raise TrialError(f"{source} ({arch}) does not fit: {few(problems, 4, '; ')}. {_advice(weights, arch)}")
+        raise TrialError(f"{source} ({arch}) does not fit: {few(problems, 4, '; ')}. {_advice(file or weights, arch)}")
     if bad := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
         raise TrialError(f"{source}: it holds weights that are not finite ({few(bad)}): of a training that failed")
     own.update(weights)  # of the state dict, which has the versions that some layers of MNASNet read
