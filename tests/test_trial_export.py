@@ -85,6 +85,7 @@ def test_onnx_needs_onnxruntime_alone(trained, images, tiny_cache, tmp_path, cap
     assert names == list(read_trained(trained).classes)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load:FutureWarning")
 def test_torchscript_takes_any_batch_and_has_the_names(trained, images, tmp_path, capsys):
     export_file(trained, "torchscript", Form(), tmp_path / "m.pt", tmp_path / "no cache")
     assert "8 random images" in capsys.readouterr().out
