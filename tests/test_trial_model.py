@@ -298,7 +298,7 @@ def test_a_file_that_is_no_state_dict_is_refused_and_never_executed(content, tmp
 
 
 def test_a_missing_file_names_the_choices():
-    with pytest.raises(TrialError, match="no such file; expected imagenet, none or a state-dict file"):
+    with pytest.raises(TrialError, match="no such file; expected imagenet, imagenet_v2, none or a state-dict file"):
         build_model("resnet18", "nowhere.pth", 7, 0)
 
 
