@@ -79,6 +79,6 @@ clean:  ## remove what demo and test made, except downloads and experiments
 	$(BIN)/python -m experiments.repairs
 	@touch $@
 
-.venv/test-ready: .venv/ready tests/requirements.txt
-	$(BIN)/python -m pip install -r tests/requirements.txt
+.venv/test-ready: .venv/ready tests/requirements.txt requirements-tools.txt
+	$(BIN)/python -m pip install -r tests/requirements.txt -r requirements-tools.txt
 	@touch $@

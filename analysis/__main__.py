@@ -98,6 +98,8 @@ def _add_experiment(command: Callable[..., Any]) -> None:
     add = command("best", run_best, "the best trial, its weights, how to train it again")
     add("experiment", **EXPERIMENT)
     add("--format", choices=("text", "json"), default="text")
+    text = "print only the command that predicts these photos, folders or archives with it; add | sh to run it"
+    add("--predict", nargs="+", type=Path, metavar="PATH", help=text)
 
     add = command("export", run_export, "write the trials of one experiment to a file")
     add("experiment", **EXPERIMENT)
@@ -153,10 +155,13 @@ def run_show(options: argparse.Namespace) -> None:
 
 def run_best(options: argparse.Namespace) -> None:
     from .reading.reader import load_experiment
-    from .reports.experiment import best_document, best_facts
+    from .reports.experiment import best_document, best_facts, predict_command
 
     experiment = load_experiment(options.experiment)
     best = best_facts(experiment)
+    if options.predict:
+        print(predict_command(best, options.predict))
+        return
     print(safe_json(best) if options.format == "json" else render(best_document(experiment, best)))
 
 

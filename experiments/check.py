@@ -24,8 +24,7 @@ from experiments.remote import remote_findings
 from experiments.repairs import INSTALL, are_off, is_installed, missing_repairs
 from experiments.space import SPACE, batch_findings, batch_sets, is_batch, searched_values, space_findings
 
-# Disk that a finished trial takes, MiB: the best weights of its network and its event files, rounded up.
-TRIAL_MIB = {"resnet18": 50, "resnet50": 100}
+TRIAL_MIB = 50  # disk that a finished trial of unknown network takes: as ours with ResNet18's weights and event files
 SHARE_GPUS = (
     "trialGpuNumber: 1 and, below trainingService, useActiveGpu: false (true where other programs use them too)"
 )
@@ -183,17 +182,10 @@ def _limit_findings(config: dict) -> list[Finding]:
     return findings
 
 
-def _trial_mib(experiment: Experiment, described: dict | None) -> int:
-    """Of the largest network that a trial may train; another program's trial counts as our smallest."""
-    options = searched_values(experiment.config.get("searchSpace"), experiment.tuner[0]) if described else {}
-    archs = options.get("arch") or [(described or {}).get("given", {}).get("arch")]
-    return max(TRIAL_MIB.get(str(arch), min(TRIAL_MIB.values())) for arch in archs)
-
-
 def _needed_mib(experiment: Experiment, described: dict | None) -> int:
     """Disk that all its trials take."""
     trials = (experiment.config.get("maxTrialNumber") or 1) + CHECKPOINTS * experiment.config["trialConcurrency"]
-    return _trial_mib(experiment, described) * trials
+    return ((described or {}).get("weights_mib") or TRIAL_MIB) * trials
 
 
 def _machine_findings(experiment: Experiment, described: dict | None) -> list[Finding]:

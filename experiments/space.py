@@ -7,6 +7,7 @@ that is not this project's.
 
 from __future__ import annotations
 
+import difflib
 import math
 from typing import Any
 
@@ -227,7 +228,9 @@ def _value_findings(path: KeyPath, value: Any, field: dict, label: str = "") -> 
         text = f"{value!r} is {type(value).__name__}, the trial expects {field['type']}"
         return [_error(path, "value_type", text, label)]
     if "choices" in field and value not in field["choices"]:
-        return [_error(path, "value_unknown", f"{value!r}; the trial knows {', '.join(field['choices'])}", label)]
+        names = field["choices"]
+        near = names if len(names) <= 8 else difflib.get_close_matches(value, names, n=4, cutoff=0.4) or names
+        return [_error(path, "value_unknown", f"{value!r}; the trial knows {', '.join(near)}", label)]
     if "low" in field and not field["low"] <= value <= field["high"]:
         text = f"{value!r} is outside what the trial accepts, {field['low']:g} to {field['high']:g}"
         return [_error(path, "value_out_of_range", text, label)]

@@ -278,6 +278,20 @@ def test_best_names_the_weights_and_a_command_that_evaluates_them(ours, tmp_path
     assert f"none: no best.pt in {weights.parent}" in text and "--evaluate" not in text and "Retrain it" in text
 
 
+def test_best_predicts_photos_with_the_weights_that_it_finds(ours, tmp_path, capsys, monkeypatch):
+    from trial.__main__ import parse
+
+    monkeypatch.chdir(tmp_path)
+    weights = ours.output("t0001") / "best.pt"
+    words = shlex.split(output(capsys, "best", "ours0001", "--predict", "my photos", "b.zip"))
+    args, _ = parse(words[3:])
+    assert words[:3] == ["python", "-m", "trial"] and (args.command, args.weights_file) == ("predict", weights)
+    assert args.paths == [str(tmp_path / "my photos"), str(tmp_path / "b.zip")]
+    weights.unlink()
+    assert main(["best", "ours0001", "--predict", "b.zip"]) == 1
+    assert "no best.pt" in capsys.readouterr().err
+
+
 def test_best_gives_each_figure_its_n_and_spread(ours, capsys):
     facts = json.loads(output(capsys, "best", "ours0001", "--format", "json"))
     assert (facts["trial_id"], facts["sequence"], facts["score"], facts["validation_n"]) == ("t0001", 1, 0.8, 200)

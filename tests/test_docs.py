@@ -198,11 +198,13 @@ def default_of(action: argparse.Action) -> str:
 
 def commands_section(package: str, parser: argparse.ArgumentParser, without: frozenset[str]) -> str:
     """A table of the commands with what they take, and one of all flags with the commands that they belong to."""
-    commands = subcommands(parser) or {"": (parser, "")}
+    commands = subcommands(parser)
+    if not commands or any(action.option_strings for action in arguments_of(parser, flags=True)):
+        commands = {"": (parser, parser.description or "")} | commands  # what it does without a command
     text, flags = table("command", "takes", "meaning"), {}
     for name, (command, what) in commands.items():
         takes = [(label_of(action), meaning(command, action)) for action in arguments_of(command, flags=False)]
-        words = f"`{' '.join([name, *(word for word, _ in takes)])}`"
+        words = f"`{' '.join([name, *(word for word, _ in takes)])}`" if name else "(none)"
         text += row(words, "; ".join(help for _, help in takes if help), what)
         for action in arguments_of(command, flags=True):
             if action.dest not in without:
@@ -211,7 +213,7 @@ def commands_section(package: str, parser: argparse.ArgumentParser, without: fro
     if len(commands) == 1:
         rows = [row(*cells) for cells in flags]
         return f"### python -m {package}\n\n{table('flag', 'default', 'meaning')}{''.join(rows)}\n"
-    rows = [row(flag, ", ".join(names), *rest) for (flag, *rest), names in flags.items()]
+    rows = [row(flag, ", ".join(name or "(none)" for name in names), *rest) for (flag, *rest), names in flags.items()]
     return f"### python -m {package}\n\n{text}\n{table('flag', 'of', 'default', 'meaning')}{''.join(rows)}\n"
 
 

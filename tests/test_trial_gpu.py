@@ -34,7 +34,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(run, "build_model", lambda arch, weights, classes, seed: small_network(classes))
+    monkeypatch.setattr(run, "build_model", lambda arch, weights, classes, seed, image_px: small_network(classes))
 
 
 def trial(cache, folder, device="cpu", h=H, report=lambda metrics: None, precision="fp32"):

@@ -153,7 +153,7 @@ def test_the_record_says_so_and_a_continued_trial_keeps_to_it(tiny_cache, tmp_pa
         return step(*words)
 
     monkeypatch.setattr(train, "train_step", short_of_memory)
-    monkeypatch.setattr(run, "build_model", lambda arch, weights, classes, seed: small_network(classes))
+    monkeypatch.setattr(run, "build_model", lambda arch, weights, classes, seed, image_px: small_network(classes))
     h = H.merged({"epochs": 2, "patience": 0})
 
     def cut(metrics):

@@ -182,10 +182,10 @@ def test_safetensors_are_known_by_content(name, state, tmp_path):
     [
         (lambda: published("resnet50", 7), "resnet18", r"unknown .*Check arch: these are a resnet50's weights \(--arch resnet50; in an experiment --set arch=resnet50\)"),
         (lambda: published("resnet18", 7), "resnet50", r"missing layer1.0.conv3.weight.* more. Check arch: these are a resnet18's weights"),
-        (lambda: models.resnet34().state_dict(), "resnet18", "It holds a resnet34, it seems, and a resnet18's state dict"),
-        (lambda: models.resnext50_32x4d().state_dict(), "resnet50", "It holds a wide or grouped resnet50, it seems"),
+        (lambda: models.resnet34().state_dict(), "resnet18", r"Check arch: these are a resnet34's weights \(--arch resnet34"),
+        (lambda: models.resnext50_32x4d().state_dict(), "resnet50", "Check arch: these are a resnext50_32x4d's weights"),
         (lambda: models.squeezenet1_1().state_dict(), "resnet18", "missing conv1.weight.*Its first names: features.0.weight, features.0.bias"),
-        (lambda: models.mobilenet_v3_small().state_dict(), "resnet18", "It holds a MobileNet, EfficientNet or ConvNeXt"),
+        (lambda: models.mobilenet_v3_small().state_dict(), "resnet18", "Check arch: these are a mobilenet_v3_small's weights"),
         (lambda: {"model.class_token": torch.ones(2), "model.encoder.pos_embedding": torch.ones(2)}, "resnet18", "a vision transformer, it seems.* first names: class_token, encoder.pos_embedding"),
         (lambda: {**prefixed("a.", published("resnet18", 7)), **prefixed("b.", published("resnet18", 7))}, "resnet18", r"it holds several networks \(a., b.\)"),
         (lambda: {"student": published("resnet18", 7), "other": published("resnet18", 7)}, "resnet18", r"it holds several networks \(student, other\)"),
@@ -298,7 +298,7 @@ def test_a_file_that_is_no_state_dict_is_refused_and_never_executed(content, tmp
 
 
 def test_a_missing_file_names_the_choices():
-    with pytest.raises(TrialError, match="no such file; expected imagenet, none or a state-dict file"):
+    with pytest.raises(TrialError, match="no such file; expected imagenet, imagenet_v2, none or a state-dict file"):
         build_model("resnet18", "nowhere.pth", 7, 0)
 
 

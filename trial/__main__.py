@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from data import DataError, show_any_name
 from data.cache import open_cache
@@ -42,6 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         received = _receive() if under_nni else None
         args, flags = parse(arguments)
+        if args.command == "predict":
+            return _predict(args)
+        if args.command == "export":
+            _export(args)
+            return 0
         if args.describe or args.gpu or args.evaluate:
             _run_without_training(flags, args)
             return 0
@@ -70,6 +76,23 @@ def _run_without_training(flags: dict, args: argparse.Namespace) -> None:
         from trial.evaluate import evaluate_file
 
         evaluate_file(args.evaluate, args.cache, args.split, args.device, args.precision, args.threads)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    """Returns the exit code: 1 where a photo was skipped."""
+    from trial.predict import open_predictor, predict_paths
+
+    predictor = open_predictor(args.weights_file, args.device, args.precision, args.threads)
+    skipped = predict_paths(predictor, args.paths, args.format)
+    if skipped:
+        print(f"error: {skipped} file(s) skipped; the others were predicted", file=sys.stderr)
+    return 1 if skipped else 0
+
+
+def _export(args: argparse.Namespace) -> None:
+    from trial.export import Form, export_file
+
+    export_file(args.weights_file, args.format, Form(args.normalise, args.softmax), args.file, args.cache)
 
 
 def _receive() -> dict:
@@ -140,6 +163,8 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     if args.evaluate and (flags or args.output):
         names = [*flags, *(["output"] if args.output else [])]
         parser.error(f"with --evaluate the weights file decides; remove {', '.join(names)}")
+    if args.command and (flags or args.output or args.evaluate):
+        parser.error(f"{args.command} takes only what is behind it: the weights file decides all else")
     args.split = args.split or "evaluation"
     return args, flags
 
@@ -151,9 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--cache", type=Path, default=ROOT / "data" / "cache", help="made by python -m data prepare")
     add("--output", type=Path, help="default: NNI's trial folder, or runs/TIME when alone")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--precision", default="auto", choices=("auto", "fp32", "tf32", "bf16", "fp16"))
-    add("--threads", type=int, default=0, help="CPU threads; 0: all")
+    _add_compute(parser)
     add("--describe", action="store_true", help="print what this trial knows and lacks as JSON, and leave")
     text = "print whether torch can use a GPU here, and why not, as JSON, and leave"
     add("--gpu", action="store_true", help=text)
@@ -167,7 +190,48 @@ def _parser() -> argparse.ArgumentParser:
         kind = {"int": int, "float": float, "str": str}[spec["type"]]
         text = f"{spec['help']} (default: {spec['default']})"
         add(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS, help=text)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_predict(commands)
+    _add_export(commands)
     return parser
+
+
+def _add_compute(parser: argparse.ArgumentParser, **defaults: Any) -> None:
+    add = parser.add_argument
+    add("--device", **{"default": "auto", **defaults}, help="auto, cpu, cuda or cuda:N")
+    add("--precision", **{"default": "auto", **defaults}, choices=("auto", "fp32", "tf32", "bf16", "fp16"))
+    add("--threads", type=int, **{"default": 0, **defaults}, help="CPU threads; 0: all")
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    text = "a trained network as a file for other programs, with its model card"
+    add = commands.add_parser("export", help=text, allow_abbrev=False).add_argument
+    add("weights_file", type=Path, metavar="WEIGHTS", help=_WEIGHTS)
+    add("--format", choices=("onnx", "torchscript", "safetensors"), required=True)
+    add(
+        "--output",
+        dest="file",
+        type=Path,
+        metavar="FILE",
+        help="default: model.onnx, .ts.pt or .safetensors beside WEIGHTS",
+    )
+    add("--normalise", action="store_true", help="the file takes RGB of 0..255 and normalises it itself")
+    add("--softmax", action="store_true", help="the file gives calibrated probabilities in place of logits")
+    text = "whose validation images the file is compared with torch on; without it on random ones"
+    add("--cache", type=Path, default=argparse.SUPPRESS, metavar="DIR", help=text)
+
+
+_WEIGHTS = "a trial's best.pt; python -m analysis best ID names it"
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    predict = commands.add_parser("predict", help="the classes of photos that were never prepared", allow_abbrev=False)
+    predict.add_argument("weights_file", type=Path, metavar="WEIGHTS", help=_WEIGHTS)
+    text = "photos, folders, archives; - for a list of them on standard input"
+    predict.add_argument("paths", nargs="+", metavar="PATH", help=text)
+    text = "table, CSV, or a line of JSON per photo"
+    predict.add_argument("--format", choices=("table", "csv", "json"), default="table", help=text)
+    _add_compute(predict, default=argparse.SUPPRESS)  # what stands before the command counts too
 
 
 def run(received: dict | None, flags: dict, args: argparse.Namespace, progress: Progress) -> dict:

@@ -365,9 +365,9 @@ def split_planned(planned: PlannedBatch, most: int, least: int) -> list[PlannedB
     return [PlannedBatch(*part) for part in zip(rows.tensor_split(parts), draw.tensor_split(parts, dim=1))]
 
 
-def smallest_micro_batch(image_px: int) -> int:
-    """A ResNet shrinks its input 32 times; a single value per channel has no variance to normalise by."""
-    return 1 if image_px > 32 else 2
+def smallest_micro_batch(arch: str, image_px: int) -> int:
+    """A single value per channel has no variance to normalise by. A ResNet shrinks its input 32 times, others also cut edges."""
+    return 1 if image_px > (32 if arch.startswith("resnet") else 128) else 2
 
 
 class Buffers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,9 @@ from torch.nn import functional as F
 
 from data import padded, printable
 from data.cache import Split, open_cache
-from trial import TrialError
 from trial.batches import MicroBatch, evaluation_batch, sent, store_px
 from trial.device import Compute, choose_compute
-from trial.hyperparameters import Hyperparameters
-from trial.model import build_model, match_classes
-from trial.weights import load_path, state_of
+from trial.model import match_classes, read_trained
 
 # Images. On a GPU enough for its kernels to last longer than their launches; halved where memory is short. There every
 # batch is filled up to this size: cuDNN searches for its fastest algorithm anew for each shape.
@@ -94,22 +92,31 @@ class Counter:
         )
 
 
-@torch.inference_mode()
 def evaluate(
     model: nn.Module, split: Split, image_px: int, compute: Compute, micro_batch: MicroBatch | None = None
 ) -> Score:
     """The score of a whole split, deterministic."""
+    counter = None
+    for logits, labels in scored_batches(model, split, image_px, compute, micro_batch):
+        counter = counter or Counter(logits.shape[1], compute.device)
+        counter.add(logits, labels, F.cross_entropy(logits, labels))
+    return counter.score()
+
+
+@torch.inference_mode()
+def scored_batches(
+    model: nn.Module, split: Split, image_px: int, compute: Compute, micro_batch: MicroBatch | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits (B, C) float32 and labels (B,) of the whole split, in its order."""
     model.eval()
     split = Split(split.images, sent(torch.from_numpy(split.labels), compute.device))
     micro_batch = micro_batch or MicroBatch(EVALUATION_BATCH[compute.device.type])
-    counter, start = None, 0
+    start = 0
     while start < len(split.labels):
         score = partial(score_batch, model, split, image_px, compute, start)
         logits, labels = micro_batch.run(score, undo=lambda: None)
-        counter = counter or Counter(logits.shape[1], compute.device)
-        counter.add(logits, labels, F.cross_entropy(logits, labels))
+        yield logits, labels
         start += len(labels)
-    return counter.score()
 
 
 def score_batch(
@@ -123,13 +130,55 @@ def score_batch(
         return model(images)[: len(labels)].float(), labels
 
 
-@dataclass(frozen=True)
-class _BestWeights:
-    """The content of a best.pt: state dict, class names by output, and what it was trained with."""
+# -- calibration ---------------------------------------------------------------------------------------------------------
 
-    state: dict[str, Tensor]
-    classes: tuple[str, ...]
-    hyperparameters: Hyperparameters
+_BINS = 15
+_SHARPEST, _SOFTEST = 1 / 20, 20.0  # temperatures: a network that is always right has none that is best
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The temperature that probabilities are softened with, and how far confidence was from accuracy on the same images."""
+
+    temperature: float
+    n: int  # images
+    ece_before: float  # expected calibration error, a fraction
+    ece_after: float
+    split: str = "validation"
+
+
+def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
+    """The temperature T with which softmax(z / T) has the least cross-entropy: (N, C), (N,) int64, on the CPU.
+
+    Guo et al., On Calibration of Modern Neural Networks, 2017 (arXiv:1706.04599), equation 9. The cross-entropy is convex in
+    1/T, so that its slope has one zero: mean(sum_j p_j z_j - z_y).
+    """
+    logits = logits.double()
+    right = logits.gather(1, labels[:, None])[:, 0]
+
+    def slope(sharpness: float) -> float:
+        return float(((logits * sharpness).softmax(1) * logits).sum(1).sub(right).mean())
+
+    low, high = 1 / _SOFTEST, 1 / _SHARPEST
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    temperature = 2 / (low + high)
+    errors = [calibration_error((logits / by).softmax(1), labels) for by in (1.0, temperature)]
+    return Calibration(temperature, len(labels), *errors)
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor) -> float:
+    """Expected calibration error, a fraction: |accuracy - confidence| of 15 equal bins of confidence, weighted by their
+    images (Guo et al. 2017, equation 3). (N, C), (N,) int64."""
+    confidence, predicted = probabilities.max(1)
+    bins = (confidence * _BINS).ceil().long().clamp(1, _BINS) - 1
+    gaps = torch.zeros(_BINS, dtype=torch.double)
+    gaps.index_add_(0, bins, (predicted == labels).double() - confidence.double())
+    return float(gaps.abs().sum() / len(labels))
+
+
+# -- python -m trial --evaluate ------------------------------------------------------------------------------------------
 
 
 def evaluate_file(
@@ -139,43 +188,16 @@ def evaluate_file(
 
     Raises TrialError or DataError for what does not fit together.
     """
-    best = _read_best(weights)
-    h = best.hyperparameters
+    trained = read_trained(weights)
+    h = trained.hyperparameters
     cache = open_cache(cache_folder, h.image_px)
     advice = "Name the cache it was trained on with --cache"
-    outputs = match_classes(best.classes, cache, str(weights), advice)
+    outputs = match_classes(trained.classes, cache, str(weights), advice)
     compute = choose_compute(device, precision, threads)
-    model = build_model(h.arch, "none", len(outputs), h.seed)
-    state = {name: value[outputs] if name.startswith("fc.") else value for name, value in best.state.items()}
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise TrialError(
-            f"{weights}: its weights do not fit {h.arch} ({reason}); expected a trial's best.pt"
-        ) from error
+    model = compute.place(trained.build(outputs))
     images = cache.split(split, store_px(h.image_px))
-    score = evaluate(compute.place(model), images, h.image_px, compute)
+    score = evaluate(model, images, h.image_px, compute)
     print(f"{weights}: {h.arch} at {h.image_px} px on {compute.name}; {split} split of {cache.directory}, "
           f"{score.n} images")  # fmt: skip
     print(score.report(cache.classes, _TITLES[split]))
     return score
-
-
-def _read_best(path: Path) -> _BestWeights:
-    """Raises TrialError for a file that no trial wrote."""
-    if not path.is_file():
-        raise TrialError(f"--evaluate {path}: no such file; expected the best.pt of a trial's folder")
-    content = load_path(path, str(path))
-    content = content if isinstance(content, dict) else {}
-    classes = content.get("classes")
-    has_names = isinstance(classes, list) and bool(classes) and all(isinstance(name, str) for name in classes)
-    if not (has_names and isinstance(content.get("model"), dict) and "hyperparameters" in content):
-        raise TrialError(
-            f"{path}: not a trial's best.pt (expected model, classes and hyperparameters, found "
-            f"{', '.join(map(str, list(content)[:4])) or 'something else'}); a bare state dict goes to --weights"
-        )
-    state = state_of(content, str(path)).values
-    if any(name.startswith("fc.") and len(value) != len(classes) for name, value in state.items()):
-        raise TrialError(f"{path}: its head has another number of outputs than its {len(classes)} class names")
-    return _BestWeights(state, tuple(classes), Hyperparameters().merged(content["hyperparameters"]))

@@ -1,5 +1,5 @@
-"""The networks: a torchvision ResNet, its weights loaded from torchvision or a file, with a new head; and its teacher, a trained
-network whose file is read, compared with the cache, and evaluated without gradients."""
+"""A network with a new head, its weights loaded from torchvision or a file; a trained one from its best.pt; and the teacher, a
+trained network that is compared with the cache and evaluated without gradients."""
 
 from __future__ import annotations
 
@@ -15,41 +15,44 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from data.cache import Cache
 from trial import TrialError
 from trial.hyperparameters import ARCHITECTURES, Hyperparameters
 from trial.loss import require_teacher
+from trial.networks import (
+    GENERATIONS,
+    arch_by_size,
+    build_network,
+    fit_published,
+    head_of,
+    imagenet_url,
+)
 from trial.weights import ENDINGS, few, kind_of, load_file, load_path, state_of, with_article
 
-# The first generation of torchvision's ImageNet weights, the only one that ResNet18 has.
-_IMAGENET = {
-    "resnet18": models.ResNet18_Weights.IMAGENET1K_V1,
-    "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
-}
 
+def build_model(
+    arch: str, weights: str, classes: int, seed: int, image_px: int = 224, log: Callable[[str], None] = print
+) -> nn.Module:
+    """A network with `classes` outputs: logits (B, C) from (B, 3, image_px, image_px).
 
-def build_model(arch: str, weights: str, classes: int, seed: int, log: Callable[[str], None] = print) -> nn.Module:
-    """A ResNet with `classes` outputs: logits (B, C) from (B, 3, S, S).
-
-    weights: "imagenet", "none" or a file. The head is always new. The seed decides the head and, with "none", all of
-    it. log: called with a line where the file was no plain state dict. Raises TrialError where the weights cannot be found,
-    read or fitted.
+    weights: "imagenet", "imagenet_v2", "none" or a file. The head is always new. The seed decides the head and, with "none",
+    all of it. log: called with a line where the file was no plain state dict. Raises TrialError where the weights cannot be
+    found, read or fitted, and for an image_px that the network cannot take.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = getattr(models, arch)(num_classes=classes)
+        model = build_network(arch, classes, image_px)
     if path := _find_weights(arch, weights):
-        source = f"weights = {weights!r}" if weights != "imagenet" else f"weights = 'imagenet': {path}"
+        source = f"weights = {weights!r}: {path}" if weights in GENERATIONS else f"weights = {weights!r}"
         try:
             state, notes = state_of(load_path(path, source), source)
             if notes:
                 log(f"{path.name}: {'; '.join(notes)}")
-            _load_backbone(model, state, arch, source)
+            _load_backbone(model, fit_published(state, arch, image_px), arch, source)
         except TrialError as error:
             again = (
-                f". Remove it, and it is downloaded anew: rm {shlex.quote(str(path))}" if weights == "imagenet" else ""
+                f". Remove it, and it is downloaded anew: rm {shlex.quote(str(path))}" if weights in GENERATIONS else ""
             )
             raise TrialError(f"{error}{again}") from error
     return model
@@ -59,17 +62,17 @@ def _find_weights(arch: str, weights: str) -> Path | None:
     """The file that `weights` names, downloaded where it is missing; None for "none". Raises TrialError."""
     if weights == "none":
         return None
-    if weights != "imagenet":
+    if weights not in GENERATIONS:
         path = Path(weights).expanduser()
         if path.is_dir():
             raise TrialError(f"weights = {weights!r}: a folder; name the file in it{_examples(path)}")
         if not path.is_file():
             raise TrialError(
-                f"weights = {weights!r}: no such file; expected imagenet, none or a state-dict file with "
+                f"weights = {weights!r}: no such file; expected imagenet, imagenet_v2, none or a state-dict file with "
                 "torchvision's key names"
             )
         return path
-    url = _IMAGENET[arch].url
+    url = imagenet_url(arch, weights)
     target = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[1])
     if not target.exists():
         try:
@@ -78,7 +81,7 @@ def _find_weights(arch: str, weights: str) -> Path | None:
             torch.hub.download_url_to_file(url, str(target), hash_prefix=digest, progress=False)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             raise TrialError(
-                f"weights = 'imagenet': {target.name} is neither in {target.parent} nor downloadable ({error}). Put "
+                f"weights = {weights!r}: {target.name} is neither in {target.parent} nor downloadable ({error}). Put "
                 "the file there by hand, or choose weights=none (from scratch) or weights=FILE (a state dict)"
             ) from error
     return target
@@ -91,22 +94,28 @@ def _examples(folder: Path) -> str:
 
 def _load_backbone(model: nn.Module, state: dict[str, Tensor], arch: str, source: str) -> None:
     """Load everything but the head. Raises TrialError."""
-    backbone = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    head = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
-    _load_all(model, {**backbone, **head}, arch, source)
+    head = f"{head_of(model)}."
+    backbone = {name: value for name, value in state.items() if not name.startswith(head)}
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(head)}
+    _load_all(model, {**backbone, **own}, arch, source, state)
 
 
-def _load_all(model: nn.Module, weights: dict[str, Tensor], arch: str, source: str) -> None:
-    """Load every weight. Raises TrialError naming the keys that are missing, left over, misshapen or not finite."""
+def _load_all(
+    model: nn.Module, weights: dict[str, Tensor], arch: str, source: str, file: dict[str, Tensor] | None = None
+) -> None:
+    """Load every weight. file: what it held, where that is not `weights`, so that its network is recognised.
+
+    Raises TrialError naming the keys that are missing, left over, misshapen or not finite."""
     own = model.state_dict()
     problems = [f"missing {name}" for name in own if name not in weights]
     problems += [f"unknown {name}" for name in weights if name not in own]
     problems += [problem for name in own if name in weights and (problem := _misfit(name, weights[name], own[name]))]
     if problems:
-        raise TrialError(f"{source} ({arch}) does not fit: {few(problems, 4, '; ')}. {_advice(weights, arch)}")
+        raise TrialError(f"{source} ({arch}) does not fit: {few(problems, 4, '; ')}. {_advice(file or weights, arch)}")
     if bad := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
         raise TrialError(f"{source}: it holds weights that are not finite ({few(bad)}): of a training that failed")
-    model.load_state_dict(weights)
+    own.update(weights)  # of the state dict, which has the versions that some layers of MNASNet read
+    model.load_state_dict(own)
 
 
 def _misfit(name: str, value: Tensor, expected: Tensor) -> str:
@@ -121,14 +130,20 @@ def _misfit(name: str, value: Tensor, expected: Tensor) -> str:
 
 def _advice(weights: dict[str, Tensor], arch: str) -> str:
     """Which network it is, judged by names and blocks, and what to do."""
-    kind = kind_of(weights)
+    kind = _network_of(weights)
     first = f"Its first names: {few([name for name in weights if not name.startswith('fc.')])}"
-    if kind in _IMAGENET and kind != arch:
+    if kind in ARCHITECTURES and kind != arch:
         return f"Check arch: these are a {kind}'s weights (--arch {kind}; in an experiment --set arch={kind}). {first}"
     if kind == arch:
         return f"It has a {kind}'s blocks, but not all of torchvision's names, shapes and types. {first}"
     what = f"It holds {with_article(kind)}, it seems, and a" if kind else "A"
     return f"{what} {arch}'s state dict with torchvision's names is needed. {first}"
+
+
+def _network_of(state: dict[str, Tensor]) -> str:
+    """torchvision's name where the weights are of one of its networks; else what they are in words, "" if unknown."""
+    kind = kind_of(state)
+    return kind if kind in ARCHITECTURES else arch_by_size(state) or kind
 
 
 def match_classes(classes: Sequence[str], cache: Cache, source: str, advice: str) -> list[int]:
@@ -140,6 +155,50 @@ def match_classes(classes: Sequence[str], cache: Cache, source: str, advice: str
             f"weights {few(unknown)}; only in the cache {few(missing)}. {advice}"
         )
     return [classes.index(name) for name in cache.classes]
+
+
+# -- a trained network ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The content of a best.pt: state dict, class names by output, and what it was trained with."""
+
+    state: dict[str, Tensor]
+    classes: tuple[str, ...]
+    hyperparameters: Hyperparameters
+    source: str  # begins messages
+
+    def build(self, order: Sequence[int] | None = None) -> nn.Module:
+        """Logits (B, C) in evaluation mode; order: which of `classes` each output is, theirs where it is None.
+
+        Raises TrialError where the weights do not fit."""
+        h = self.hyperparameters
+        model = build_model(h.arch, "none", len(self.classes), h.seed, h.image_px)
+        try:
+            _load_all(model, self.state, h.arch, self.source)
+        except TrialError as error:
+            raise TrialError(f"{error}. Expected a trial's best.pt") from error
+        if order is not None:
+            for part in model.get_submodule(head_of(model)).parameters():
+                part.data = part.data[order]
+        return model.eval()
+
+
+def read_trained(path: Path) -> TrainedModel:
+    """Raises TrialError for a file that no trial wrote."""
+    if not path.is_file():
+        raise TrialError(f"{path}: no such file; expected the best.pt of a trial's folder")
+    content = load_path(path, str(path))
+    content = content if isinstance(content, dict) else {}
+    _, classes = _metadata_of(content)
+    if not (classes and isinstance(content.get("model"), dict) and "hyperparameters" in content):
+        raise TrialError(
+            f"{path}: not a trial's best.pt (expected model, classes and hyperparameters, found "
+            f"{', '.join(map(str, list(content)[:4])) or 'something else'}); a bare state dict goes to --weights"
+        )
+    state = state_of(content, str(path)).values
+    return TrainedModel(state, tuple(classes), Hyperparameters().merged(content["hyperparameters"]), str(path))
 
 
 # -- the teacher ---------------------------------------------------------------------------------------------------------
@@ -183,8 +242,7 @@ def open_teacher(h: Hyperparameters, cache: Cache | None) -> Teacher | None:
         return None
     settings, names = _metadata_of(content)
     arch = settings.get("arch") or _arch_of(state, source)
-    state = _head_in_order(state, names, cache, source)
-    model = _build_teacher(arch, state, len(cache.classes), source)
+    model = _build_teacher(arch, state, names, h.image_px, cache, source)
     digest = hashlib.sha256(raw).hexdigest()
     facts = {"file": str(path.resolve()), "sha256": digest, "arch": arch, "image_px": settings.get("image_px")}
     facts |= {"asked": h.distill_weight > 0, "trained_with": settings or None, **_own_result(path, settings, cache)}
@@ -201,37 +259,41 @@ def _metadata_of(content: dict[str, Any]) -> tuple[dict[str, Any], list[str] | N
 
 def _arch_of(state: dict[str, Tensor], source: str) -> str:
     """Raises TrialError for a network that this trial cannot build, where it is known; otherwise loading its weights finds out."""
-    kind = kind_of(state)
+    kind = _network_of(state)
     if kind and kind not in ARCHITECTURES:
         raise TrialError(
-            f"{source}: it holds {with_article(kind)}; this version knows {', '.join(ARCHITECTURES)}. {_TRAIN_ONE}"
+            f"{source}: it holds {with_article(kind)}; expected one of torchvision's classifiers. {_TRAIN_ONE}"
         )
     return kind or ("resnet50" if "layer1.0.conv3.weight" in state else "resnet18")
 
 
-def _head_in_order(state: dict[str, Tensor], names: list[str] | None, cache: Cache, source: str) -> dict[str, Tensor]:
-    """The head's rows in the order of the cache's classes. names: of its outputs, None where the file has none."""
-    head = [state.get(name) for name in ("fc.weight", "fc.bias")]
-    if not all(part is not None and part.dim() for part in head):
-        raise TrialError(f"{source}: it has no head (fc.weight, fc.bias). {_TRAIN_ONE}")
-    order = match_classes(names, cache, source, _TRAIN_ONE) if names else list(range(len(cache.classes)))
-    if any(len(part) != len(order) for part in head):
-        raise TrialError(
-            f"{source}: {len(head[1])} outputs for the {len(order)} classes of {cache.directory}. {_TRAIN_ONE}"
-        )
-    return {**state, "fc.weight": head[0][order], "fc.bias": head[1][order]}
-
-
-def _build_teacher(arch: str, state: dict[str, Tensor], classes: int, source: str) -> nn.Module:
-    if arch not in ARCHITECTURES:
-        raise TrialError(f"{source}: arch {arch!r}; this version knows {', '.join(ARCHITECTURES)}")
-    with torch.random.fork_rng(devices=[]):  # its random initial weights are replaced below
-        model = getattr(models, arch)(num_classes=classes)
+def _build_teacher(
+    arch: str, state: dict[str, Tensor], names: list[str] | None, image_px: int, cache: Cache, source: str
+) -> nn.Module:
+    """Its outputs in the order of the cache's classes. names: of its outputs, None where the file has none."""
     try:
+        if arch not in ARCHITECTURES:
+            raise TrialError(f"{source}: arch {arch!r}; expected one of torchvision's classifiers")
+        with torch.random.fork_rng(devices=[]):  # its random initial weights are replaced below
+            model = build_network(arch, len(cache.classes), image_px)
+        state = _head_in_order(fit_published(state, arch, image_px), head_of(model), names, cache, source)
         _load_all(model, state, arch, source)
     except TrialError as error:
         raise TrialError(f"{error}. {_TRAIN_ONE}") from error
     return model.eval().requires_grad_(False)
+
+
+def _head_in_order(
+    state: dict[str, Tensor], head: str, names: list[str] | None, cache: Cache, source: str
+) -> dict[str, Tensor]:
+    """The head's rows in the order of the cache's classes."""
+    parts = {name: value for name, value in state.items() if name.startswith(f"{head}.") and value.dim()}
+    if f"{head}.weight" not in parts:
+        raise TrialError(f"{source}: it has no head ({head}.weight)")
+    order = match_classes(names, cache, source, _TRAIN_ONE) if names else list(range(len(cache.classes)))
+    if wrong := next((len(value) for value in parts.values() if len(value) != len(order)), None):
+        raise TrialError(f"{source}: {wrong} outputs for the {len(order)} classes of {cache.directory}")
+    return {**state, **{name: value[order] for name, value in parts.items()}}
 
 
 def _own_result(path: Path, settings: dict[str, Any], cache: Cache) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from trial.files import write_json
 from trial.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:  # a trial whose result is only reported again does without torch
-    from trial.evaluate import Score
+    from trial.evaluate import Calibration, Score
     from trial.state import TrainState
     from trial.train import FitResult
 
@@ -68,6 +68,7 @@ class TrialResult:
     fit: FitResult
     validation: Score  # of the weights kept
     evaluation: Score | None  # None where the trial was interrupted
+    calibration: Calibration | None  # None where the trial was interrupted, or where no epoch ended well
     duration_s: float
     attempts: list[
         dict[str, Any]
@@ -94,6 +95,7 @@ class TrialResult:
             "training": self._training(),
             "validation": {"accuracy": self.validation.top1, **self.validation.table(classes)},
             "evaluation": self.evaluation and self.evaluation.table(classes),
+            "calibration": self.calibration and asdict(self.calibration),
             "teacher": self.state.teacher and self.state.teacher.facts,
             "epochs_run": len(self.fit.history),
             "best_epoch": self.fit.best_epoch,

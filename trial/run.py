@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from data import DataError
 from data.cache import Cache, Split, open_cache
 from data.layouts import SPLITS
@@ -19,12 +21,13 @@ from trial import TrialError
 from trial.batches import place_images, require_a_batch, store_px, to_device
 from trial.checkpoint import CheckpointError, Checkpoints, OtherTrainingError, Resumed, checkpoints, keep_best, remove
 from trial.device import Compute, HostCopy, choose_compute
-from trial.evaluate import Score, evaluate
+from trial.evaluate import Calibration, Score, calibrate, evaluate, scored_batches
 from trial.files import EpochLog, epoch_line, write_weights
 from trial.gpu import describe_gpus
-from trial.hyperparameters import Hyperparameters, describe_fields
+from trial.hyperparameters import ARCHITECTURES, Hyperparameters, describe_fields
 from trial.interrupts import Progress
 from trial.model import Teacher, build_model, open_teacher
+from trial.networks import weights_mib
 from trial.result import TrialResult, code_revision, loss_scaling_note, metrics_of_epoch, micro_batch_note
 from trial.state import TrainState, start_training
 from trial.train import FitResult, fit, memory_beside_a_step
@@ -68,13 +71,20 @@ class _Run:
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.folder, self.h, self.cache, self.compute, self.teacher and self.teacher.digest)
 
-    def result(self, state: TrainState, fit_result: FitResult, evaluation: Score | None) -> TrialResult:
+    def result(
+        self,
+        state: TrainState,
+        fit_result: FitResult,
+        evaluation: Score | None,
+        calibration: Calibration | None = None,
+    ) -> TrialResult:
         return TrialResult(
             h=self.h,
             cache=self.cache,
             fit=fit_result,
             validation=fit_result.validation or self.evaluate(state, "validation"),
             evaluation=evaluation,
+            calibration=calibration,
             duration_s=self.seconds(),
             attempts=self.attempts,
             state=state,
@@ -82,6 +92,12 @@ class _Run:
 
     def evaluate(self, state: TrainState, split: str) -> Score:
         return evaluate(state.model, self.splits[split], self.h.image_px, self.compute, state.evaluation_micro_batch)
+
+    def calibrate(self, state: TrainState) -> Calibration:
+        split, micro_batch = self.splits["validation"], state.evaluation_micro_batch
+        batches = [*scored_batches(state.model, split, self.h.image_px, self.compute, micro_batch)]
+        logits, labels = (torch.cat(parts).cpu() for parts in zip(*batches))
+        return calibrate(logits, labels)
 
 
 def run_trial(
@@ -124,8 +140,9 @@ def run_trial(
 
 def _start_or_resume(run: _Run, may_replace: bool) -> TrainState:
     def start() -> TrainState:
-        model = run.compute.place(build_model(run.h.arch, run.h.weights, len(run.cache.classes), run.h.seed))
-        return start_training(model, run.h, run.teacher, run.compute.precision)
+        h = run.h
+        model = build_model(h.arch, h.weights, len(run.cache.classes), h.seed, h.image_px)
+        return start_training(run.compute.place(model), run.h, run.teacher, run.compute.precision)
 
     state, resumed = start(), Resumed([], 0.0, [])
     if checkpoints(run.folder):
@@ -216,7 +233,9 @@ def _ending(run: _Run, state: TrainState) -> Callable[[str], dict[str, float]]:
 
 def _finish(run: _Run, state: TrainState, fit_result: FitResult) -> dict[str, float]:
     """Evaluate once, write the results, and leave nothing to be continued."""
-    result = run.result(state, fit_result, evaluation=run.evaluate(state, "evaluation"))
+    finite = all(value.isfinite().all() for value in state.model.state_dict().values())
+    calibration = run.calibrate(state) if finite else None
+    result = run.result(state, fit_result, run.evaluate(state, "evaluation"), calibration)
     validation, final = result.validation, result.final()
     with run.progress.lock:
         if not fit_result.best_epoch:
@@ -247,8 +266,8 @@ def describe(
     device: str = "auto",
     precision: str = "auto",
 ) -> dict[str, Any]:
-    """{fields, given, gpu, problems, notes}: the hyperparameters, the GPU, what is wrong or missing, and what was done to
-    weights files, a line each.
+    """{fields, given, gpu, weights_mib, problems, notes}: the hyperparameters, the GPU, the disk that the largest network's
+    weights take, what is wrong or missing, and what was done to weights files, a line each.
 
     flags: the hyperparameters given so; options: {field: [values]} of a search space, all values of a choice or both bounds of a range.
     Opens cache, weights and teacher for real, so that weights are downloaded, read and fitted once before the experiment.
@@ -260,7 +279,10 @@ def describe(
     for values in _combinations(options):
         problems += _problems({**flags, **values}, cache_folder, notes)
     problems, notes = ([*dict.fromkeys(lines)] for lines in (problems, notes))
-    return {"fields": describe_fields(), "given": flags, "gpu": gpu, "problems": problems, "notes": notes}
+    archs = options.get("arch") or [flags.get("arch", Hyperparameters.arch)]
+    mib = max((weights_mib(arch) for arch in archs if arch in ARCHITECTURES), default=None)
+    described = {"fields": describe_fields(), "given": flags, "gpu": gpu, "weights_mib": mib}
+    return {**described, "problems": problems, "notes": notes}
 
 
 def _combinations(options: dict[str, list]) -> Iterator[dict[str, Any]]:
@@ -285,7 +307,7 @@ def _problems(values: dict[str, Any], cache_folder: Path, notes: list[str]) -> l
     classes = len(cache.classes) if cache else 1  # the head is not what is checked
     return problems + _refusals(
         lambda: cache and require_a_batch(cache),
-        lambda: build_model(h.arch, h.weights, classes, h.seed, notes.append),
+        lambda: build_model(h.arch, h.weights, classes, h.seed, h.image_px, notes.append),
         lambda: open_teacher(h, cache),
     )
 

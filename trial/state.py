@@ -12,6 +12,7 @@ from trial.batches import MicroBatch, smallest_micro_batch
 from trial.evaluate import EVALUATION_BATCH, Score
 from trial.hyperparameters import Hyperparameters
 from trial.model import Teacher
+from trial.networks import has_random_layers
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,12 @@ class TrainState:
     optimizer: torch.optim.SGD
     scaler: torch.amp.GradScaler  # of the loss, in float16; otherwise it changes nothing
     schedule: torch.optim.lr_scheduler.StepLR
-    generator: torch.Generator  # of the order, the crops and the flips: nothing else is random
+    generator: torch.Generator  # of the order, the crops and the flips; they decide what a network with dropout drops
     best_weights: dict[str, Tensor]
     train_micro_batch: MicroBatch
     evaluation_micro_batch: MicroBatch
     teacher: Teacher | None = None  # never changed
+    has_random_layers: bool = False  # never changed
     history: list[EpochMetrics] = field(default_factory=list)
     best_epoch: int = 0
     best_validation: Score | None = None
@@ -107,10 +109,11 @@ def start_training(
         generator=torch.Generator().manual_seed(h.seed),
         best_weights={name: value.detach().clone() for name, value in model.state_dict().items()},
         train_micro_batch=MicroBatch(
-            max(h.batch_size, 3), smallest_micro_batch(h.image_px)
+            max(h.batch_size, 3), smallest_micro_batch(h.arch, h.image_px)
         ),  # pairs: one may be of three
         evaluation_micro_batch=MicroBatch(EVALUATION_BATCH[kind]),
         teacher=teacher,
+        has_random_layers=has_random_layers(model),
     )
 
 

@@ -126,6 +126,10 @@ def train_step(
     state: TrainState, make_batch: Callable, objective: Objective, planned: PlannedBatch, compute: Compute, size: int
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """One optimizer step on a whole batch, at most `size` images at once: (logits, labels, mean loss) per part."""
+    if (
+        state.has_random_layers
+    ):  # so that a step that is repeated, or comes after a checkpoint, drops what it would have
+        torch.manual_seed(int(planned.draw[0, 0] * 2**24))
     parts = _add_gradients(state, make_batch, objective, planned, compute, size)
     state.scaler.step(state.optimizer)
     state.scaler.update()

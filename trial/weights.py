@@ -244,6 +244,13 @@ _AVERAGES = ("model_ema", "state_dict_ema", "ema", "ema_state_dict")
 # Put into the names by torch.compile, FSDP and activation checkpointing, wherever a module was wrapped.
 _INSERTED = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 
+# In torchvision's older files: DenseNet's before 0.3, the vision transformer's before 0.12.
+_RENAMED = (
+    (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)"), r"\1\2"),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_1\."), r"\1.0."),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_2\."), r"\1.3."),
+)
+
 # One of several networks in a file (MoCo, BYOL, DINO) that follows another.
 _FOLLOWERS = re.compile(r"encoder_k|momentum|target|teacher|ema")
 
@@ -282,7 +289,7 @@ def state_of(content: Any, source: str) -> _StateDict:
     source: begins the message. Raises TrialError where there are no weights, or those of several networks.
     """
     where, state = _unwrap(content, source)
-    values = {_without_inserted(name): value.detach() for name, value in state.items()}
+    values = {_current_name(name): value.detach() for name, value in state.items()}
     prefix = _prefix(values, source)
     others = [name for name in values if not name.startswith(prefix)]
     values = {
@@ -301,9 +308,12 @@ def state_of(content: Any, source: str) -> _StateDict:
     return _StateDict(values, notes)
 
 
-def _without_inserted(name: str) -> str:
+def _current_name(name: str) -> str:
+    """The name that today's torchvision has for it, outside of any wrapper."""
     for part in _INSERTED:
         name = name.replace(part, "")
+    for pattern, current in _RENAMED:
+        name = pattern.sub(current, name)
     return name
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,7 @@ def best_facts(experiment: Experiment) -> dict[str, Any]:
         "command": str(experiment.config.get("trialCommand") or ""),
         "retrain": _retrain_command(experiment, best),
         "evaluate": _evaluate_command(experiment, best, weights),
+        "predict": _predict_command(experiment, weights),
     }
 
 
@@ -305,7 +307,9 @@ def best_document(experiment: Experiment, best: dict[str, Any]) -> Document:
     rows = tuple(Row(label, (text,)) for label, text in _rows(best).items())
     missing = f"none: no best.pt in {best['folder'] or 'any folder on this machine'}"
     blocks: list[Block] = [Table(("",), rows), Heading("Weights"), Text(best["weights"] or missing)]
-    for title, command in (("Retrain it", best["retrain"]), ("Evaluate it", best["evaluate"])):
+    predict = best["predict"] and f"{best['predict']} PHOTOS"
+    commands = {"Retrain it": best["retrain"], "Evaluate it": best["evaluate"], "Predict with it": predict}
+    for title, command in commands.items():
         blocks += [Heading(f"{title}, in the project's folder"), Text(command)] if command else []
     if not best["retrain"]:
         parameters = Text(strict_json(best["parameters"]))
@@ -378,6 +382,21 @@ def _evaluate_command(experiment: Experiment, trial: Trial, weights: str | None)
     if weights is None or not _is_ours(experiment):
         return None
     return shlex.join(["python", "-m", "trial", "--evaluate", weights, *_cache_flag(experiment, trial)])
+
+
+def _predict_command(experiment: Experiment, weights: str | None) -> str | None:
+    """The command that names the classes of the photos behind it; None without a best.pt."""
+    return shlex.join(["python", "-m", "trial", "predict", weights]) if weights and _is_ours(experiment) else None
+
+
+def predict_command(best: dict[str, Any], paths: Sequence[Path]) -> str:
+    """The command with these photos, from any folder. `best` is what `best_facts` says. Raises AnalysisError without weights."""
+    if best["predict"] is None:
+        where = best["folder"] or "any folder on this machine"
+        raise AnalysisError(
+            f"{best['experiment']}: its best trial has no best.pt of python -m trial in {where}; train it again"
+        )
+    return f"{best['predict']} {shlex.join(str(path.resolve()) for path in paths)}"
 
 
 def _is_ours(experiment: Experiment) -> bool:
