@@ -6,6 +6,7 @@ recognise a change: a stamp, which needs no reading, and a digest of its bytes.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from bisect import bisect_left
@@ -63,6 +64,14 @@ def contents_of(source: Source, plan: dict[str, list[Photo]], digests: np.ndarra
     order = np.concatenate([places, np.flatnonzero(unused)])
     names, sizes = [source.files[i] for i in order], tuple(len(plan[split]) for split in SPLITS)
     return _Contents(names, sizes, np.array(source.stamps, np.uint32)[order], digests, source.digest)
+
+
+def photos_digest(contents: _Contents, plan: dict[str, list[Photo]], skipped: Iterable[str]) -> str:
+    """SHA-256, equal where photos of the same bytes are in the same splits and classes, whatever their names and times."""
+    left_out, digests = set(skipped), iter(contents.digests)
+    rows = [(split, label, next(digests).tobytes(), path) for split in SPLITS for path, label in plan[split]]
+    used = sorted(f"{split} {label} {digest.hex()}" for split, label, digest, path in rows if path not in left_out)
+    return hashlib.sha256("\n".join(used).encode()).hexdigest()
 
 
 def _paths(plan: dict[str, list[Photo]]) -> Iterator[str]:

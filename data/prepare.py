@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from data import DataError
 from data.cache import FORMAT, check_files, read_manifest, write_manifest
-from data.contents import contents_of, has_same_photos, in_two_splits, save_contents
+from data.contents import contents_of, has_same_photos, in_two_splits, photos_digest, save_contents
 from data.decode import Rows, decode_rows, start_worker
 from data.formats import can_read_now
 from data.layouts import SPLITS, Layout, Photo
@@ -175,6 +175,7 @@ def _decode_all(
     save_contents(partial, contents)
     twice = {pair: len(names) for pair, names in in_two_splits(contents, failed).items()}
     return {
+        "photos_digest": photos_digest(contents, plan, failed),
         "skipped": sorted(failed),
         **({"why_skipped": failed} if failed else {}),
         **({"photos_in_two_splits": twice} if twice else {}),

@@ -21,7 +21,14 @@ FILES_MAX, MIB_MAX = 2000, 300  # NNI's own limits of an upload, which it meets 
 SECRETS = ("password", "sshPassphrase")
 LOGIN_S, ASK_S = 10, 60  # for the connection; for the whole answer
 CLOCK_S = 60  # that a machine's clock may differ
-SAME_CACHE = ("format", "image_px", "train_split", "skew", "classes", "counts", "source_digest")  # keys of its manifest
+SAME_CACHE = (
+    "format",
+    "image_px",
+    "train_split",
+    "skew",
+    "classes",
+    "counts",
+)  # keys of its manifest, beside the photos' digest
 INSTALL = "install requirements.txt there, and name the bin folder of that environment as pythonPath"
 # NNI's walk over the folder with its own package for .nniignore. Prints {entry of the folder: [files, bytes]}.
 _COUNT = """
@@ -289,7 +296,11 @@ def _cache_findings(experiment: Experiment, host: str, manifest: dict[str, Any] 
         here = json.loads((Path(cache).expanduser() / "manifest.json").read_text("utf-8"))
     except (OSError, ValueError):
         return []  # that it is not here, or not whole, is the trial's own finding
-    other = [key for key in SAME_CACHE if here.get(key) != manifest.get(key)]
+    by_content = (
+        "photos_digest" in here and "photos_digest" in manifest
+    )  # of caches of earlier versions names and times decide
+    digest = "photos_digest" if by_content else "source_digest"
+    other = [key for key in (*SAME_CACHE, digest) if here.get(key) != manifest.get(key)]
     text = f"{host}: the cache at {cache} is another one than here: {', '.join(other)} differ"
     return [Finding("error", "remote.cache", text, copy)] if other else []
 

@@ -311,6 +311,18 @@ def test_other_data_are_an_obstacle(tmp_path, changes, reason):
     assert refused(judged(tmp_path, *both), reason, "run all of them on one cache")
 
 
+def test_the_same_photos_in_another_folder_are_no_obstacle(tmp_path):
+    """Their bytes decide, where both caches know them."""
+    first = {"result": {"source_digest": "one", "photos_digest": "same"}}
+    copy = {"result": {"source_digest": "another", "photos_digest": "same"}}
+    both = arm(tmp_path, "tpe", LOW, **first), arm(tmp_path, "evo", HIGH, "Evolution", **copy)
+    assert "other photos" not in judged(tmp_path, *both)["statement"]
+    other = {"result": {"source_digest": "one", "photos_digest": "others"}}
+    assert refused(
+        judged(tmp_path / "2", both[0], arm(tmp_path, "third", HIGH, "Evolution", **other)), "they used other photos"
+    )
+
+
 # --- how few repeats can show something ---
 
 

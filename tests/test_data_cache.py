@@ -63,8 +63,8 @@ def test_a_cache_holds_uint8_squares_and_their_labels(example):
 
 def test_the_manifest_says_what_the_cache_is(example):
     manifest = json.loads((example / "cache/manifest.json").read_text())
-    digest, pillow = manifest.pop("source_digest"), manifest.pop("pillow")
-    assert len(digest) == 64 and pillow == Image.__version__
+    digests, pillow = [manifest.pop("source_digest"), manifest.pop("photos_digest")], manifest.pop("pillow")
+    assert [len(digest) for digest in digests] == [64, 64] and pillow == Image.__version__
     assert manifest == {
         "format": FORMAT,
         "image_px": PX,

@@ -205,6 +205,30 @@ def test_another_division_of_the_same_photos_is_another_set_of_photos(tmp_path):
         caches.append(open_cache(tmp_path / f"c{i}"))
     assert caches[0].photos == caches[1].photos != caches[2].photos
     assert caches[0].manifest["source_digest"] == caches[2].manifest["source_digest"]
+    assert (
+        caches[0].manifest["photos_digest"]
+        == caches[1].manifest["photos_digest"]
+        != caches[2].manifest["photos_digest"]
+    )
+
+
+def test_photos_are_the_same_by_content_whatever_their_names_and_times(tmp_path):
+    splits = ("training", "validation", "evaluation")
+    trees = [class_folders("a", "b", each=3, top=f"{split}/") for split in splits]
+    source = write_tree(tmp_path / "s", trees[0] | trees[1] | trees[2])
+    copy = shutil.copytree(source, tmp_path / "copy")
+    photos = sorted(copy.rglob("*.jpg"))
+    os.utime(photos[0], (1, 1))
+    photos[1].rename(photos[1].with_stem("zz_renamed"))
+    other = shutil.copytree(source, tmp_path / "other")
+    sorted(other.rglob("*.jpg"))[0].write_bytes(photo("whole", "c", 99))
+    manifests = []
+    for i, folder in enumerate((source, copy, other)):
+        make(folder, tmp_path / f"c{i}")
+        manifests.append(open_cache(tmp_path / f"c{i}").manifest)
+    digests = [manifest["photos_digest"] for manifest in manifests]
+    assert digests[0] == digests[1] != digests[2]
+    assert manifests[0]["source_digest"] != manifests[1]["source_digest"]
 
 
 def test_flat_numbers_without_splits_are_divided(tmp_path):

@@ -105,6 +105,7 @@ class TrialResult:
             "duration_s": final["duration_s"],
             "cache": str(self.cache.directory),
             "source_digest": self.cache.photos,
+            "photos_digest": manifest.get("photos_digest"),  # None of a cache made by an earlier version
             "cache_px": manifest["image_px"],
             "generated": manifest.get("generated"),  # drawings instead of photos
             "photos_in_two_splits": manifest.get("photos_in_two_splits"),  # None where there are none

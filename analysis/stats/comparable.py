@@ -91,7 +91,9 @@ def _data(experiments: list[Experiment]) -> list[str]:
     """By what the best trials recorded: other photos, another size of them, other numbers of images."""
     results = [best_result(experiment.best) for experiment in experiments]
     reasons = []
-    digests = _different(str(result.get("source_digest") or "")[:12] for result in results)
+    by_content = all(result.get("photos_digest") for result in results)
+    key = "photos_digest" if by_content else "source_digest"  # the latter changes with the files' names and times, too
+    digests = _different(str(result.get(key) or "")[:12] for result in results)
     if len(digests) > 1:
         reasons.append(f"they used other photos (digests {listed(digests)}); run all of them on one cache")
     sizes = _different(result.get("cache_px") for result in results)
