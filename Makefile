@@ -40,7 +40,7 @@ test: .venv/test-ready lint  ## everything, real NNI and a real browser among it
 test-fast: .venv/test-ready  ## without the tests that start NNI or train for long
 	$(PYTEST) -m "not nni and not slow"
 
-calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 6 minutes
+calibrate: .venv/ready  ## simulate the verdicts where the truth is known; about 6 minutes of one core
 	$(BIN)/python -m analysis.calibrate
 
 bench: .venv/ready  ## the figures of docs/performance.md, measured here: 1 to 2 hours on 2 cores

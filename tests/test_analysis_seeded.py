@@ -181,7 +181,7 @@ def test_a_given_trial_is_not_random(tmp_path):
     one, other = seeded(tmp_path, "one"), seeded(tmp_path, "two", EVOLUTION, trials=5)
     assert origins(one) == ["given", *["random"] * 4, "tuner", "tuner"]
     assert startup_end(one) == 4.5
-    assert random_trials(one) == list(one.trials[1:5])
+    assert random_trials(one, one.trials) == list(one.trials[1:5])
     short = seeded(tmp_path, "short", trials=5)
     assert pooled_startup([short, other]) == (
         [],

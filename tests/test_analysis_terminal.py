@@ -298,8 +298,11 @@ def test_best_gives_each_figure_its_n_and_spread(ours, capsys):
     assert facts["score_se"] == pytest.approx((0.8 * 0.2 / 200) ** 0.5)
     assert facts["evaluation"]["top1_se"] == pytest.approx((0.78 * 0.22 / 400) ** 0.5)
     text = re.sub(r"\s+", " ", output(capsys, "best", "ours0001"))
-    assert "80.0 % ± 2.8 points (binomial standard error; 95 % 73.9 to 85.0 %, n = 200 images)" in text
-    assert "top-1 78.0 % ± 2.1 points, top-3 85.0 %, macro 77.0 % (n = 400 images); not used for the choice" in text
+    assert "80.0 % (n = 200 images; binomial standard error of one such accuracy 2.8 points)" in text
+    assert (
+        "top-1 78.0 % (95 % 73.7 to 81.8 %), top-3 85.0 %, macro 77.0 % (n = 400 images); not used for the choice"
+        in text
+    )
 
 
 def test_best_of_another_script_is_its_command_and_parameters(place, capsys):

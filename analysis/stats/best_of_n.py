@@ -144,7 +144,7 @@ def optimism(trials: Sequence[Sequence[float]], n_images: int) -> _Optimism | No
     maximum likelihood estimate of a binomial mixture (Laird 1978, J. Am. Stat. Assoc. 73, 805-811), so trials of two kinds or
     with a tail of bad ones keep their shape. As many quantiles of it as there are accuracies are the truth of a parametric
     bootstrap: all are measured anew, the best is selected, and what it shows beyond its truth is averaged. In simulations
-    the mean estimate is 0.9 to 1.15 of the truth, a single one has a standard deviation of 0.2 to 0.45 of it (docs/log.md).
+    the mean estimate is 0.90 to 1.07 of the truth, a single one has a standard deviation of 0.2 to 0.4 of it (docs/log.md).
 
     Assumes independent noise. Trials share their validation images, and epochs most of their weights, so part of the noise
     moves all alike and cannot be selected on: there it is too large.

@@ -24,7 +24,7 @@ class Patience(NamedTuple):
     against the curve's own best, `best_lost`: what the arm's best lost. None where curves end too soon to tell.
 
     `error`: standard error of a difference of two accuracies of so many images, None where that is not known. A longer curve has
-    more epochs to be lucky in, so with a true loss of zero about half of it is "lost": what is below it says nothing."""
+    more epochs to be lucky in, so with a true loss of zero about a third of it is "lost": what is below it says nothing."""
 
     patience: int
     known: int
