@@ -37,7 +37,7 @@ tuner:
 assessor:
   className: asha.Asha
   codeDirectory: {root}/experiments/tuners
-  classArgs: {{optimize_mode: maximize, min_epochs: 2, reduction_factor: 2, min_trials: 2}}
+  classArgs: {{optimize_mode: maximize, min_epochs: 2, reduction_factor: 3, min_trials: 2}}
 trainingService:
   platform: local
 """
