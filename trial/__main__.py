@@ -155,7 +155,8 @@ def _end_badly(progress: Progress, under_nni: bool) -> int:
 
 def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     """Settings, and the hyperparameters that were given as flags."""
-    parser = _parser()
+    words = sys.argv[1:] if arguments is None else arguments
+    parser = _parser(bool({"predict", "export", "-h", "--help"} & set(words)))
     args = parser.parse_args(arguments)
     flags = {name: getattr(args, name) for name in describe_fields() if hasattr(args, name)}
     if args.split and not args.evaluate:
@@ -169,7 +170,8 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     return args, flags
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(with_commands: bool) -> argparse.ArgumentParser:
+    """Without commands, the value of a flag that does not exist is not taken for one."""
     parser = argparse.ArgumentParser(
         "python -m trial", description="Fine-tune a network on the cache.", allow_abbrev=False
     )
@@ -190,9 +192,11 @@ def _parser() -> argparse.ArgumentParser:
         kind = {"int": int, "float": float, "str": str}[spec["type"]]
         text = f"{spec['help']} (default: {spec['default']})"
         add(f"--{name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS, help=text)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    _add_predict(commands)
-    _add_export(commands)
+    parser.set_defaults(command=None)
+    if with_commands:
+        commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+        _add_predict(commands)
+        _add_export(commands)
     return parser
 
 
