@@ -9,10 +9,9 @@ import argparse
 
 import numpy as np
 
-from analysis.calibrate import sample_trials
 from analysis.stats import two_sample
 
-IMAGES = 3430
+IMAGES, TRIALS = 3430, 15
 # How two arms of repeats share their first trials: (name, which of them are alike, one design or one for each pair)
 DESIGNS = (
     ("none", None, "one"),
@@ -39,9 +38,15 @@ def shared_design(runs: int, shared: int = 5) -> None:
     print(f"n = {runs} comparisons per row")
 
 
+def _sample_trials(rng: np.random.Generator, experiments: int) -> np.ndarray:
+    """Accuracies as measured, (experiments, 15)."""
+    truth = 0.93 - 0.10 * rng.beta(1, 3, size=(experiments, TRIALS))
+    return rng.binomial(IMAGES, truth) / IMAGES
+
+
 def _arms(rng: np.random.Generator, n: int, shared: int, alike: str | None, blocks: str) -> list[np.ndarray]:
     """Two arms of n experiments as measured, (n, 15) each."""
-    arms = [sample_trials(rng, n) for _ in range(2)]
+    arms = [_sample_trials(rng, n) for _ in range(2)]
     truth = 0.93 - 0.10 * rng.beta(1, 3, size=(n if blocks == "pairs" else 1, shared))
     results = np.broadcast_to(rng.binomial(IMAGES, truth) / IMAGES, (n, shared))  # the same training: the same result
     for arm in arms:
@@ -50,7 +55,7 @@ def _arms(rng: np.random.Generator, n: int, shared: int, alike: str | None, bloc
         elif alike == "anew":
             arm[:, :shared] = rng.binomial(IMAGES, np.broadcast_to(truth, (n, shared))) / IMAGES
         elif alike == "arm":
-            arm[:, :shared] = sample_trials(rng, 1)[:, :shared]
+            arm[:, :shared] = _sample_trials(rng, 1)[:, :shared]
     return arms
 
 

@@ -32,15 +32,15 @@ def small_network(classes: int = 11, seed: int = 0) -> nn.Module:
     return nn.Sequential(*body, nn.Linear(32, classes))
 
 
-def small_in_place(arch: str, weights: str, classes: int, seed: int) -> nn.Module:
+def small_in_place(arch: str, weights: str, classes: int, seed: int, *_: Any) -> nn.Module:
     """In place of trial.model.build_model."""
     return small_network(classes, seed)
 
 
-def paced(arch: str, weights: str, classes: int, seed: int) -> nn.Module:
+def paced(arch: str, weights: str, classes: int, seed: int, *_: Any) -> nn.Module:
     """The same, 30 ms a step: there is time to interrupt an epoch."""
     model = small_network(classes, seed)
-    model.register_forward_pre_hook(lambda *_: time.sleep(0.03))
+    model.register_forward_pre_hook(lambda *__: time.sleep(0.03))
     return model
 
 

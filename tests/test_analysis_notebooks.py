@@ -102,7 +102,7 @@ def test_experiments_of_ones_own_with_little_in_them(tmp_path):
         tuner = {"name": "TPE" if number % 2 else "Random", "classArgs": {"optimize_mode": "maximize"}}
         repeat = Recorder(tmp_path, f"own0000{number}", maxTrialNumber=3, tuner=tuner)
         for trial in range(3):
-            repeat.trial(trial, final(0.5 + 0.01 * number + 0.1 * trial))
+            repeat.trial(trial, final(0.5 + 0.01 * number + 0.1 * trial), lr=0.001 * number + 0.0001 * trial)
         repeats.append(repeat.folder)
     names = ",".join(map(str, repeats[1:]))
     text = printed(run("tpe_vs_evolution", ROOT, tmp_path / "pair", EXPERIMENTS=names))

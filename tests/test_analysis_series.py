@@ -26,7 +26,7 @@ def test_curves_come_from_trials_that_say_how_long_they_might_run(tmp_path):
     told = {"received": {"lr": 0.01, "momentum": 0.9}, "effective": {"lr": 0.01, "momentum": 0.9, "epochs": 4}}
     (recorder.output("t0000") / "hyperparameters.json").write_text(json.dumps(told))
     experiment = load_experiment(recorder.folder)
-    assert early_stopping.curves(experiment) == [Curve([0.5, 0.6], 4)]
+    assert early_stopping.curves(experiment) == [Curve([0.5, 0.6], 4, 200)]
     assert [curve.stopped_early for curve in series.learning_curves(experiment)] == [True, False]
 
 
