@@ -68,7 +68,7 @@ def of_single_experiments(
 ) -> Statement:
     """One experiment per arm. `numbers`: difference of the bests, evaluation accuracies of the same networks, null band."""
     names, percent = arm_names(list(arms)), is_percent(list(arms))
-    bests = [_bests(arms, names, numbers["difference"]), *_single_evaluation(numbers["evaluation"])]
+    bests = [_bests(arms, names, numbers["difference"]), *_single_evaluation(numbers["evaluation"], names)]
     chance = _band(numbers["band"], numbers["difference"], percent)
     if luck == "chance" and not handicap:
         return Statement(NO_DIFFERENCE, _none_shown(percent), (_chance(arms, names), *bests, *chance))
@@ -124,14 +124,15 @@ def _bests(arms: tuple[Experiment, Experiment], names: list[str], difference: fl
     return f"The {second} is {difference_text(difference, percent)} {_where(difference)} the {first}."
 
 
-def _single_evaluation(accuracies: tuple[float | None, float | None]) -> list[str]:
+def _single_evaluation(accuracies: tuple[float | None, float | None], names: list[str]) -> list[str]:
     first, second = accuracies
     if first is None or second is None:
         return []
-    return [
-        f"On the evaluation split the same two networks have {score_text(first, True)} and {score_text(second, True)} "
-        f"({signed_text(second - first)})."
-    ]
+    if first == second:
+        return [f"On the evaluation split both of these networks have {score_text(first, True)}."]
+    second_text, first_text = f"{names[1]} ({score_text(second, True)})", f"{names[0]} ({score_text(first, True)})"
+    away = f"{difference_text(second - first, True)} {_where(second - first)}"
+    return [f"On the evaluation split the same network of {second_text} is {away} that of {first_text}."]
 
 
 def _band(band: two_sample.NullBand | None, difference: float, percent: bool) -> list[str]:
