@@ -74,7 +74,7 @@ def bare_parser_of(package: str, monkeypatch: pytest.MonkeyPatch) -> argparse.Ar
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", end)
     with pytest.raises(Parsed) as caught:
-        importlib.import_module(f"{package}.__main__").main([])
+        importlib.import_module(f"{package}.__main__").main(["--help"])  # with which each names its commands
     return caught.value.args[0]
 
 
