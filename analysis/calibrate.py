@@ -76,6 +76,18 @@ def _trainings(times: int, seed: int) -> None:
 
 
 def _estimates(times: int, seed: int) -> None:
+    _biases(times, seed)
+    _importances(times, seed)
+    _header("best of k of 30", "a new search is in the band", "as the page says")
+    for k in (1, 5, 15):
+        inside, stated = estimates.new_searches(k, times, seed)
+        _row(str(k), [_share(inside, times), f"{100 * stated:.1f} %"])
+    print()
+    _patiences(times, seed)
+    print(f"n = {times} searches per row, seed {seed}")
+
+
+def _biases(times: int, seed: int) -> None:
     _header(
         "search of 15",
         "images",
@@ -93,17 +105,18 @@ def _estimates(times: int, seed: int) -> None:
             # a search is measured several times, which are not independent: the error is that of the searches
             _row(kind, [*cells, _share(bias.validation, times), _share(bias.evaluation, times)])
     print()
+
+
+def _importances(times: int, seed: int) -> None:
     _header(
         "importance of 1 of 3 (share)", "any, by p alone", "any, by Holm's p", "any interval", "found", "interval holds"
     )
     for share in (0.0, 0.2, 0.4):
         _row(f"{share:g}", [_share(rate, times) for rate in estimates.importances(share, times, seed)])
     print()
-    _header("best of k of 30", "a new search is in the band", "as the page says")
-    for k in (1, 5, 15):
-        inside, said = estimates.new_searches(k, times, seed)
-        _row(str(k), [_share(inside, times), f"{100 * said:.1f} %"])
-    print()
+
+
+def _patiences(times: int, seed: int) -> None:
     _header("another patience", "images", "lost, observed (points)", "lost, true", "loss shown")
     for epochs, images, is_steady in (
         (1, 228, False),
@@ -117,7 +130,6 @@ def _estimates(times: int, seed: int) -> None:
             f"{epochs}{', all epochs truly alike' if is_steady else ''}",
             [str(images), f"{lost.observed:.2f}", f"{lost.true:.2f}", _share(lost.shown, times)],
         )
-    print(f"n = {times} searches per row, seed {seed}")
 
 
 NONE = "–"

@@ -55,9 +55,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     why.add_argument("id", metavar="ID")
     why.add_argument("trial", nargs="?", metavar="TRIAL", help="a trial's id or number; default: the whole experiment")
     _add_fit_flags(fit)
-    doctor.add_argument("--no-trial", action="store_true", help="skip the one real trial through NNI")
-    doctor.add_argument("--remote", type=Path, metavar="FILE", help="check the machines of that experiment file, too")
+    _add_doctor_flags(doctor)
     return parser.parse_args(arguments)
+
+
+def _add_doctor_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--no-trial", action="store_true", help="skip the one real trial through NNI")
+    command.add_argument("--remote", type=Path, metavar="FILE", help="check the machines of that experiment file, too")
 
 
 def _add_trial_flags(command: argparse.ArgumentParser) -> None:
