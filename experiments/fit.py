@@ -4,7 +4,7 @@
 
 One trial trains for a few epochs, then two at once, and so on; on a CPU they share its threads, on a GPU its memory. Trials
 per hour are those of whole trials: all epochs that the file allows, and the start of Python and torch. What several at once
-cost a tuner, which then chooses with fewer results, is not in it: docs/guide/which-search.md.
+cost a tuner, which then chooses with fewer results, is not in it: docs/which-search.md.
 """
 
 from __future__ import annotations

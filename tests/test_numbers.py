@@ -60,8 +60,10 @@ def repeats(home: Path) -> dict[str, Any]:
     folders = []
     for tuner, (arguments, bests) in arms.items():
         for k, best in enumerate(bests):
-            told = {"optimize_mode": "maximize", "seed": len(folders)} | arguments
-            folders.append(made(home, f"{tuner[:3].lower()}{k:05d}", told, tuner, best - 0.1, best, None, best - 0.05))
+            class_args = {"optimize_mode": "maximize", "seed": len(folders)} | arguments
+            folders.append(
+                made(home, f"{tuner[:3].lower()}{k:05d}", class_args, tuner, best - 0.1, best, None, best - 0.05)
+            )
     return comparison(home, *folders)
 
 
@@ -77,10 +79,10 @@ def random_trials(home: Path) -> dict[str, Any]:
 def seeded(home: Path) -> dict[str, Any]:
     """A shared initial design, one experiment of each."""
     names = ("seeded_tpe.SeededTpe", "seeded_evolution.SeededEvolution")
-    told = {"optimize_mode": "maximize", "first": [{"lr": 0.03, "momentum": 0.9}], "initial": 5}
+    class_args = {"optimize_mode": "maximize", "first": [{"lr": 0.03, "momentum": 0.9}], "initial": 5}
     folders = []
     for k, name in enumerate(names):
-        recorder = Recorder(home, f"see{k:05d}", tuner={"className": name, "classArgs": told})
+        recorder = Recorder(home, f"see{k:05d}", tuner={"className": name, "classArgs": class_args})
         for n in range(8):
             recorder.trial(n, final(0.7 + 0.02 * ((5 * n + k) % 7)), lr=0.01 * (n + 1), momentum=0.9)
         folders.append(str(recorder.folder))
@@ -156,9 +158,11 @@ def made(home: Path, name: str, arguments: dict[str, Any], tuner: str, *scores: 
             [score and score - 0.2 + 0.05 * e for e in range(4)],
         )
         result = None if score is None else final(score)
-        told = {"lr": lr, "momentum": (0.1, 0.9)[n % 2]}
-        trial = recorder.trial(n, result, *(epochs if score else ()), state="SUCCEEDED" if score else "FAILED", **told)
-        kept = {"received": told, "effective": {**told, "epochs": 5 + n % 2, "seed": n}}
+        parameters = {"lr": lr, "momentum": (0.1, 0.9)[n % 2]}
+        trial = recorder.trial(
+            n, result, *(epochs if score else ()), state="SUCCEEDED" if score else "FAILED", **parameters
+        )
+        kept = {"received": parameters, "effective": {**parameters, "epochs": 5 + n % 2, "seed": n}}
         (recorder.output(trial) / "hyperparameters.json").write_text(json.dumps(kept))
     return str(recorder.folder)
 

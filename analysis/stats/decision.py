@@ -34,7 +34,7 @@ Bests = Sequence[float | None]
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the numbers. `paired`: experiment k of both arms belong together. `tests` pairs of arms share the 5 %.
+    """What a comparison is to answer. `paired`: experiment k of both arms belong together. `tests` pairs of arms share the 5 %.
     `looks`: earlier looks at fewer repeats of the same arms. `margin`: in units of the score, None for no equivalence.
     `reaches`: how far apart two scores can be, 1 for accuracies as fractions, None for no limit."""
 

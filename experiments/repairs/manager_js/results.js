@@ -10,7 +10,7 @@ const { promisify } = require('util');
 const { setTimeout: sleep } = require('timers/promises');
 const ssh = require('./ssh.js');
 
-const STOP_S = 40; // NNI's manager ends itself 60 s after it was told to
+const STOP_S = 40; // NNI's manager ends itself 60 s after the request to end
 const copies = new Map(); // trial id -> its copy that is under way
 
 const root = () => globalThis.nni.paths.experimentRoot;

@@ -114,7 +114,7 @@ function commands(type, content) {
         latest.delete(trialId);
         // A trial that a person added on the page is none of the tuner's; Evolution dies of its end.
         const isTuners = JSON.parse(recorded)?.parameter_id !== null;
-        // NNI's Evolution dies of a trial that fails after its result: one that was pruned with a result is told as ended well.
+        // NNI's Evolution dies of a trial that fails after its result: one that was pruned with a result is reported as succeeded.
         const end = final ? content.replace('"EARLY_STOPPED"', '"SUCCEEDED"') : content;
         return [...(final ? [{ type: 'ME', content: final }] : []), ...(isTuners ? [{ type, content: end }] : [])];
     }
